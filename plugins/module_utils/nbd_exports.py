@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exports of files and devices over NBD, each served by its own nbdkit and known by a small record in ``run_dir``.
+
+With TLS an export has a key of its own (pre-shared, made here): whoever has it may connect, and all is encrypted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+
+from ansible_collections.openisb.backup.plugins.module_utils import processes
+
+START_TIMEOUT = 10.0
+USER = "openisb"
+# nbdkit takes its listening socket as descriptor 3 of a process that is named in LISTEN_PID.
+ACTIVATE = 'exec 3<&"$1"; shift; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+
+
+class ExportError(Exception):
+    """An export cannot be started or ended; the text names it, the cause and the way out."""
+
+
+class Exports:
+    """The exports recorded below ``run_dir``."""
+
+    def __init__(self, run_dir):
+        self.folder = os.path.join(run_dir, "exports")
+
+    def list(self):
+        """Records of all exports, running or not: dicts of name, run_id, path, readonly, uri, pid, ticks, running."""
+        if not os.path.isdir(self.folder):
+            return []
+        names = sorted(name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
+        return [record for record in map(self.get, names) if record]
+
+    def get(self, name):
+        """The record of one export, or None."""
+        try:
+            with open(self._file(name, "json"), encoding="utf-8") as stream:
+                record = json.load(stream)
+        except FileNotFoundError:
+            return None
+        record["running"] = processes.is_running(record["pid"], record["ticks"])
+        return record
+
+    def key(self, name):
+        """The key of an export with TLS, as hex digits; None for one without."""
+        try:
+            with open(self._file(name, "psk"), encoding="ascii") as stream:
+                return stream.read().strip().rpartition(":")[2]
+        except FileNotFoundError:
+            return None
+
+    def start(self, name, path, address, tls, readonly, run_id):
+        """Serve ``path`` at ``address`` (name or number; the port is chosen), and return the export's record."""
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        _check_encrypted(address, tls)
+        key_file = self._new_key(name) if tls else None
+        with _listen(address) as listener:
+            port = listener.getsockname()[1]
+            process = self._spawn(listener, name, _command(name, path, key_file, readonly))
+        record = {
+            "name": name,
+            "run_id": run_id,
+            "path": path,
+            "readonly": readonly,
+            "uri": "%s%s:%d/%s" % ("nbds://%s@" % USER if tls else "nbd://", address, port, name),
+            "pid": process.pid,
+            "ticks": processes.start_ticks(process.pid),
+        }
+        self._write(record)
+        if not _answers(process, address, port):
+            log = self._log(name)
+            self.stop(name)
+            raise ExportError("nbdkit did not start to serve %s: %s" % (path, log or "it gave no reason"))
+        record["running"] = True
+        return record
+
+    def stop(self, name):
+        """End an export and forget it. Fine where there is none."""
+        record = self.get(name)
+        if record is None:
+            return
+        if not processes.stop(record["pid"], record["ticks"]):
+            raise ExportError("nbdkit (process %d) that serves %s does not end" % (record["pid"], record["path"]))
+        for ending in ("log", "psk", "json"):
+            if os.path.exists(self._file(name, ending)):
+                os.unlink(self._file(name, ending))
+
+    def _spawn(self, listener, name, command):
+        with open(self._file(name, "log"), "w", encoding="utf-8") as log:
+            return subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this module on purpose
+                ["/bin/sh", "-c", ACTIVATE, "sh", str(listener.fileno()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                pass_fds=(listener.fileno(),),
+                start_new_session=True,
+            )
+
+    def _new_key(self, name):
+        path = self._file(name, "psk")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
+            stream.write("%s:%s\n" % (USER, secrets.token_hex(32)))
+        return path
+
+    def _write(self, record):
+        temporary = self._file(record["name"], "new")
+        with open(temporary, "w", encoding="utf-8") as stream:
+            json.dump(record, stream)
+        os.replace(temporary, self._file(record["name"], "json"))
+
+    def _log(self, name):
+        with open(self._file(name, "log"), encoding="utf-8", errors="replace") as stream:
+            return stream.read().strip()
+
+    def _file(self, name, ending):
+        return os.path.join(self.folder, "%s.%s" % (name, ending))
+
+
+def _command(name, path, key_file, readonly):
+    nbdkit = shutil.which("nbdkit", path="/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/sbin:/bin")
+    if nbdkit is None:
+        raise ExportError("nbdkit is not installed on this host: install the package nbdkit")
+    if not os.path.exists(path):
+        raise ExportError("%s is not there, so it cannot be exported" % path)
+    tls = ["--tls=require", "--tls-psk=" + key_file] if key_file else ["--tls=off"]
+    mode = ["--readonly"] if readonly else []
+    return [nbdkit, "--foreground", *tls, *mode, "--exportname", name, "file", path]
+
+
+def _check_encrypted(address, tls):
+    numbers = {entry[4][0] for entry in _resolve(address)}
+    if not tls and not all(ipaddress.ip_address(number).is_loopback for number in numbers):
+        raise ExportError(
+            "without TLS anybody who reaches %s could read the export: use TLS, or an address of this host alone" % address
+        )
+
+
+def _resolve(address):
+    try:
+        return socket.getaddrinfo(address, 0, proto=socket.IPPROTO_TCP)
+    except socket.gaierror as error:
+        raise ExportError(
+            "the address of %s is not known on this host (%s): correct openisb_data_address" % (address, error)
+        ) from error
+
+
+def _listen(address):
+    family, kind, protocol, dummy, where = _resolve(address)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.bind(where)
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        raise ExportError("cannot listen at %s: %s: correct openisb_data_address" % (address, error)) from error
+    return listener
+
+
+def _answers(process, address, port):
+    """Whether nbdkit takes connections: it greets whoever connects."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection((address, port), timeout=1.0) as probe:
+                return probe.recv(8) == b"NBDMAGIC"
+        except OSError:
+            time.sleep(0.02)
+    return False

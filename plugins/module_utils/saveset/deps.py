@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The third-party libraries of the engine, imported in one place.
+
+A missing library must not explode when a module is merely imported (Ansible imports module_utils on hosts that
+never run the engine), so each missing name becomes a stand-in that raises :class:`.errors.MissingLibrary` when used.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from .errors import MissingLibrary
+
+#: What is missing: the library's name on PyPI -> the text of the ImportError.
+MISSING: t.Dict[str, str] = {}
+
+
+class _Missing:
+    """Stands in for a name of a library that could not be imported."""
+
+    def __init__(self, library: str) -> None:
+        self._library = library
+
+    def _fail(self) -> t.NoReturn:
+        raise MissingLibrary(
+            f"Python library {self._library}",
+            f"it cannot be imported ({MISSING.get(self._library, 'unknown reason')})",
+            "Install it into the Python that runs the saveset engine: pip install 'blake3>=1' 'zstandard>=0.22' "
+            "'cryptography>=50'",
+        )
+
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
+        self._fail()
+
+    def __getattr__(self, name: str) -> t.NoReturn:
+        self._fail()
+
+
+if t.TYPE_CHECKING:
+    import zstandard
+    from blake3 import blake3
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+    nbd: t.Any
+else:
+    try:
+        from blake3 import blake3
+    except ImportError as error:
+        MISSING["blake3"] = str(error)
+        blake3 = _Missing("blake3")
+
+    try:
+        import zstandard
+    except ImportError as error:
+        MISSING["zstandard"] = str(error)
+        zstandard = _Missing("zstandard")
+
+    try:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+    except ImportError as error:
+        MISSING["cryptography"] = str(error)
+        AESGCM = SHA256 = HKDF = Scrypt = _Missing("cryptography")
+
+        class InvalidTag(Exception):
+            """Never raised: without the library nothing is decrypted."""
+
+    try:
+        import nbd
+    except ImportError as error:
+        # Optional: only NBD sources and targets need libnbd.
+        MISSING["nbd"] = str(error)
+        nbd = None
+
+
+def require() -> None:
+    """Raise MissingLibrary unless every library that the engine always needs is there."""
+    for library in ("blake3", "zstandard", "cryptography"):
+        if library in MISSING:
+            _Missing(library)()
+
+
+def require_nbd(spec: str) -> t.Any:
+    """Return the libnbd module, or raise MissingLibrary naming ``spec``, which needs it."""
+    if nbd is None:
+        raise MissingLibrary(
+            spec,
+            f"NBD needs the Python module nbd of libnbd ({MISSING.get('nbd', 'not imported')})",
+            "Install Debian's python3-libnbd and make the virtual environment with --system-site-packages",
+        )
+    return nbd

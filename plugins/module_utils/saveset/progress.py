@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Progress and figures of a backup, a restore or a verification."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+import typing as t
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """A moment of a running operation; all figures in bytes, and seconds since it began.
+
+    ``bytes_total`` is the volume's size (verify: the bytes to check); ``bytes_done`` how much of it is dealt with,
+    holes included; ``bytes_read`` what was read from the source; ``bytes_new`` what was not yet in the repository,
+    before compression; ``bytes_stored`` what that took in packs.
+    """
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_read: int = 0
+    bytes_new: int = 0
+    bytes_stored: int = 0
+    elapsed_s: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupStats:
+    """What a backup did; bytes, and seconds of wall time.
+
+    ``bytes_size = holes + bytes_zero + bytes_known + bytes_new``, where ``bytes_zero`` counts zeros that were read or
+    that the source reported, ``bytes_known`` what deduplication found and ``bytes_stored`` what was added to packs.
+    """
+
+    bytes_size: int = 0
+    bytes_read: int = 0
+    bytes_zero: int = 0
+    bytes_known: int = 0
+    bytes_new: int = 0
+    bytes_stored: int = 0
+    seconds: float = 0.0
+
+    def as_dict(self) -> t.Dict[str, t.Union[int, float]]:
+        """The figures as a plain dictionary."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreStats:
+    """What a restore did; bytes, and seconds of wall time.
+
+    ``bytes_written`` is data written, ``bytes_zeroed`` what was zeroed, punched or, on a fresh file, left as a hole.
+    """
+
+    bytes_size: int = 0
+    bytes_written: int = 0
+    bytes_zeroed: int = 0
+    bytes_stored: int = 0
+    seconds: float = 0.0
+
+    def as_dict(self) -> t.Dict[str, t.Union[int, float]]:
+        """The figures as a plain dictionary."""
+        return dataclasses.asdict(self)
+
+
+class Counters:
+    """Sums that several threads add to."""
+
+    NAMES = ("done", "read", "zero", "known", "new", "stored", "written", "zeroed")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sums = dict.fromkeys(self.NAMES, 0)
+        self._begun = time.monotonic()
+
+    def add(self, **amounts: int) -> None:
+        """Add to the named sums."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._sums[name] += amount
+
+    def __getitem__(self, name: str) -> int:
+        return self._sums[name]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the counters were made."""
+        return time.monotonic() - self._begun
+
+    def progress(self, total: int) -> Progress:
+        """The moment as it is now."""
+        with self._lock:
+            sums = dict(self._sums)
+        return Progress(total, sums["done"], sums["read"], sums["new"], sums["stored"], self.seconds)
+
+
+class RateLimit:
+    """Holds threads back so that together they pass at most ``rate`` bytes a second; None means no limit."""
+
+    def __init__(self, rate: t.Optional[int]) -> None:
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._free_at = time.monotonic()
+
+    def wait(self, amount: int, stop: threading.Event) -> None:
+        """Wait until ``amount`` bytes may pass, or until ``stop`` is set."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = time.monotonic()
+            begin = max(self._free_at, now)
+            self._free_at = begin + amount / self._rate
+        if begin > now:
+            stop.wait(begin - now)

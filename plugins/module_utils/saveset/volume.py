@@ -1,0 +1,36 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volume ids such as ``fs1/m`` and the folder names made from them."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InvalidValue
+
+_PART = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}"
+_VOLUME = re.compile(rf"{_PART}(?:/{_PART}){{0,7}}\Z")
+_SEPARATOR = "~"  # not allowed in a volume id, so the folder name is unambiguous
+
+
+def check_volume(volume: str) -> str:
+    """Return ``volume``, or raise InvalidValue unless it is a usable volume id."""
+    if len(volume) > 200 or not _VOLUME.match(volume):
+        raise InvalidValue(
+            f"volume id {volume!r}",
+            "a volume id is one or more parts of letters, digits and ._@+- that begin with a letter or digit, "
+            "joined by /, at most 200 characters in all",
+            "Name it like fs1/m",
+        )
+    return volume
+
+
+def volume_folder(volume: str) -> str:
+    """The folder's name of a volume: ``fs1/m`` becomes ``fs1~m``."""
+    return check_volume(volume).replace("/", _SEPARATOR)
+
+
+def volume_of_folder(folder: str) -> str:
+    """The volume id that a folder's name was made from."""
+    return check_volume(folder.replace(_SEPARATOR, "/"))

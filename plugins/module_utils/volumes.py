@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds a server's volumes by their identity: the LUN's serial, never a device name or number."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+
+SERIAL = re.compile(r"^[0-9a-f]{16,32}$")
+BY_ID = "/dev/disk/by-id"
+
+
+class VolumeError(Exception):
+    """A volume cannot be found or is not what the inventory says; the text names it, the cause and the way out."""
+
+
+def describe(volume):
+    """What a volume of the inventory is on this server: a dict of name, serial, device, size (bytes), mount, filesystem.
+
+    A volume with ``path`` is a file; any other is the block device with that serial, mounted at ``mount`` where given.
+    """
+    if volume.get("path"):
+        return _describe_file(volume)
+    device = device_of(volume["name"], volume["serial"])
+    mounted = mount_of(volume["mount"]) if volume.get("mount") else {}
+    if volume.get("mount"):
+        _check_mounted(volume, device, mounted)
+    return {
+        "name": volume["name"],
+        "serial": volume["serial"],
+        "device": device,
+        "size": device_size(device),
+        "mount": volume.get("mount"),
+        "filesystem": mounted.get("filesystem"),
+    }
+
+
+def device_of(name, serial):
+    """The block device with this serial, as a path without links."""
+    if not SERIAL.match(serial):
+        raise VolumeError("volume %s: serial '%s' is not 16 to 32 lowercase hex digits" % (name, serial))
+    links = [link for link in glob.glob(os.path.join(BY_ID, "*" + serial)) if "-part" not in link]
+    devices = {os.path.realpath(link) for link in links}
+    if not devices:
+        raise VolumeError(
+            "volume %s: no LUN with serial %s on this server (looked in %s): map the LUN to the server, "
+            "rescan, or correct the serial in the inventory" % (name, serial, BY_ID)
+        )
+    if len(devices) > 1:
+        raise VolumeError(
+            "volume %s: serial %s leads to several devices (%s): name the multipath device alone"
+            % (name, serial, ", ".join(sorted(devices)))
+        )
+    return devices.pop()
+
+
+def device_size(path):
+    """Size of a block device or file in bytes."""
+    with open(path, "rb") as stream:
+        return stream.seek(0, os.SEEK_END)
+
+
+def mount_of(path):
+    """What is mounted exactly at ``path``: a dict of source, filesystem and device number; empty where nothing is."""
+    found = {}
+    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
+        for line in stream:
+            left, right = line.rstrip("\n").split(" - ", 1)
+            fields, (filesystem, source) = left.split(" "), right.split(" ")[:2]
+            if _unescape(fields[4]) == os.path.normpath(path):
+                found = {"source": _unescape(source), "filesystem": filesystem, "number": fields[2]}
+    return found
+
+
+def _describe_file(volume):
+    path = volume["path"]
+    if not os.path.isfile(path):
+        raise VolumeError("volume %s: there is no file %s: correct its path in the inventory" % (volume["name"], path))
+    return {
+        "name": volume["name"],
+        "serial": volume["serial"],
+        "device": path,
+        "size": os.path.getsize(path),
+        "mount": None,
+        "filesystem": None,
+    }
+
+
+def _check_mounted(volume, device, mounted):
+    if not mounted:
+        raise VolumeError(
+            "volume %s: nothing is mounted at %s: mount the LUN %s there, or correct the inventory"
+            % (volume["name"], volume["mount"], volume["serial"])
+        )
+    if not (_backed_by(mounted["number"], device) or os.path.realpath(mounted["source"]) == device):
+        raise VolumeError(
+            "volume %s: %s is mounted from %s and not from the LUN with serial %s (%s): "
+            "correct the serial or the mount point in the inventory"
+            % (volume["name"], volume["mount"], mounted["source"], volume["serial"], device)
+        )
+
+
+def _backed_by(number, device):
+    """Whether the block device ``number`` (major:minor) is ``device`` or is built on it (LVM, multipath, partition)."""
+    status = os.stat(device)
+    if not stat.S_ISBLK(status.st_mode):
+        return False
+    wanted = "%d:%d" % (os.major(status.st_rdev), os.minor(status.st_rdev))
+    return number == wanted or any(_backed_by(below, device) for below in _below(number))
+
+
+def _below(number):
+    folder = "/sys/dev/block/%s" % number
+    files = glob.glob(folder + "/slaves/*/dev")
+    if os.path.exists(folder + "/partition"):
+        files.append(os.path.join(os.path.dirname(os.path.realpath(folder)), "dev"))
+    numbers = []
+    for name in files:
+        with open(name, encoding="ascii") as stream:
+            numbers.append(stream.read().strip())
+    return numbers
+
+
+def _unescape(text):
+    """mountinfo writes blanks and the like as octal, as in ``\\040``."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)

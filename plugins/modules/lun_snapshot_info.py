@@ -1,0 +1,99 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lun_snapshot_info
+short_description: List LUN files and the snapshots of them
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Tells which LUN files a storage host has, how much space is free, and which runs' snapshots are there, for the
+    storage drivers C(btrfs) and C(file).
+extends_documentation_fragment:
+  - openisb.backup.attributes.info
+options:
+  driver:
+    description: The storage driver.
+    type: str
+    choices: [btrfs, file]
+    required: true
+  directory:
+    description: The folder that holds the snapshots. It may not exist yet.
+    type: path
+    required: true
+  luns:
+    description: The LUN files that must be there, by serial. One message names all that are missing.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Check the LUNs and list the snapshots
+  openisb.backup.lun_snapshot_info:
+    driver: btrfs
+    directory: /srv/pool/snapshots
+    luns:
+      600a098000000011: /srv/pool/luns/600a098000000011.lun
+"""
+
+RETURN = r"""
+luns:
+  description: Size in bytes of each LUN of O(luns), by serial.
+  returned: success
+  type: dict
+snapshots:
+  description: The snapshots that are there, each with run_id, path and luns.
+  returned: success
+  type: list
+  elements: dict
+free_bytes:
+  description: Bytes that can still be written where the snapshots are.
+  returned: success
+  type: int
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.snapshots import SnapshotFolder, free_bytes
+from ansible_collections.openisb.backup.plugins.module_utils.volumes import device_size
+
+
+def nearest_existing(path):
+    """The folder itself or the first above it that exists."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "driver": {"type": "str", "choices": ["btrfs", "file"], "required": True},
+            "directory": {"type": "path", "required": True},
+            "luns": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    luns = module.params["luns"]
+    missing = ["%s (%s)" % (serial, path) for serial, path in sorted(luns.items()) if not os.path.isfile(path)]
+    if missing:
+        module.fail_json(
+            msg="The storage has no LUN with serial %s: correct the serial in the inventory, or the storage host's "
+            "settings" % ", ".join(missing)
+        )
+    directory = module.params["directory"]
+    module.exit_json(
+        changed=False,
+        luns={serial: device_size(path) for serial, path in luns.items()},
+        snapshots=SnapshotFolder(module.params["driver"], directory).snapshots(),
+        free_bytes=free_bytes(nearest_existing(directory)),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: run_journal
+short_description: Write a record to the run journal
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Appends one record to the write-ahead, hash-chained journal on the listener host, flushed to the disk.
+  - Only one run can be open at a time. Opening a second one fails and names the run that is open.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+options:
+  path:
+    description: The journal file. Its folder is made where it is missing.
+    type: path
+    required: true
+  run_id:
+    description: The run that the record belongs to.
+    type: str
+    required: true
+  event:
+    description:
+      - What is about to happen or has happened.
+      - V(opened) opens the run, V(closed) closes it; any other event needs an open run.
+    type: str
+    required: true
+  data:
+    description: What belongs to the event.
+    type: dict
+    default: {}
+seealso:
+  - module: openisb.backup.run_journal_info
+"""
+
+EXAMPLES = r"""
+- name: Open the run
+  openisb.backup.run_journal:
+    path: /var/lib/openisb/journal/runs.jsonl
+    run_id: isb-20261123T021500Z-4f1c2a
+    event: opened
+    data:
+      servers: [fs1, fs2, fs3]
+"""
+
+RETURN = r"""
+record:
+  description: The record as written; in check mode what would be written, without its hash.
+  returned: success
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.journal import Journal, JournalError, check_run_id
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "run_id": {"type": "str", "required": True},
+            "event": {"type": "str", "required": True},
+            "data": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    wanted = {key: module.params[key] for key in ("run_id", "event", "data")}
+    try:
+        check_run_id(wanted["run_id"])
+        record = wanted if module.check_mode else Journal(module.params["path"]).append(**wanted)
+    except (JournalError, OSError) as error:
+        module.fail_json(msg="The journal record '%s' was not written: %s" % (wanted["event"], error))
+    module.exit_json(changed=True, record=record, diff={"before": {}, "after": wanted})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: run_journal_info
+short_description: Read the run journal and check its hash chain
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Lists the runs that are open, and all records of one run where O(run_id) is given.
+  - Checks the whole hash chain and says where it was changed, cut or reordered.
+extends_documentation_fragment:
+  - openisb.backup.attributes.info
+options:
+  path:
+    description: The journal file. A missing file is an empty journal.
+    type: path
+    required: true
+  run_id:
+    description: The run whose records are wanted.
+    type: str
+seealso:
+  - module: openisb.backup.run_journal
+"""
+
+EXAMPLES = r"""
+- name: Which runs are open
+  openisb.backup.run_journal_info:
+    path: /var/lib/openisb/journal/runs.jsonl
+  register: journal
+"""
+
+RETURN = r"""
+open_runs:
+  description: Runs that were opened and not closed, oldest first, each with run_id, opened, last_event, last_time, data.
+  returned: success
+  type: list
+  elements: dict
+records:
+  description: The records of O(run_id), oldest first.
+  returned: success
+  type: list
+  elements: dict
+chain_head:
+  description: The hash of the newest record; 64 zeros where there is none.
+  returned: success
+  type: str
+problems:
+  description: Where the chain does not hold; empty where it does.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.journal import (
+    GENESIS,
+    Journal,
+    JournalError,
+    chain_problems,
+    open_runs,
+)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={"path": {"type": "path", "required": True}, "run_id": {"type": "str"}},
+        supports_check_mode=True,
+    )
+    try:
+        records = Journal(module.params["path"]).records()
+    except (JournalError, OSError) as error:
+        module.fail_json(msg="The journal cannot be read: %s" % error)
+    module.exit_json(
+        changed=False,
+        open_runs=open_runs(records),
+        records=[record for record in records if record["run_id"] == module.params["run_id"]],
+        chain_head=records[-1]["hash"] if records else GENESIS,
+        problems=chain_problems(records),
+    )
+
+
+if __name__ == "__main__":
+    main()
