@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a long task tells of itself while it runs: one small file a job below ``run_dir``, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from ansible_collections.openisb.backup.plugins.module_utils import processes
+
+INTERVAL = 0.25
+WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
+
+
+class Job:
+    """The job ``name`` (letters, digits, ``.``, ``_``, ``-``) of a host."""
+
+    def __init__(self, run_dir, name):
+        self.name = name
+        self.folder = os.path.join(run_dir, "jobs")
+        self._written = 0.0
+
+    @property
+    def path(self):
+        """The job's file."""
+        return os.path.join(self.folder, self.name + ".json")
+
+    def tell(self, state, progress=None):
+        """Say where the job stands. ``progress``: a dict of percent, bytes_done, bytes_total, rate (bytes/s), eta_s."""
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        pid = os.getpid()
+        record = {"state": state, "pid": pid, "ticks": processes.start_ticks(pid), "progress": progress or {}}
+        with open(self.path + ".new", "w", encoding="utf-8") as stream:
+            json.dump(record, stream)
+        os.replace(self.path + ".new", self.path)
+        self._written = time.monotonic()
+
+    def tell_progress(self, done, total, elapsed):
+        """Say how far it is, at most every INTERVAL seconds. ``done``, ``total``: bytes; ``elapsed``: seconds."""
+        if time.monotonic() - self._written >= INTERVAL:
+            self.tell(RUNNING, progress_of(done, total, elapsed))
+
+    def read(self):
+        """What the job said last, with ``running``: whether its process is alive. None where it said nothing yet."""
+        try:
+            with open(self.path, encoding="utf-8") as stream:
+                record = json.load(stream)
+        except FileNotFoundError:
+            return None
+        record["running"] = processes.is_running(record["pid"], record["ticks"])
+        return record
+
+    def forget(self):
+        """Remove the job's file."""
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+def progress_of(done, total, elapsed):
+    """Progress as a job tells it: percent (0 to 100), bytes_done, bytes_total, rate (bytes/s), eta_s (None: unknown)."""
+    rate = done / elapsed if elapsed > 0 else 0.0
+    return {
+        "percent": round(100.0 * done / total, 1) if total else 100.0,
+        "bytes_done": done,
+        "bytes_total": total,
+        "rate": round(rate),
+        "eta_s": round((total - done) / rate, 1) if rate else None,
+    }

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules that use the saveset engine have in common. The engine itself knows nothing of Ansible."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+
+from ansible.module_utils.basic import env_fallback, missing_required_lib
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
+
+REPOSITORY_ARGUMENTS = {
+    "repository": {"type": "path", "required": True},
+    "passphrase": {"type": "str", "no_log": True, "fallback": (env_fallback, ["OPENISB_PASSPHRASE"])},
+}
+
+
+def require_libraries(module):
+    """Fail with the name of the library that this Python lacks."""
+    if deps.MISSING:
+        module.fail_json(
+            msg="%s Run the role openisb.backup.repository on this host, and set ansible_python_interpreter to the "
+            "Python of its environment." % missing_required_lib(deps.MISSING[0]),
+        )
+
+
+def secret_of(module):
+    """The secret that the module was given."""
+    passphrase = module.params["passphrase"]
+    return Secret(passphrase=passphrase.encode() if passphrase else None)
+
+
+def open_repository(module):
+    """The repository that the module was given."""
+    return Repository.open(open_store(module.params["repository"]), secret_of(module))
+
+
+@contextlib.contextmanager
+def failing_as(module, what):
+    """Turn the engine's errors into the module's, as "<what>: <thing, cause and way out>"."""
+    try:
+        yield
+    except (SavesetError, OSError) as error:
+        module.fail_json(msg="%s: %s" % (what, error))
+
+
+def saveset_facts(info):
+    """A saveset as modules return it: plain values, times as ISO 8601 in UTC."""
+    return {
+        "id": info.id,
+        "volume": info.volume,
+        "server": info.volume.partition("/")[0],
+        "run_id": info.run_id,
+        "time": info.time.astimezone(datetime.timezone.utc).isoformat(),
+        "verdict": info.verdict,
+        "size": info.size,
+        "stats": info.stats,
+        "metadata": info.metadata,
+    }
+
+
+@contextlib.contextmanager
+def nbd_key_file(uri, psk, run_dir, name):
+    """The NBD address to use, with the export's key in a file that only root can read, for as long as it is needed."""
+    if not psk:
+        yield uri
+        return
+    os.makedirs(os.path.join(run_dir, "keys"), mode=0o700, exist_ok=True)
+    path = os.path.join(run_dir, "keys", name + ".psk")
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
+            stream.write("openisb:%s\n" % psk)
+        yield "%s?tls-psk-file=%s" % (uri, path)
+    finally:
+        if os.path.exists(path):
+            os.unlink(path)

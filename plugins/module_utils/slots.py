@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A bounded number of places for work that would otherwise compete: whoever comes later waits for a free one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+
+POLL = 0.1
+
+
+@contextlib.contextmanager
+def slot(folder, count, waiting=lambda: None):
+    """Hold one of ``count`` slots below ``folder`` (all at once where 0); ``waiting`` is called while none is free.
+
+    A slot is a lock of the kernel, so it is free again when its holder ends, however it ends.
+    """
+    if not count:
+        yield
+        return
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(open(os.path.join(folder, "%d.lock" % number), "a", encoding="ascii"))
+            for number in range(count)
+        ]
+        while not any(map(_lock, files)):
+            waiting()
+            time.sleep(POLL)
+        yield
+
+
+def _lock(stream):
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,208 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: block_backup
+short_description: Write a volume block by block to a saveset
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Reads a block device, file or NBD export and writes what the repository does not have yet, compressed, encrypted and
+    checksummed. The saveset is there whole or not at all.
+  - Waits for one of O(slots) free slots of this host, so that many servers can be started at once.
+  - Meant to run detached (C(async)); M(openisb.backup.job_info) tells how far it is.
+  - Where the repository has a saveset of this volume and run already, nothing is read and that saveset is returned.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+  - openisb.backup.repository
+options:
+  volume:
+    description: The volume, as C(server/name).
+    type: str
+    required: true
+  source:
+    description: A block device, a file, or the address of an NBD export as C(nbd://) or C(nbds://).
+    type: str
+    required: true
+  psk:
+    description: The key of an NBD export with TLS.
+    type: str
+  run_id:
+    description: The run that the saveset belongs to.
+    type: str
+    required: true
+  consistency_point:
+    description: The moment that the copy shows, as ISO 8601 with a time zone.
+    type: str
+    required: true
+  verdict:
+    description: What the run's consistency point was found to be.
+    type: str
+    choices: [application-consistent, crash-consistent]
+    required: true
+  metadata:
+    description: What else to keep with the saveset, such as the LUN's serial and filesystem.
+    type: dict
+    default: {}
+  level:
+    description: Compression level of zstd.
+    type: int
+    default: 1
+  workers:
+    description: How many threads read, compress and encrypt. Chosen by the number of processors where left out.
+    type: int
+  rate_limit:
+    description: Most megabytes (10^6) a second to read from the source. No limit where it is 0.
+    type: float
+    default: 0.0
+  slots:
+    description: How many backups may run at once on this host. No limit where it is 0.
+    type: int
+    default: 2
+  job:
+    description: Name under which the job tells its progress.
+    type: str
+    required: true
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+seealso:
+  - module: openisb.backup.job_info
+"""
+
+EXAMPLES = r"""
+- name: Back up a volume
+  openisb.backup.block_backup:
+    repository: /var/lib/openisb/repository
+    volume: fs1/m
+    source: /dev/mapper/snapshot_of_fs1
+    run_id: isb-20261123T021500Z-4f1c2a
+    consistency_point: "2026-11-23T02:15:03.250000+00:00"
+    verdict: application-consistent
+    job: isb-20261123T021500Z-4f1c2a.fs1.m
+  async: 86400
+  poll: 0
+"""
+
+RETURN = r"""
+saveset:
+  description: The saveset, with id, volume, server, run_id, time, verdict, size (bytes), stats and metadata.
+  returned: success
+  type: dict
+started:
+  description: When reading began, in seconds since 1970, by this host's clock.
+  returned: success
+  type: float
+ended:
+  description: When the saveset was complete, likewise.
+  returned: success
+  type: float
+"""
+
+import contextlib
+import datetime
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import open_source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    REPOSITORY_ARGUMENTS,
+    failing_as,
+    nbd_key_file,
+    open_repository,
+    require_libraries,
+    saveset_facts,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
+
+ARGUMENTS = dict(
+    REPOSITORY_ARGUMENTS,
+    volume={"type": "str", "required": True},
+    source={"type": "str", "required": True},
+    psk={"type": "str", "no_log": True},
+    run_id={"type": "str", "required": True},
+    consistency_point={"type": "str", "required": True},
+    verdict={"type": "str", "choices": ["application-consistent", "crash-consistent"], "required": True},
+    metadata={"type": "dict", "default": {}},
+    level={"type": "int", "default": 1},
+    workers={"type": "int"},
+    rate_limit={"type": "float", "default": 0.0},
+    slots={"type": "int", "default": 2},
+    job={"type": "str", "required": True},
+    run_dir={"type": "path", "default": "/run/openisb"},
+)
+
+
+def parse_time(module):
+    """The consistency point, as a datetime with a time zone."""
+    text = module.params["consistency_point"]
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        module.fail_json(msg="consistency_point '%s' is not ISO 8601 with a time zone" % text)
+    return moment
+
+
+def existing(repository, params):
+    """The saveset of this volume and run, where an earlier try wrote it already."""
+    return next((info for info in repository.savesets(params["volume"]) if info.run_id == params["run_id"]), None)
+
+
+def back_up(module, job, moment):
+    """Write the saveset, and return what the module returns."""
+    params = module.params
+    repository = open_repository(module)
+    done = existing(repository, params)
+    if done or module.check_mode:
+        return {"changed": not done, "saveset": saveset_facts(done) if done else {}}
+    slots = os.path.join(params["run_dir"], "slots")
+    with slot(slots, params["slots"], lambda: job.tell(WAITING)):
+        with nbd_key_file(params["source"], params["psk"], params["run_dir"], params["job"]) as address:
+            started = time.time()
+            saveset = read_source(repository, address, params, moment, job)
+    return {"changed": True, "saveset": saveset_facts(saveset.info), "started": started, "ended": time.time()}
+
+
+def read_source(repository, address, params, moment, job):
+    """Back up what is at ``address``, and return the saveset."""
+    job.tell(RUNNING)
+    with contextlib.closing(open_source(address)) as source:
+        return repository.backup(
+            source,
+            params["volume"],
+            run_id=params["run_id"],
+            time=moment,
+            verdict=params["verdict"],
+            metadata=params["metadata"],
+            level=params["level"],
+            workers=params["workers"],
+            rate_limit=params["rate_limit"] * 1e6 or None,
+            progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
+        )
+
+
+def main():
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    require_libraries(module)
+    moment = parse_time(module)
+    job = Job(module.params["run_dir"], module.params["job"])
+    job.tell(WAITING)
+    try:
+        with failing_as(module, "Backup of volume %s" % module.params["volume"]):
+            result = back_up(module, job, moment)
+    finally:
+        job.tell(FINISHED)
+    module.exit_json(diff={"before": {}, "after": result["saveset"]}, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: block_restore
+short_description: Restore a saveset to a device, file or NBD export
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Writes a volume as it was at a consistency point to a target that is named explicitly.
+  - Every chunk is proven against its identity before it is written. A target that is mounted, in use, or too small is
+    refused before anything is written.
+  - Meant to run detached (C(async)); M(openisb.backup.job_info) tells how far it is.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+  - openisb.backup.repository
+options:
+  volume:
+    description: The volume, as C(server/name).
+    type: str
+    required: true
+  run_id:
+    description: The run whose saveset is restored. The latest saveset of the volume where left out.
+    type: str
+  target:
+    description:
+      - A block device, a file, or the address of a writable NBD export as C(nbd://) or C(nbds://).
+      - A file is made where it is missing; one that is there is written over only with O(overwrite).
+    type: str
+    required: true
+  psk:
+    description: The key of an NBD export with TLS.
+    type: str
+  overwrite:
+    description: Whether a file that has content may be written over.
+    type: bool
+    default: false
+  workers:
+    description: How many threads read, decrypt and check. Chosen by the number of processors where left out.
+    type: int
+  job:
+    description: Name under which the job tells its progress.
+    type: str
+    required: true
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+seealso:
+  - module: openisb.backup.job_info
+"""
+
+EXAMPLES = r"""
+- name: Restore a volume to a file
+  openisb.backup.block_restore:
+    repository: /var/lib/openisb/repository
+    volume: fs1/m
+    target: /srv/dr/fs1-m.img
+    job: restore.fs1.m
+"""
+
+RETURN = r"""
+saveset:
+  description: The saveset that was restored.
+  returned: success
+  type: dict
+stats:
+  description: What was written, with bytes and seconds.
+  returned: success
+  type: dict
+"""
+
+import contextlib
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.target import open_target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    REPOSITORY_ARGUMENTS,
+    failing_as,
+    nbd_key_file,
+    open_repository,
+    require_libraries,
+    saveset_facts,
+)
+
+ARGUMENTS = dict(
+    REPOSITORY_ARGUMENTS,
+    volume={"type": "str", "required": True},
+    run_id={"type": "str"},
+    target={"type": "str", "required": True},
+    psk={"type": "str", "no_log": True},
+    overwrite={"type": "bool", "default": False},
+    workers={"type": "int"},
+    job={"type": "str", "required": True},
+    run_dir={"type": "path", "default": "/run/openisb"},
+)
+
+
+def refuse_overwrite(module):
+    """Fail where the target is a file with content and nobody said that it may go."""
+    target = module.params["target"]
+    if os.path.isfile(target) and os.path.getsize(target) and not module.params["overwrite"]:
+        module.fail_json(
+            msg="Restore of volume %s: %s is there already: name another file, or allow it to be written over "
+            "(restore_overwrite=true)" % (module.params["volume"], target)
+        )
+
+
+def restore(module, job):
+    """Write the target, and return what the module returns."""
+    params = module.params
+    saveset = open_repository(module).find(params["volume"], run_id=params["run_id"])
+    facts = saveset_facts(saveset.info)
+    if module.check_mode:
+        return {"saveset": facts, "stats": {}}
+    with nbd_key_file(params["target"], params["psk"], params["run_dir"], params["job"]) as address:
+        job.tell(RUNNING)
+        with contextlib.closing(open_target(address, saveset.info.size)) as target:
+            stats = saveset.restore(
+                target,
+                workers=params["workers"],
+                progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
+            )
+    return {"saveset": facts, "stats": stats}
+
+
+def main():
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    require_libraries(module)
+    refuse_overwrite(module)
+    job = Job(module.params["run_dir"], module.params["job"])
+    job.tell(WAITING)
+    try:
+        with failing_as(module, "Restore of volume %s" % module.params["volume"]):
+            result = restore(module, job)
+    finally:
+        job.tell(FINISHED)
+    after = {"target": module.params["target"], "content": result["saveset"]["id"]}
+    module.exit_json(changed=True, diff={"before": {"target": module.params["target"]}, "after": after}, **result)
+
+
+if __name__ == "__main__":
+    main()

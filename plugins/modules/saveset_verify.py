@@ -1,0 +1,155 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: saveset_verify
+short_description: Prove that savesets can be restored
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Reads savesets back and names everything that is damaged, missing or swapped, with the savesets that it hurts.
+  - Finding damage makes the module fail, with all problems in RV(problems).
+extends_documentation_fragment:
+  - openisb.backup.attributes.info
+  - openisb.backup.repository
+options:
+  servers:
+    description: Only savesets of these servers. All where it is left out.
+    type: list
+    elements: str
+  run_id:
+    description: Only savesets of this run. All where it is left out.
+    type: str
+  depth:
+    description:
+      - V(structure) checks that all parts are there and belong together.
+      - V(stored) also reads all stored bytes and checks them as they are stored.
+      - V(full) also decrypts them and proves every volume against its own digest.
+    type: str
+    choices: [structure, stored, full]
+    default: full
+  job:
+    description: Name under which the job tells its progress.
+    type: str
+    required: true
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+seealso:
+  - module: openisb.backup.job_info
+"""
+
+EXAMPLES = r"""
+- name: Verify everything of one run
+  openisb.backup.saveset_verify:
+    repository: /var/lib/openisb/repository
+    run_id: isb-20261123T021500Z-4f1c2a
+    job: verify
+"""
+
+RETURN = r"""
+savesets:
+  description: The savesets that were verified.
+  returned: always
+  type: list
+  elements: dict
+problems:
+  description: What was found, each with saveset, volume, object and problem. Empty where all is well.
+  returned: always
+  type: list
+  elements: dict
+bytes:
+  description: Bytes that were checked.
+  returned: always
+  type: int
+seconds:
+  description: How long it took.
+  returned: always
+  type: float
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    REPOSITORY_ARGUMENTS,
+    failing_as,
+    open_repository,
+    require_libraries,
+    saveset_facts,
+)
+
+
+def chosen(repository, params):
+    """The savesets that were asked for, as the repository lists them."""
+    return [
+        info
+        for info in repository.savesets()
+        if (params["servers"] is None or info.volume.partition("/")[0] in params["servers"])
+        and (params["run_id"] is None or info.run_id == params["run_id"])
+    ]
+
+
+def verify(module, job):
+    """Verify the chosen savesets, and return what the module returns."""
+    params = module.params
+    repository = open_repository(module)
+    savesets = chosen(repository, params)
+    if not savesets:
+        module.fail_json(msg="There is no saveset to verify: correct the run id or the servers (catalog.yml lists all)")
+    job.tell(RUNNING)
+    report = repository.verify(
+        savesets,
+        depth=params["depth"],
+        progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
+    )
+    return {
+        "savesets": [saveset_facts(info) for info in savesets],
+        "problems": report.problems,
+        "bytes": report.bytes,
+        "seconds": report.seconds,
+    }
+
+
+def fail_damaged(module, result):
+    """Fail with every saveset that is hurt."""
+    hurt = sorted({"%s of volume %s" % (item["saveset"], item["volume"]) for item in result["problems"]})
+    first = result["problems"][0]
+    module.fail_json(
+        msg="Damage found, it hurts %d saveset(s): %s. First: %s: %s. Keep the repository as it is, and restore these "
+        "from another copy" % (len(hurt), ", ".join(hurt), first["object"], first["problem"]),
+        **result
+    )
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            REPOSITORY_ARGUMENTS,
+            servers={"type": "list", "elements": "str"},
+            run_id={"type": "str"},
+            depth={"type": "str", "choices": ["structure", "stored", "full"], "default": "full"},
+            job={"type": "str", "required": True},
+            run_dir={"type": "path", "default": "/run/openisb"},
+        ),
+        supports_check_mode=True,
+    )
+    require_libraries(module)
+    job = Job(module.params["run_dir"], module.params["job"])
+    job.tell(RUNNING)
+    try:
+        with failing_as(module, "Repository %s" % module.params["repository"]):
+            result = verify(module, job)
+    finally:
+        job.tell(FINISHED)
+    if result["problems"]:
+        fail_damaged(module, result)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
