@@ -1,0 +1,37 @@
+# shellcheck shell=sh
+# Shared by the scripts in this folder: where things are, how to speak, how to become root. Sourced, never run.
+
+root=$(cd "$(dirname "$0")/.." && pwd -P)
+build=$root/build
+venv=$root/.venv
+
+# Ansible reads the checkout's settings wherever the script was called from.
+ANSIBLE_CONFIG=$root/ansible.cfg
+PATH=$venv/bin:$PATH
+export ANSIBLE_CONFIG PATH
+
+# Ansible refuses to start where the locale is not UTF-8, as in a bare container.
+case $(locale charmap 2>/dev/null) in
+    UTF-8) ;;
+    *) LC_ALL=C.UTF-8; export LC_ALL ;;
+esac
+
+say() { printf '%s\n' "==> $*"; }
+die() { printf '%s\n' "$0: $*" >&2; exit 1; }
+
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
+# Whether `sudo` may be used: without a password, or with one typed at a terminal.
+can_sudo() {
+    command -v sudo >/dev/null 2>&1 || return 1
+    sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -v; }
+}
+
+# as_root COMMAND...: run it as root, with this environment; HOME becomes root's, so that yours keeps no root-owned files.
+as_root() {
+    if is_root; then
+        "$@"
+    else
+        sudo -E -H env "PATH=$PATH" "$@"
+    fi
+}

@@ -1,0 +1,37 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every test may count on: the collection importable by its full name, and the marker `root`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before anything of Ansible is imported: its settings are read once, at import.
+os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
+
+from ansible.plugins.loader import init_plugin_loader  # noqa: E402
+
+# Makes `ansible_collections.openisb.backup...` importable from this checkout, as it is on a controller.
+init_plugin_loader([str(ROOT / "collections")])
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `root` for an ordinary user, with a reason that the summary shows."""
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: run `make test`, or pytest with sudo")
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(skip)
