@@ -6,9 +6,12 @@ build=$root/build
 venv=$root/.venv
 
 # Ansible reads the checkout's settings wherever the script was called from.
+# (How results look is an option of a callback plugin, which ansible.cfg cannot hold and still pass
+# `ansible-config validate`.)
 ANSIBLE_CONFIG=$root/ansible.cfg
+ANSIBLE_CALLBACK_RESULT_FORMAT=yaml
 PATH=$venv/bin:$PATH
-export ANSIBLE_CONFIG PATH
+export ANSIBLE_CONFIG ANSIBLE_CALLBACK_RESULT_FORMAT PATH
 
 # Ansible refuses to start where the locale is not UTF-8, as in a bare container.
 case $(locale charmap 2>/dev/null) in
