@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 luns:
-  description: Size in bytes of each LUN of O(luns), by serial.
+  description: Of each LUN of O(luns), by serial, its size and how much of it is allocated, both in bytes.
   returned: success
   type: dict
 snapshots:
@@ -70,6 +70,11 @@ def nearest_existing(path):
     return path
 
 
+def sizes(path):
+    """Size and allocated bytes of a LUN file."""
+    return {"size": device_size(path), "allocated": os.stat(path).st_blocks * 512}
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -89,7 +94,7 @@ def main():
     directory = module.params["directory"]
     module.exit_json(
         changed=False,
-        luns={serial: device_size(path) for serial, path in luns.items()},
+        luns={serial: sizes(path) for serial, path in luns.items()},
         snapshots=SnapshotFolder(module.params["driver"], directory).snapshots(),
         free_bytes=free_bytes(nearest_existing(directory)),
     )

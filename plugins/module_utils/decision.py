@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides, from what preflight found on every host, which servers take part in a run, or why it may not start."""
+
+from __future__ import annotations
+
+ABORT, SKIP = "abort", "skip"
+MEBI = 1024 * 1024
+
+
+def decide(hostvars, groups, on_missing_server, pool_reserve, repository_reserve):
+    """The decision: a dict of servers (that take part), skipped and problems (texts; any stops the run).
+
+    ``hostvars`` holds of each host the facts that the role preflight sets: ``preflight`` with ``problem`` (a text, or
+    empty) and what was found. A host without it was not reached. ``pool_reserve`` is a share of the LUNs' size,
+    ``repository_reserve`` is in bytes.
+    """
+    problems, skipped, servers = [], [], []
+    for host in infrastructure(groups):
+        problems += ["%s: %s" % (host, problem) for problem in host_problems(hostvars[host])]
+    problems += journal_problems(groups, hostvars)
+    for server in groups["file_servers"]:
+        found = server_problems(server, hostvars)
+        servers += [] if found else [server]
+        skipped += found
+    if skipped and on_missing_server == ABORT:
+        problems += skipped
+    if not servers:
+        problems.append("no file server can take part")
+    if not problems:
+        problems += pool_problems(servers, hostvars, pool_reserve)
+        problems += repository_problems(servers, hostvars, repository_reserve)
+    return {"servers": servers, "skipped": skipped, "problems": list(dict.fromkeys(problems))}
+
+
+def infrastructure(groups):
+    """The hosts without which no run can start, each once."""
+    hosts = groups["listeners"][:1] + groups["storage_hosts"] + groups["backup_servers"][:1]
+    return list(dict.fromkeys(hosts))
+
+
+def host_problems(variables):
+    """What keeps one host from its part."""
+    checks = variables.get("preflight")
+    if not checks:
+        return ["did not answer, so it could not be checked"]
+    return [check["problem"] for check in checks.values() if check.get("problem")]
+
+
+def server_problems(server, hostvars):
+    """What keeps one file server from taking part."""
+    variables = hostvars[server]
+    problems = host_problems(variables)
+    if not problems:
+        found = variables["preflight"]["server"]
+        problems += [
+            "driver %s: %s" % (check["driver"], check["message"]) for check in found["checks"] if not check["ok"]
+        ]
+        problems += [holder_problem(holder) for holder in found["holders"] if is_live(holder)]
+        problems += lun_problems(variables, hostvars)
+    return ["%s: %s" % (server, problem) for problem in problems]
+
+
+def is_live(holder):
+    """Whether a holder still freezes, or could still freeze, its server."""
+    return holder.get("state") in ("armed", "freezing", "frozen", "thawing", "orphaned")
+
+
+def holder_problem(holder):
+    """What to say of a holder that should not be there."""
+    return "a holder of run %s is %s: wait until it has ended by itself, or run 'ansible-playbook recover.yml'" % (
+        holder.get("run_id"),
+        holder.get("state"),
+    )
+
+
+def lun_problems(variables, hostvars):
+    """Volumes whose size on the server is not the LUN's size on the storage: then it is not the same LUN."""
+    storage = hostvars[variables["isb_storage_host"]].get("preflight", {}).get("storage", {})
+    problems = []
+    for volume in variables["preflight"]["server"]["volumes"]:
+        lun = storage.get("luns", {}).get(volume["serial"])
+        if lun and lun["size"] != volume["size"]:
+            problems.append(
+                "volume %s has %d bytes here and %d bytes on the storage: serial %s does not name the same LUN on both"
+                % (volume["name"], volume["size"], lun["size"], volume["serial"])
+            )
+    return problems
+
+
+def journal_problems(groups, hostvars):
+    """What the journal has against a new run."""
+    listener = groups["listeners"][0]
+    journal = hostvars[listener].get("preflight", {}).get("listener")
+    if not journal or journal.get("problem"):
+        return []
+    path = hostvars[listener]["openisb_host"]["journal"]
+    problems = ["the journal %s does not hold: %s" % (path, problem) for problem in journal["problems"]]
+    return problems + [
+        "run %s, opened %s, is still open (last: %s at %s): wait for its end, or run 'ansible-playbook recover.yml' if it "
+        "is no longer running" % (run["run_id"], run["opened"], run["last_event"], run["last_time"])
+        for run in journal["open_runs"]
+    ]
+
+
+def pool_problems(servers, hostvars, reserve):
+    """Storage hosts with too little room for what is written while their snapshot lives."""
+    problems = []
+    for host in sorted({hostvars[server]["isb_storage_host"] for server in servers}):
+        storage = hostvars[host]["preflight"]["storage"]
+        needed = int(reserve * sum(lun["size"] for lun in storage["luns"].values()))
+        if storage["free_bytes"] < needed:
+            problems.append(
+                "%s has %d MiB free for a snapshot and needs %d MiB: free some, or lower preflight_pool_reserve"
+                % (host, storage["free_bytes"] // MEBI, needed // MEBI)
+            )
+    return problems
+
+
+def repository_problems(servers, hostvars, reserve):
+    """Backup servers whose repository has too little room for what the run is expected to store."""
+    problems = []
+    for host in sorted({hostvars[server]["isb_backup_server"] for server in servers}):
+        repository = hostvars[host]["preflight"]["repository"]
+        needed = reserve + sum(
+            expected_bytes(server, volume, hostvars, repository["savesets"])
+            for server in servers
+            if hostvars[server]["isb_backup_server"] == host
+            for volume in hostvars[server]["preflight"]["server"]["volumes"]
+        )
+        if repository["free_bytes"] is not None and repository["free_bytes"] < needed:
+            problems.append(
+                "%s: the repository %s has %d MiB free and the run may need %d MiB: free some, or enlarge it"
+                % (host, hostvars[host]["openisb_host"]["repository"], repository["free_bytes"] // MEBI, needed // MEBI)
+            )
+    return problems
+
+
+def expected_bytes(server, volume, hostvars, savesets):
+    """Most bytes that this volume's next saveset is expected to store: what its last ones did, or else all it holds."""
+    stored = [
+        saveset["stats"]["bytes_stored"]
+        for saveset in savesets
+        if saveset["volume"] == "%s/%s" % (server, volume["name"])
+    ]
+    if stored[1:]:
+        return 2 * max(stored[-3:])
+    storage = hostvars[hostvars[server]["isb_storage_host"]]["preflight"]["storage"]
+    return storage["luns"].get(volume["serial"], {"allocated": volume["size"]})["allocated"]

@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows reports and catalogs as text that fits a terminal."""
+
+from __future__ import annotations
+
+import datetime
+
+WIDTH = 60
+BAR = "█"
+
+
+def size(count):
+    """Bytes for people: ``1.5 GiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return "%d B" % value if unit == "B" else "%.1f %s" % (value, unit)
+        value /= 1024
+    return ""
+
+
+def rate(count):
+    """Bytes a second for people; a dash where there is none."""
+    return "-" if not count else "%s/s" % size(count)
+
+
+def table(rows, right=()):
+    """Lines of a table. ``rows``: lists of texts, the first one the heading; ``right``: columns set flush right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return lines
+
+
+def run_summary(report):
+    """What a run did, for the person who started it."""
+    lines = headline(report) + [""] + server_table(report) + [""] + chart(report) + [""] + where_to_go(report)
+    return "\n".join(lines)
+
+
+def headline(report):
+    """Verdict first, then when, and what went wrong."""
+    window, storage = report["freeze_window_ms"], report["storage_ms"]
+    frozen = "no server was frozen" if window is None else "%.0f ms, of it %.0f ms in the storage" % (window, storage or 0)
+    lines = [
+        "Run %s: %s" % (report["run_id"], report["verdict"].upper()),
+        "Consistency point  %s" % (report["consistency_point"] or "none"),
+        "Freeze window      %s" % frozen,
+    ]
+    return lines + ["Problem            %s" % problem for problem in report["problems"]]
+
+
+def server_table(report):
+    """A row a volume."""
+    rows = [["volume", "verdict", "frozen", "size", "read", "new", "stored", "rate"]]
+    for server, entry in report["servers"].items():
+        frozen = "-" if entry["freeze_window_ms"] is None else "%.0f ms" % entry["freeze_window_ms"]
+        for volume in entry["volumes"]:
+            sizes = [size(volume["bytes_" + key]) for key in ("size", "read", "new", "stored")]
+            rows.append([volume["volume"], entry["verdict"], frozen, *sizes, rate(volume["read_rate"])])
+        if not entry["volumes"]:
+            rows.append([server, entry["verdict"], frozen, "-", "-", "-", "-", "-"])
+    return table(rows, right=(2, 3, 4, 5, 6, 7))
+
+
+def chart(report):
+    """The run's timeline: one bar a phase and server, drawn to scale."""
+    moments = {}
+    for entry in report["timeline"]:
+        moments.setdefault((entry["event"], entry["server"]), []).append(entry["at"])
+    bars = [("prepare", 0.0, last(moments, "freezing")), ("frozen", last(moments, "freezing"), last(moments, "thawed"))]
+    for server in report["servers"]:
+        saved = last(moments, "saveset", server) or last(moments, "failed", server)
+        bars.append(("back up %s" % server, last(moments, "backup", server), saved))
+        bars.append(("clean up %s" % server, saved, last(moments, "cleaned", server)))
+    drawn = [bar for bar in bars if bar[1] is not None and bar[2] is not None]
+    scale = WIDTH / max(report["seconds"], 0.001)
+    width = max((len(bar[0]) for bar in drawn), default=0)
+    lines = ["Timeline, %.1f s" % report["seconds"]]
+    for name, start, end in drawn:
+        column, length = int(start * scale), max(1, round((end - start) * scale))
+        bar = (" " * column + BAR * length)[:WIDTH].ljust(WIDTH)
+        lines.append("%s │%s│ %.2f s" % (name.ljust(width), bar, end - start))
+    return lines
+
+
+def last(moments, event, server=""):
+    """When an event happened for the last time; None where it did not."""
+    return moments.get((event, server), [None])[-1]
+
+
+def where_to_go(report):
+    """Where the savesets are, and how to use them."""
+    lines = ["Savesets are in %s on the backup server. To restore one server:" % report["repository"]]
+    for server, entry in report["servers"].items():
+        if entry["volumes"]:
+            lines.append(
+                "  ansible-playbook restore.yml -e restore_server=%s -e restore_run_id=%s -e restore_folder=/path"
+                % (server, report["run_id"])
+            )
+    return lines if lines[1:] else ["No saveset was written."]
+
+
+def catalog_table(savesets):
+    """The savesets of a repository, a row each."""
+    if not savesets:
+        return "There is no saveset."
+    rows = [["volume", "consistency point", "verdict", "size", "stored", "run id"]]
+    for saveset in savesets:
+        moment = datetime.datetime.fromisoformat(saveset["time"]).strftime("%Y-%m-%d %H:%M:%S UTC")
+        sizes = [size(saveset["size"]), size(saveset["stats"]["bytes_stored"])]
+        rows.append([saveset["volume"], moment, saveset["verdict"], *sizes, saveset["run_id"]])
+    return "\n".join(table(rows, right=(3, 4)))

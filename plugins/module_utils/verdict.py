@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judges whether the copies of a run show one moment, from what the holders and the storage answered."""
+
+from __future__ import annotations
+
+import datetime
+
+APPLICATION, CRASH, FAILED = "application-consistent", "crash-consistent", "failed"
+
+
+def judge(evidence, on_quiesce_failure):
+    """The verdict: a dict of verdict, time (ISO 8601, UTC), storage_ms, window_ms, servers and problems.
+
+    ``evidence``: run_id, servers, storage_hosts, freeze and thaw (answers of the action hold), snapshots (answers of the
+    storage drivers, in the order of storage_hosts) and problems (texts). ``application-consistent`` needs an unbroken
+    hold, with this run's id, on every server, around a snapshot that ended before the first thaw was asked for.
+    """
+    problems = list(evidence["problems"])
+    calls, storage_problems = storage_calls(evidence)
+    problems += storage_problems
+    holds = {server: hold_of(server, evidence) for server in evidence["servers"]}
+    broken = ["%s: %s" % (server, hold["problem"]) for server, hold in sorted(holds.items()) if hold["problem"]]
+    verdict = verdict_of(problems, broken, on_quiesce_failure)
+    return {
+        "verdict": verdict,
+        "time": point_of(calls),
+        "storage_ms": round(sum(end - start for start, end in calls) * 1000, 1),
+        "window_ms": window_of(holds),
+        "servers": {server: dict(hold, verdict=server_verdict(verdict, hold)) for server, hold in holds.items()},
+        "problems": problems + broken,
+    }
+
+
+def verdict_of(problems, broken, on_quiesce_failure):
+    """The run's verdict: anything but whole proof is never called application-consistent."""
+    if problems:
+        return FAILED
+    if not broken:
+        return APPLICATION
+    return CRASH if on_quiesce_failure == "crash_consistent" else FAILED
+
+
+def server_verdict(verdict, hold):
+    """One server's verdict. A copy of a server that was held is still crash-consistent with servers that were not."""
+    return CRASH if verdict == APPLICATION and hold["problem"] else verdict
+
+
+def storage_calls(evidence):
+    """Start and end (seconds since 1970, by each storage host's clock) of the storage calls, and what was wrong."""
+    answers = {entry["storage_host"]: entry["answer"] for entry in evidence["snapshots"]}
+    calls, problems = [], []
+    for host in evidence["storage_hosts"]:
+        answer = answers.get(host)
+        if answer is None:
+            problems.append("no snapshot was taken on storage host %s" % host)
+        elif answer.get("unreachable"):
+            problems.append("storage host %s did not answer inside the freeze window" % host)
+        else:
+            calls.append(times_of(answer))
+    return calls, problems if not evidence["problems"] else []
+
+
+def times_of(answer):
+    """The first and last line of a driver's answer are the moments before and after its call."""
+    lines = answer["stdout"].split()
+    return float(lines[0]), float(lines[-1])
+
+
+def hold_of(server, evidence):
+    """What one holder proved: times (seconds since 1970, by the server's clock), window_ms, drivers and problem."""
+    frozen = evidence["freeze"].get("servers", {}).get(server)
+    thawed = evidence["thaw"].get("servers", {}).get(server)
+    answer = thawed or frozen or {}
+    hold = {key: answer.get(key) for key in ("freeze_started", "frozen", "thaw_started", "thawed", "window_ms", "drivers")}
+    return dict(hold, problem=hold_problem(frozen, thawed, evidence["run_id"]))
+
+
+def hold_problem(frozen, thawed, run_id):
+    """Why a hold proves nothing; empty where it does."""
+    if not frozen:
+        return "was not asked to freeze"
+    if not frozen.get("ok"):
+        return "did not freeze: %s" % (frozen.get("error") or "no reason given")
+    if not thawed or not thawed.get("ok"):
+        return "did not confirm its thaw: %s" % ((thawed or {}).get("error") or "no reason given")
+    if thawed.get("run_id") != run_id:
+        return "its holder belongs to run %s" % thawed.get("run_id")
+    if not thawed.get("hold_unbroken"):
+        return "its hold was broken before the thaw (%s)" % (thawed.get("reason") or "no reason given")
+    return ""
+
+
+def point_of(calls):
+    """The consistency point: when the first storage call ended, as the copies show nothing later; empty without one."""
+    if not calls:
+        return ""
+    return datetime.datetime.fromtimestamp(calls[0][1], datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+
+def window_of(holds):
+    """First freeze to last thaw, in ms, by the hosts' own clocks; None where no server was frozen."""
+    starts = [hold["freeze_started"] for hold in holds.values() if hold["freeze_started"]]
+    ends = [hold["thawed"] for hold in holds.values() if hold["thawed"]]
+    return round((max(ends) - min(starts)) * 1000, 1) if starts and ends else None
