@@ -14,7 +14,7 @@ import typing as t
 from .errors import MissingLibrary
 
 #: What is missing: the library's name on PyPI -> the text of the ImportError.
-MISSING: t.Dict[str, str] = {}
+MISSING: dict[str, str] = {}
 
 
 class _Missing:
@@ -98,3 +98,18 @@ def require_nbd(spec: str) -> t.Any:
             "Install Debian's python3-libnbd and make the virtual environment with --system-site-packages",
         )
     return nbd
+
+
+__all__ = [
+    "AESGCM",
+    "HKDF",
+    "MISSING",
+    "SHA256",
+    "InvalidTag",
+    "Scrypt",
+    "blake3",
+    "nbd",
+    "require",
+    "require_nbd",
+    "zstandard",
+]

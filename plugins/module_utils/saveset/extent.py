@@ -24,10 +24,10 @@ class Extent(t.NamedTuple):
 
 
 class ChunkRun(t.NamedTuple):
-    """``count`` chunks from chunk number ``first``, all of one kind."""
+    """``chunks`` chunks from chunk number ``first``, all of one kind."""
 
     first: int
-    count: int
+    chunks: int
     kind: int
 
 
@@ -81,7 +81,7 @@ def split_runs(runs: t.Iterable[ChunkRun], data_group: int, empty_group: int) ->
     """
     for run in _merge(runs):
         group = data_group if run.kind == DATA else empty_group
-        first, end = run.first, run.first + run.count
+        first, end = run.first, run.first + run.chunks
         while first < end:
             stop = min(end, (first // group + 1) * group)
             yield ChunkRun(first, stop - first, run.kind)
@@ -89,10 +89,10 @@ def split_runs(runs: t.Iterable[ChunkRun], data_group: int, empty_group: int) ->
 
 
 def _merge(runs: t.Iterable[ChunkRun]) -> t.Iterator[ChunkRun]:
-    held: t.Optional[ChunkRun] = None
+    held: ChunkRun | None = None
     for run in runs:
-        if held is not None and held.kind == run.kind and held.first + held.count == run.first:
-            held = ChunkRun(held.first, held.count + run.count, run.kind)
+        if held is not None and held.kind == run.kind and held.first + held.chunks == run.first:
+            held = ChunkRun(held.first, held.chunks + run.chunks, run.kind)
             continue
         if held is not None:
             yield held

@@ -44,9 +44,14 @@ class BackupStats:
     bytes_stored: int = 0
     seconds: float = 0.0
 
-    def as_dict(self) -> t.Dict[str, t.Union[int, float]]:
+    def as_dict(self) -> dict[str, int | float]:
         """The figures as a plain dictionary."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, figures: t.Mapping[str, t.Any]) -> BackupStats:
+        """The figures from a commit; those that a newer version may have added are left out."""
+        return cls(**{field.name: figures[field.name] for field in dataclasses.fields(cls)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +67,7 @@ class RestoreStats:
     bytes_stored: int = 0
     seconds: float = 0.0
 
-    def as_dict(self) -> t.Dict[str, t.Union[int, float]]:
+    def as_dict(self) -> dict[str, int | float]:
         """The figures as a plain dictionary."""
         return dataclasses.asdict(self)
 
@@ -101,7 +106,7 @@ class Counters:
 class RateLimit:
     """Holds threads back so that together they pass at most ``rate`` bytes a second; None means no limit."""
 
-    def __init__(self, rate: t.Optional[int]) -> None:
+    def __init__(self, rate: int | None) -> None:
         self._rate = rate
         self._lock = threading.Lock()
         self._free_at = time.monotonic()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import typing as t
 from dataclasses import dataclass, field
 
 
@@ -26,5 +25,5 @@ class Secret:
     :param cost: used when a passphrase is set; opening uses what the key file says.
     """
 
-    passphrase: t.Optional[bytes] = field(default=None, repr=False)
+    passphrase: bytes | None = field(default=None, repr=False)
     cost: ScryptCost = field(default=ScryptCost())

@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commits: the small documents that make savesets exist."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import re
+import typing as t
+from dataclasses import dataclass, field
+
+from .document import FORMAT_VERSION, Document, decode_document, encode_document
+from .errors import Damaged, InvalidValue
+from .keys import DOCUMENT, KeyRing
+from .progress import BackupStats
+from .volume import volume_folder, volume_of_folder
+
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+_NAME = re.compile(r"savesets/([^/]+)/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{32})\Z")
+_WAY_OUT = "Put back a copy of the object, or use another saveset of the volume"
+
+
+@dataclass(frozen=True)
+class SavesetInfo:
+    """What a commit says about a saveset.
+
+    ``time`` is the consistency point (UTC); ``size`` in bytes; ``digest`` equal for equal content in one repository;
+    ``origin`` tells how the extents were known; ``format`` is the version of the format.
+    """
+
+    id: str
+    volume: str
+    run_id: str
+    time: datetime.datetime
+    verdict: str
+    size: int
+    chunk_size: int
+    map_id: str
+    root: str
+    digest: str
+    parent: str | None = None
+    origin: dict[str, t.Any] = field(default_factory=dict)
+    stats: BackupStats = field(default_factory=BackupStats)
+    metadata: dict[str, t.Any] = field(default_factory=dict)
+    format: int = FORMAT_VERSION
+
+    @property
+    def name(self) -> str:
+        """The name of the commit in the store."""
+        return commit_name(self.volume, self.time, self.id)
+
+
+_CLEAR = ("id", "volume", "run_id", "verdict", "size", "chunk_size", "parent")
+_SEALED = ("map_id", "root", "digest", "origin", "metadata")
+
+
+def commit_name(volume: str, time: datetime.datetime, saveset_id: str) -> str:
+    """The name of a commit: its folder is the volume's, its name sorts by time."""
+    return f"savesets/{volume_folder(volume)}/{time.strftime(_TIME)}-{saveset_id}"
+
+
+def parse_name(name: str) -> tuple[str, str, str] | None:
+    """Volume, time as text, and id from a commit's name; None when it is no commit's name."""
+    match = _NAME.match(name)
+    if not match:
+        return None
+    try:
+        return volume_of_folder(match.group(1)), match.group(2), match.group(3)
+    except InvalidValue:
+        return None
+
+
+def utc(time: datetime.datetime) -> datetime.datetime:
+    """``time`` in UTC; InvalidValue when it does not know its zone."""
+    if time.tzinfo is None:
+        raise InvalidValue(f"time {time}", "it has no time zone", "Pass an aware datetime, best in UTC")
+    return time.astimezone(datetime.timezone.utc)
+
+
+def encode_commit(info: SavesetInfo, ring: KeyRing) -> bytes:
+    """The bytes of a commit.  Raises InvalidValue when the metadata is not JSON."""
+    fields = {name: getattr(info, name) for name in _CLEAR}
+    fields["time"] = info.time.strftime(_TIME)
+    body = {name: getattr(info, name) for name in _SEALED}
+    body["stats"] = info.stats.as_dict()
+    try:
+        text = json.dumps(body, sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidValue("the metadata", f"it is not JSON ({error})", "Use text, numbers, lists and dicts") from error
+    if ring.encrypted:
+        fields["sealed"] = base64.b64encode(_cipher(ring, info.id).encrypt(0, text, _bound(info.id))).decode()
+    else:
+        fields["body"] = json.loads(text)
+    return encode_document("saveset", fields, ring.mac)
+
+
+def decode_commit(name: str, data: bytes, ring: KeyRing) -> SavesetInfo:
+    """Parse and authenticate a commit.  Raises Damaged (also when it is another's), UnsupportedFormat."""
+    document = decode_document(name, data, "saveset")
+    document.check_mac(name, ring.mac)
+    fields = document.fields
+    body = _open_body(name, document, ring)
+    try:
+        time = datetime.datetime.strptime(fields["time"], _TIME).replace(tzinfo=datetime.timezone.utc)
+        info = SavesetInfo(
+            time=time,
+            stats=BackupStats.from_dict(body["stats"]),
+            format=fields["version"],
+            **{key: fields[key] for key in _CLEAR},
+            **{key: body[key] for key in _SEALED},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(name, f"a field is missing or malformed ({error})", _WAY_OUT) from error
+    if info.name != name:
+        raise Damaged(name, f"it is the commit {info.name}: files were swapped or renamed", _WAY_OUT)
+    return info
+
+
+def _open_body(name: str, document: Document, ring: KeyRing) -> dict[str, t.Any]:
+    if not ring.encrypted:
+        return dict(document.fields.get("body", {}))
+    saveset_id = str(document.fields.get("id"))
+    try:
+        sealed = base64.b64decode(document.fields.get("sealed", ""), validate=True)
+        text = _cipher(ring, saveset_id).decrypt(0, sealed, _bound(saveset_id))
+        return dict(json.loads(text or b"null"))
+    except (TypeError, ValueError) as error:
+        raise Damaged(name, "its sealed part cannot be opened", _WAY_OUT) from error
+
+
+def _cipher(ring: KeyRing, saveset_id: str) -> t.Any:
+    return ring.cipher(DOCUMENT, bytes.fromhex(saveset_id))
+
+
+def _bound(saveset_id: str) -> bytes:
+    return f"openisb saveset 1 commit {saveset_id}".encode()

@@ -1,0 +1,189 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers: the one file layout of packs and maps.
+
+::
+
+    header    64 bytes, and an extra area that is empty in this version
+    frames    see frame.py
+    footer    one more frame: a pack's index or a map's page directory, under a key of its own
+    trailer   48 bytes: where the footer is, and a checksum
+
+Header and trailer carry plain checksums, each frame its hash, so that a scrub needs no key.
+"""
+
+from __future__ import annotations
+
+import struct
+import typing as t
+
+from .deps import blake3
+from .errors import Damaged, NotFound, UnsupportedFormat
+from .frame import FOOTER_NUMBER, FrameHead, check_hash, open_body, parse_head, seal_frame
+from .keys import INDEX, MAP, PACK, Cipher, KeyRing
+from .store import Store
+
+_HEADER = struct.Struct("<8sHBBHHI16sI8x")
+_TRAILER = struct.Struct("<8sQII8x")
+_CHECK_BYTES = 16
+HEADER_BYTES = _HEADER.size + _CHECK_BYTES
+TRAILER_BYTES = _TRAILER.size + _CHECK_BYTES
+_TRAILER_MAGIC = b"ISBEND\r\n"
+_VERSION = 1
+
+#: How the frames' key is known: derived from the master key, or (reserved) sealed to a public key in the extra area.
+DERIVED = 0
+SEALED = 1
+
+_CIPHER_NONE = 0
+_CIPHER_AES_256_GCM = 1
+
+
+class Kind(t.NamedTuple):
+    """What differs between packs and maps."""
+
+    magic: bytes
+    number: int
+    frame_key: str
+    footer_key: str
+    label: str
+
+
+PACK_KIND = Kind(b"ISBPACK\n", 1, PACK, INDEX, "pack")
+MAP_KIND = Kind(b"ISBMAP\r\n", 2, MAP, MAP, "map")
+
+_WAY_OUT = "Restore the object from another copy of the repository; the next backup stores its chunks again"
+
+
+def make_header(kind: Kind, container_id: bytes, chunk_size: int, encrypted: bool) -> bytes:
+    """The header of a new container."""
+    cipher = _CIPHER_AES_256_GCM if encrypted else _CIPHER_NONE
+    head = _HEADER.pack(kind.magic, _VERSION, kind.number, cipher, 0, DERIVED, chunk_size, container_id, 0)
+    return head + _check(head)
+
+
+def make_end(prefix: bytes, cipher: Cipher, footer: tuple[int, bytes, int], offset: int, frames: int) -> list[bytes]:
+    """The buffers of footer and trailer.
+
+    :param footer: codec, compressed bytes, plain length.
+    :param offset: where the footer begins.
+    :param frames: how many frames precede it.
+    """
+    codec, data, plain_length = footer
+    head, body = seal_frame(prefix, cipher, FOOTER_NUMBER, codec, b"", plain_length, data)
+    trailer = _TRAILER.pack(_TRAILER_MAGIC, offset, len(head) + len(body), frames)
+    return [head, body, trailer + _check(prefix + trailer)]
+
+
+class ContainerLayout(t.NamedTuple):
+    """A container as its header and trailer describe it; reading it needs no key."""
+
+    name: str
+    kind: Kind
+    container_id: bytes
+    chunk_size: int
+    encrypted: bool
+    prefix: bytes
+    footer_offset: int
+    footer_length: int
+    frames: int
+
+
+def read_layout(store: Store, name: str, kind: Kind) -> ContainerLayout:
+    """Read and check a container's header and trailer.
+
+    Raises NotFound; Damaged (also when another container was put in its place); UnsupportedFormat.
+    """
+    size = store.size(name)
+    if size < HEADER_BYTES + TRAILER_BYTES:
+        raise Damaged(name, f"it is truncated to {size} bytes", _WAY_OUT)
+    prefix = store.get(name, 0, HEADER_BYTES)
+    magic, version, number, cipher, features, key_mode, chunk_size, container_id, extra = _HEADER.unpack_from(prefix)
+    if magic != kind.magic or number != kind.number:
+        raise Damaged(name, f"it is not a {kind.label}", _WAY_OUT)
+    if prefix[_HEADER.size :] != _check(prefix[: _HEADER.size]):
+        raise Damaged(name, "its header is damaged", _WAY_OUT)
+    if version != _VERSION or features or key_mode != DERIVED or extra or cipher > _CIPHER_AES_256_GCM:
+        raise UnsupportedFormat(name, "a newer version wrote it", "Use a newer version of the saveset engine")
+    if container_id.hex() != name.rsplit("/", 1)[-1]:
+        raise Damaged(name, f"it holds {kind.label} {container_id.hex()}: files were swapped", _WAY_OUT)
+    trailer = store.get(name, size - TRAILER_BYTES, TRAILER_BYTES)
+    end_magic, offset, length, frames = _TRAILER.unpack_from(trailer)
+    if end_magic != _TRAILER_MAGIC or trailer[_TRAILER.size :] != _check(prefix + trailer[: _TRAILER.size]):
+        raise Damaged(name, "its trailer is damaged, or it is truncated", _WAY_OUT)
+    if offset + length + TRAILER_BYTES != size or offset < HEADER_BYTES:
+        raise Damaged(name, f"its size of {size} bytes is not what its trailer says", _WAY_OUT)
+    return ContainerLayout(
+        name, kind, container_id, chunk_size, cipher == _CIPHER_AES_256_GCM, prefix, offset, length, frames
+    )
+
+
+class Container:
+    """A published container, open for reading; threads may share it."""
+
+    def __init__(self, store: Store, name: str, kind: Kind, ring: KeyRing) -> None:
+        self._store = store
+        self._ring = ring
+        self.name = name
+        self.layout = read_layout(store, name, kind)
+        if self.layout.encrypted != ring.encrypted:
+            raise Damaged(name, "it is not encrypted as the repository is", _WAY_OUT)
+        self._cipher = ring.cipher(kind.frame_key, self.layout.container_id)
+
+    def footer(self) -> bytes:
+        """The footer's plain bytes.  Raises Damaged."""
+        layout = self.layout
+        data = self._store.get(self.name, layout.footer_offset, layout.footer_length)
+        cipher = self._ring.cipher(layout.kind.footer_key, layout.container_id)
+        head = parse_head(data)
+        if head is None or head.number != FOOTER_NUMBER or head.length != layout.footer_length:
+            raise Damaged(self.name, "its footer is damaged", _WAY_OUT)
+        plain = self._open(head, data, cipher)
+        if plain is None:
+            raise Damaged(self.name, "its footer is damaged or was written with another key", _WAY_OUT)
+        return plain
+
+    def frame(self, offset: int, length: int) -> tuple[FrameHead, bytes]:
+        """Head and plain bytes of the frame at ``offset``.  Raises Damaged."""
+        if offset < HEADER_BYTES or offset + length > self.layout.footer_offset:
+            raise Damaged(self.name, f"it has no frame of {length} bytes at offset {offset}", _WAY_OUT)
+        data = self._store.get(self.name, offset, length)
+        head = parse_head(data)
+        plain = None
+        if head is not None and head.length == length:
+            plain = self.open_frame(head, data)
+        if head is None or plain is None:
+            raise Damaged(self.name, f"its frame at offset {offset} is damaged", _WAY_OUT)
+        return head, plain
+
+    def open_frame(self, head: FrameHead, data: bytes) -> bytes | None:
+        """The plain bytes of a whole frame, None when it is not what was written."""
+        return self._open(head, data, self._cipher)
+
+    def _open(self, head: FrameHead, data: bytes, cipher: Cipher) -> bytes | None:
+        # AES-GCM authenticates by itself; without encryption the hash has to be looked at.
+        if not self._ring.encrypted and not check_hash(self.layout.prefix, head, data):
+            return None
+        return open_body(self.layout.prefix, cipher, head, data)
+
+
+def object_name(kind: Kind, container_id: bytes, folder: str = "") -> str:
+    """The name of a pack, or of a map in its volume's folder."""
+    text = container_id.hex()
+    if kind is PACK_KIND:
+        return f"packs/{text[:2]}/{text}"
+    return f"maps/{folder}/{text}"
+
+
+def exists(store: Store, name: str) -> bool:
+    """Whether an object is in the store."""
+    try:
+        store.size(name)
+    except NotFound:
+        return False
+    return True
+
+
+def _check(data: bytes) -> bytes:
+    return blake3(data).digest()[:_CHECK_BYTES]

@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames: the units that are compressed, encrypted and hashed together inside a container.
+
+A frame holds one to ``FRAME_CHUNKS_MAX`` neighbouring chunks of a volume, or one page of a map, or a footer::
+
+    head       20 bytes   magic "ISBF", number, codec, flags, count, plain length, body length
+    identities 32 bytes each, ``count`` of them
+    hash       32 bytes   BLAKE3 over container header, head, identities and body: needs no key
+    body                  compressed, then encrypted; AES-GCM's tag at its end
+
+The additional data of the encryption is container header, head and identities: format, container id, frame number,
+identities and lengths are all bound.
+"""
+
+from __future__ import annotations
+
+import struct
+import typing as t
+
+from . import codec as codecs
+from .deps import blake3
+from .keys import Cipher
+
+_HEAD = struct.Struct("<4sIBBHII")
+_MAGIC = b"ISBF"
+HASH_BYTES = 32
+IDENTITY_BYTES = 32
+FRAME_CHUNKS_MAX = 1024
+FOOTER_NUMBER = 0xFFFFFFFF
+_PLAIN_MAX = 1 << 30
+
+Buffer = t.Union[bytes, bytearray, memoryview]
+
+
+class FrameHead(t.NamedTuple):
+    """The parsed head of a frame; ``bound`` is head and identities as they are bound by encryption and hash."""
+
+    number: int
+    codec: int
+    identities: tuple[bytes, ...]
+    plain_length: int
+    body_length: int
+    bound: bytes
+    hash: bytes
+
+    @property
+    def length(self) -> int:
+        """The whole frame's length in bytes."""
+        return len(self.bound) + HASH_BYTES + self.body_length
+
+
+def frame_length(count: int, body_length: int) -> int:
+    """The length in bytes of a frame of ``count`` identities whose encrypted body has ``body_length`` bytes."""
+    return _HEAD.size + count * IDENTITY_BYTES + HASH_BYTES + body_length
+
+
+def head_length(count: int) -> int:
+    """The length in bytes of everything before a frame's body."""
+    return frame_length(count, 0)
+
+
+def seal_frame(
+    prefix: bytes,
+    cipher: Cipher,
+    number: int,
+    codec: int,
+    identities: bytes,
+    plain_length: int,
+    data: Buffer,
+) -> tuple[bytes, bytes]:
+    """Encrypt and hash one frame; returns what goes before the body, and the body.
+
+    :param prefix: the container's header.
+    :param number: unique in the container.
+    :param identities: the chunks' identities, one after the other.
+    :param data: compressed as ``codec`` says.
+    """
+    count = len(identities) // IDENTITY_BYTES
+    body_length = len(data) + cipher.overhead
+    bound = _HEAD.pack(_MAGIC, number, codec, 0, count, plain_length, body_length) + identities
+    body = cipher.encrypt(number, data, prefix + bound)
+    return bound + _hash(prefix, bound, body), body
+
+
+def parse_head(data: Buffer) -> FrameHead | None:
+    """The head at the start of ``data``, or None when there is no whole, sensible one."""
+    if len(data) < _HEAD.size:
+        return None
+    magic, number, codec, flags, count, plain_length, body_length = _HEAD.unpack_from(data)
+    begin = _HEAD.size
+    end = begin + count * IDENTITY_BYTES
+    if magic != _MAGIC or flags or count > FRAME_CHUNKS_MAX or plain_length > _PLAIN_MAX:
+        return None
+    if len(data) < end + HASH_BYTES:
+        return None
+    view = memoryview(data)
+    identities = tuple(bytes(view[at : at + IDENTITY_BYTES]) for at in range(begin, end, IDENTITY_BYTES))
+    return FrameHead(
+        number, codec, identities, plain_length, body_length, bytes(view[:end]), bytes(view[end : end + HASH_BYTES])
+    )
+
+
+def check_hash(prefix: bytes, head: FrameHead, data: Buffer) -> bool:
+    """Whether a whole frame is what was written: needs no key."""
+    body = memoryview(data)[len(head.bound) + HASH_BYTES :]
+    return len(body) == head.body_length and _hash(prefix, head.bound, body) == head.hash
+
+
+def open_body(prefix: bytes, cipher: Cipher, head: FrameHead, data: Buffer) -> bytes | None:
+    """Decrypt and decompress a whole frame; None when it is not what was written."""
+    body = memoryview(data)[len(head.bound) + HASH_BYTES :]
+    if len(body) != head.body_length:
+        return None
+    packed = cipher.decrypt(head.number, body, prefix + head.bound)
+    if packed is None:
+        return None
+    return codecs.decompress(head.codec, packed, head.plain_length)
+
+
+def _hash(prefix: bytes, bound: bytes, body: Buffer) -> bytes:
+    hasher = blake3(prefix)
+    hasher.update(bound)
+    hasher.update(body)
+    return hasher.digest()

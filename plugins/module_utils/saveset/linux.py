@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls of Linux that Python's os module lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+import typing as t
+
+_BLKGETSIZE64 = 0x80081272
+_BLKZEROOUT = 0x127F
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+
+#: What a system says when it does not know how to do a thing, as opposed to failing at it.
+CANNOT = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def block_size_bytes(fd: int) -> int:
+    """The size in bytes of the block device that ``fd`` has open."""
+    answer = fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8))
+    return int(struct.unpack("Q", answer)[0])
+
+
+def zero_out_blocks(fd: int, offset: int, length: int) -> None:
+    """Make a range of a block device read as zeros (BLKZEROOUT); OSError when it cannot."""
+    fcntl.ioctl(fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Make a range of a file a hole, its size unchanged; OSError when the filesystem cannot."""
+    result = _libc.fallocate(
+        fd, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(length)
+    )
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def write_all(fd: int, buffers: t.Sequence[bytes | bytearray | memoryview]) -> None:
+    """Append every byte of ``buffers`` to ``fd``, however short single writes turn out."""
+    views = [memoryview(buffer) for buffer in buffers if len(buffer)]
+    while views:
+        done = os.writev(fd, views)
+        views = _rest(views, done)
+
+
+def pwrite_all(fd: int, buffers: t.Sequence[bytes | bytearray | memoryview], offset: int) -> None:
+    """Write every byte of ``buffers``, one after the other, from ``offset``."""
+    views = [memoryview(buffer) for buffer in buffers if len(buffer)]
+    while views:
+        done = os.pwritev(fd, views, offset)
+        offset += done
+        views = _rest(views, done)
+
+
+def _rest(views: list[memoryview], done: int) -> list[memoryview]:
+    """What is left of ``views`` after their first ``done`` bytes."""
+    while views and done >= len(views[0]):
+        done -= len(views[0])
+        views = views[1:]
+    if done:
+        views = [views[0][done:], *views[1:]]
+    return views

@@ -1,0 +1,206 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writing packs: frames get their place under a lock, are encrypted by the workers and appended in order by one writer.
+
+::
+
+    worker:  compress -> reserve() -> seal() -> submit()        (in parallel)
+    writer:  frames in order of their numbers -> pack file      (one thread)
+    closer:  fsync, publish                                     (one thread, while the writer fills the next pack)
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import queue
+import secrets
+import threading
+import typing as t
+
+from .codec import Compressor
+from .container import PACK_KIND, make_end, make_header, object_name
+from .errors import Cancelled
+from .extent import DATA
+from .frame import frame_length, seal_frame
+from .index import ROW, ChunkIndex
+from .keys import Cipher, KeyRing
+from .store import Store, Upload
+
+PACK_BYTES = 128 << 20
+_QUEUE_FRAMES = 32
+_CLOSING_MAX = 2  # packs that are being made durable while the next one is written
+_STOP_CHECK_S = 0.2
+
+
+class _OpenPack:
+    """A pack that is being written."""
+
+    def __init__(self, store: Store, ring: KeyRing, chunk_size: int) -> None:
+        self.pack_id = secrets.token_bytes(16)
+        self.prefix = make_header(PACK_KIND, self.pack_id, chunk_size, ring.encrypted)
+        self.cipher = ring.cipher(PACK_KIND.frame_key, self.pack_id)
+        self.end = len(self.prefix)  # where the next reserved frame goes
+        self.reserved = 0
+        self.rows = bytearray()
+        self.sealed = False  # no more frames will be reserved
+        # The writer's side.
+        self.written = 0
+        self.waiting: dict[int, tuple[bytes, bytes]] = {}
+        self.ended = False
+        self.upload: Upload = store.create(object_name(PACK_KIND, self.pack_id))
+        self.upload.write([self.prefix])
+
+
+class Slot(t.NamedTuple):
+    """A frame's place in a pack that is being written."""
+
+    pack: _OpenPack
+    number: int
+    offset: int
+    length: int
+
+    @property
+    def cipher(self) -> Cipher:
+        """The pack's cipher."""
+        return self.pack.cipher
+
+    def seal(self, codec: int, identities: bytes, plain_length: int, data: t.Any) -> tuple[bytes, bytes]:
+        """Encrypt the frame: what goes before the body, and the body."""
+        return seal_frame(self.pack.prefix, self.pack.cipher, self.number, codec, identities, plain_length, data)
+
+    def place(self, position: int) -> bytes:
+        """The place of the frame's chunk number ``position``, as the index and maps keep it."""
+        return self.pack.pack_id + ROW.pack(b"", self.offset, self.length, position, DATA)[32:]
+
+
+class PackSink:
+    """Takes frames from several workers into packs of about ``pack_bytes``."""
+
+    def __init__(
+        self, store: Store, ring: KeyRing, index: ChunkIndex, chunk_size: int, pack_bytes: int = PACK_BYTES
+    ) -> None:
+        self._store = store
+        self._ring = ring
+        self._index = index
+        self._chunk_size = chunk_size
+        self._pack_bytes = pack_bytes
+        self._overhead = ring.cipher(PACK_KIND.frame_key, bytes(16)).overhead
+        self._lock = threading.Lock()
+        self._current: _OpenPack | None = None
+        self._open: set[_OpenPack] = set()
+        self._queue: queue.Queue[tuple[_OpenPack, int, bytes, bytes] | None] = queue.Queue(_QUEUE_FRAMES)
+        self._closer = concurrent.futures.ThreadPoolExecutor(1, "saveset-closer")
+        self._closing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
+        self._compressor = Compressor(1)
+        self._failed = threading.Event()
+        self._error: BaseException | None = None
+        self._writer = threading.Thread(target=self._write_loop, name="saveset-writer", daemon=True)
+        self._writer.start()
+
+    def reserve(self, identities: bytes, packed_length: int) -> Slot:
+        """A place for a frame with these identities, whose compressed body has ``packed_length`` bytes."""
+        count = len(identities) // 32
+        length = frame_length(count, packed_length + self._overhead)
+        with self._lock:
+            pack = self._current
+            if pack is not None and pack.reserved and pack.end + length > self._pack_bytes:
+                self._seal(pack)
+                pack = None
+            if pack is None:
+                pack = self._current = _OpenPack(self._store, self._ring, self._chunk_size)
+                self._open.add(pack)
+            slot = Slot(pack, pack.reserved, pack.end, length)
+            for position in range(count):
+                identity = identities[position * 32 : position * 32 + 32]
+                pack.rows += ROW.pack(identity, slot.offset, length, position, DATA)
+            pack.reserved += 1
+            pack.end += length
+        return slot
+
+    def submit(self, slot: Slot, head: bytes, body: bytes) -> None:
+        """Hand a sealed frame to the writer; waits while the writer is behind.  Raises what the writer met."""
+        self._put((slot.pack, slot.number, head, body))
+
+    def finish(self) -> None:
+        """Write and publish what is left; returns when all packs are durable.  Raises what went wrong."""
+        with self._lock:
+            if self._current is not None:
+                self._seal(self._current)
+        self._put(None)
+        self._writer.join()
+        self._raise_error()
+        while self._closing:
+            self._closing.popleft().result()
+        self._closer.shutdown()
+
+    def abort(self) -> None:
+        """Stop, and remove every pack that is not published; safe after finish()."""
+        self._failed.set()
+        if self._writer.is_alive():
+            self._writer.join()
+        self._closer.shutdown(cancel_futures=True)
+        for pack in self._open:
+            pack.upload.abort()
+
+    def _seal(self, pack: _OpenPack) -> None:
+        pack.sealed = True
+        self._put((pack, -1, b"", b""))  # wakes the writer, which may have written the last frame already
+        self._current = None
+
+    def _put(self, item: tuple[_OpenPack, int, bytes, bytes] | None) -> None:
+        while True:
+            self._raise_error()
+            try:
+                self._queue.put(item, timeout=_STOP_CHECK_S)
+                return
+            except queue.Full:
+                continue
+
+    def _raise_error(self) -> None:
+        if self._failed.is_set():
+            raise self._error or Cancelled("the backup", "it was stopped", "Run it again")
+
+    def _write_loop(self) -> None:
+        try:
+            while not self._failed.is_set():
+                try:
+                    item = self._queue.get(timeout=_STOP_CHECK_S)
+                except queue.Empty:
+                    continue
+                if item is None:
+                    return
+                self._take(*item)
+        except BaseException as error:  # handed to the workers and to finish()
+            self._error = error
+            self._failed.set()
+
+    def _take(self, pack: _OpenPack, number: int, head: bytes, body: bytes) -> None:
+        if number >= 0:
+            pack.waiting[number] = (head, body)
+        ready: list[bytes] = []
+        while pack.written in pack.waiting:
+            ready += pack.waiting.pop(pack.written)
+            pack.written += 1
+        if ready:
+            pack.upload.write(ready)
+        if pack.sealed and pack.written == pack.reserved and not pack.ended:
+            self._end(pack)
+
+    def _end(self, pack: _OpenPack) -> None:
+        pack.ended = True
+        rows = bytes(pack.rows)
+        codec, data = self._compressor.compress(rows)
+        footer = (codec, bytes(data), len(rows))
+        cipher = self._ring.cipher(PACK_KIND.footer_key, pack.pack_id)
+        pack.upload.write(make_end(pack.prefix, cipher, footer, pack.end, pack.reserved))
+        while len(self._closing) >= _CLOSING_MAX:
+            self._closing.popleft().result()
+        self._closing.append(self._closer.submit(self._publish, pack, rows))
+
+    def _publish(self, pack: _OpenPack, rows: bytes) -> None:
+        pack.upload.publish()
+        with self._lock:
+            self._open.discard(pack)
+        self._index.pack_finished(pack.pack_id, rows)

@@ -1,0 +1,533 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Repositories: create, open, back up, list, find, verify."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import secrets
+import typing as t
+
+from .backup import BackupJob, ProgressCallback, aborting, default_workers
+from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
+from .deps import require
+from .document import Document, decode_document, encode_document
+from .errors import (
+    Damaged,
+    InvalidValue,
+    NotARepository,
+    NotFound,
+    SavesetError,
+    StoreError,
+    UnsupportedFormat,
+    WrongSecret,
+)
+from .extent import DATA, Extent
+from .index import ChunkIndex
+from .keys import KeyRing, public_master, unwrap, wrap
+from .leafmap import ENTRY, LEAF_ENTRIES, Entry, Geometry, LeafMap, MapWriter
+from .packs import PACK_BYTES, PackSink
+from .progress import BackupStats, RestoreStats
+from .reader import ChunkReader
+from .readme import README
+from .restore import RestoreJob
+from .secret import Secret
+from .source import Source
+from .store import Store
+from .target import Target
+from .verify import Verifier, VerifyReport
+from .volume import check_volume, volume_folder
+
+CHUNK_SIZE = 256 << 10
+CHUNK_SIZE_MIN = 4 << 10
+CHUNK_SIZE_MAX = 4 << 20
+AES_256_GCM = "aes-256-gcm"
+NO_ENCRYPTION = "none"
+LATEST = "latest"
+
+_REPO = "repo.json"
+_CHANGED = "Put back a copy of the object; nothing else in the repository needs to be touched"
+
+
+class Saveset:
+    """One restore point of one volume; reading needs nothing but the repository."""
+
+    def __init__(self, repository: Repository, info: SavesetInfo) -> None:
+        self._repository = repository
+        self.info = info
+
+    def __repr__(self) -> str:
+        return f"<Saveset {self.volume} {self.time:%Y-%m-%dT%H:%M:%SZ} {self.id}>"
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+        return self.info.id
+
+    @property
+    def volume(self) -> str:
+        """The volume id, like ``fs1/m``."""
+        return self.info.volume
+
+    @property
+    def run_id(self) -> str:
+        """The run that made it."""
+        return self.info.run_id
+
+    @property
+    def time(self) -> datetime.datetime:
+        """The consistency point, UTC."""
+        return self.info.time
+
+    @property
+    def verdict(self) -> str:
+        """The run's verdict on its consistency."""
+        return self.info.verdict
+
+    @property
+    def size(self) -> int:
+        """The volume's size in bytes."""
+        return self.info.size
+
+    @property
+    def stats(self) -> BackupStats:
+        """What the backup did."""
+        return self.info.stats
+
+    @property
+    def metadata(self) -> dict[str, t.Any]:
+        """What the caller of backup() wanted kept."""
+        return self.info.metadata
+
+    @functools.cached_property
+    def map(self) -> LeafMap:
+        """The saveset's map.  Raises NotFound, Damaged."""
+        return self._repository.open_map(self.info)
+
+    @functools.cached_property
+    def _reader(self) -> ChunkReader:
+        return self._repository.reader(self.info.chunk_size)
+
+    def extents(self) -> t.Iterator[Extent]:
+        """The volume's extents in order, neighbours of one kind merged; kinds HOLE, ZERO and DATA."""
+        held: Extent | None = None
+        geometry = self.map.geometry
+        for leaf in range(geometry.leaves):
+            for number, entry in enumerate(self.map.entries(leaf), leaf * LEAF_ENTRIES):
+                length = geometry.chunk_length(number)
+                if held is not None and held.kind == entry.kind:
+                    held = Extent(held.offset, held.length + length, held.kind)
+                    continue
+                if held is not None:
+                    yield held
+                held = Extent(number * geometry.chunk_size, length, entry.kind)
+        if held is not None:
+            yield held
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes of the volume from ``offset``, fewer at its end, every chunk checked.
+
+        Threads may read at once.  Raises InvalidValue, NotFound, Damaged.
+        """
+        if offset < 0 or length < 0:
+            raise InvalidValue(f"range {offset}+{length}", "it is negative", "Ask for a range inside the volume")
+        end = min(offset + length, self.size)
+        pieces = []
+        while offset < end:
+            number, skip = divmod(offset, self.info.chunk_size)
+            chunk_length = self.map.geometry.chunk_length(number)
+            take = min(chunk_length - skip, end - offset)
+            pieces.append(self._chunk(number, chunk_length)[skip : skip + take])
+            offset += take
+        return b"".join(pieces)
+
+    def _chunk(self, number: int, length: int) -> bytes | memoryview:
+        leaf, position = divmod(number, LEAF_ENTRIES)
+        entry = Entry(*_unpack_entry(self.map.page(leaf), position))
+        if entry.kind != DATA:
+            return bytes(length)
+        return self._reader.chunk(entry, self._reader.frame(entry), length)
+
+    def restore(
+        self, target: Target, *, progress: ProgressCallback | None = None, workers: int | None = None
+    ) -> RestoreStats:
+        """Write the whole volume to ``target`` and make it durable.
+
+        Raises TargetTooSmall, TargetError, NotFound, Damaged; see RestoreJob.run().
+        """
+        return RestoreJob(self.map, self._reader, target).run(workers or default_workers(), progress)
+
+
+class Repository:
+    """An open repository.  Any number of processes and hosts may read and write one at once."""
+
+    def __init__(self, store: Store, document: Document, ring: KeyRing, read_only: bool) -> None:
+        self.store = store
+        self.id: str = document.fields["id"]
+        self.chunk_size: int = document.fields["chunk_size"]
+        self.encryption: str = document.fields["encryption"]
+        #: True when a newer version put a feature into it that this one could break by writing.
+        self.read_only = read_only
+        self._ring = ring
+
+    # -- create and open
+
+    @classmethod
+    def create(
+        cls,
+        store: Store,
+        secret: Secret,
+        *,
+        encryption: str = AES_256_GCM,
+        chunk_size: int = CHUNK_SIZE,
+    ) -> Repository:
+        """Make a new repository in an empty store.
+
+        :param encryption: ``aes-256-gcm`` (the secret needs a passphrase) or ``none``.
+        :param chunk_size: bytes, a power of two from 4 KiB to 4 MiB.
+        Raises RepositoryExists, InvalidValue, StoreError.
+        """
+        require()
+        _check_create(secret, encryption, chunk_size)
+        store.prepare()
+        repository_id = secrets.token_hex(16)
+        encrypted = encryption == AES_256_GCM
+        master = secrets.token_bytes(32) if encrypted else public_master(repository_id)
+        store.put("README.txt", README.encode(), exclusive=False)
+        if encrypted:
+            key_id = secrets.token_hex(16)
+            store.put(f"keys/{key_id}.json", wrap(master, secret, repository_id, key_id))
+        fields = {
+            "id": repository_id,
+            "chunk_size": chunk_size,
+            "encryption": encryption,
+            "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        # Last: without it there is no repository, and creating can be tried again.
+        store.put(_REPO, encode_document("repository", fields, KeyRing(master, encrypted).mac))
+        return cls.open(store, secret)
+
+    @classmethod
+    def open(cls, store: Store, secret: Secret) -> Repository:
+        """Open a repository.
+
+        Raises NotARepository, WrongSecret, UnsupportedFormat, Damaged, StoreError.
+        """
+        require()
+        try:
+            data = store.get(_REPO)
+        except NotFound as error:
+            raise NotARepository(
+                store.location, "it holds no repo.json", "Check the path, or create a repository there"
+            ) from error
+        document = decode_document(_REPO, data, "repository")
+        fields = document.fields
+        encryption, repository_id = fields.get("encryption"), str(fields.get("id"))
+        if encryption not in (AES_256_GCM, NO_ENCRYPTION):
+            raise UnsupportedFormat(_REPO, f"its encryption {encryption!r} is unknown", "Use a newer version")
+        if encryption == NO_ENCRYPTION:
+            if secret.passphrase:
+                # Else somebody could swap the repository for one that makes writers store plain text.
+                raise WrongSecret(
+                    store.location,
+                    "a passphrase was given, and the repository is not encrypted",
+                    "Open it without a passphrase if that is what you expect",
+                )
+            ring = KeyRing(public_master(repository_id), False)
+        else:
+            ring = KeyRing(_unlock(store, secret, repository_id), True)
+        document.check_mac(_REPO, ring.mac)
+        read_only = document.read_only
+        for name in store.list("features"):
+            feature = decode_document(name, store.get(name), "feature")
+            feature.check_mac(name, ring.mac)
+            read_only = read_only or feature.read_only
+        return cls(store, document, ring, read_only)
+
+    @property
+    def location(self) -> str:
+        """Where the repository is, for people."""
+        return self.store.location
+
+    def free_bytes(self) -> int | None:
+        """Free room of the store in bytes, None when it cannot tell."""
+        return self.store.free_bytes()
+
+    # -- back up
+
+    def backup(
+        self,
+        source: Source,
+        volume: str,
+        *,
+        run_id: str,
+        time: datetime.datetime,
+        verdict: str,
+        metadata: dict[str, t.Any] | None = None,
+        level: int = 1,
+        workers: int | None = None,
+        progress: ProgressCallback | None = None,
+        rate_limit: int | None = None,
+        parent: Saveset | str | None = LATEST,
+        pack_bytes: int = PACK_BYTES,
+    ) -> Saveset:
+        """Back up a whole volume; the saveset exists when, and only when, this returns.
+
+        :param time: the consistency point, an aware datetime.
+        :param verdict: the run's verdict, kept as it is.
+        :param metadata: anything that JSON can hold, kept encrypted.
+        :param level: zstd level, 1 to 19.
+        :param workers: threads; by default two or three.
+        :param progress: called about twice a second in this thread; what it raises stops the backup.
+        :param rate_limit: at most so many bytes a second are read from the source.
+        :param parent: whose map pages are shared where nothing changed: a saveset of the same volume, None for
+            no parent, or ``latest``, the latest that can be read.
+        Raises InvalidValue, SourceError, StoreFull, StoreError, UnsupportedFormat (read-only), and what progress
+        raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
+        """
+        self._check_backup(volume, run_id, verdict, level)
+        moment = utc(time)
+        parent_set = self._parent(parent, volume)
+        geometry = Geometry(source.size, self.chunk_size)
+        self.store.sweep()
+        index = ChunkIndex(self.store, self._ring)
+        index.load()
+        map_id = secrets.token_bytes(16)
+        writer = MapWriter(self.store, self._ring, geometry, volume_folder(volume), map_id)
+        with aborting(writer):
+            sink = PackSink(self.store, self._ring, index, self.chunk_size, pack_bytes)
+            with aborting(sink):
+                job = BackupJob(
+                    source=source,
+                    geometry=geometry,
+                    ring=self._ring,
+                    index=index,
+                    sink=sink,
+                    map_writer=writer,
+                    parent=parent_set.map if parent_set else None,
+                    level=level,
+                    workers=workers or default_workers(),
+                    rate_limit=rate_limit,
+                )
+                job.run(progress)
+                root, digest = writer.publish()
+                sums = job.counters
+                info = SavesetInfo(
+                    id=secrets.token_hex(16),
+                    volume=volume,
+                    run_id=run_id,
+                    time=moment,
+                    verdict=verdict,
+                    size=geometry.size,
+                    chunk_size=geometry.chunk_size,
+                    map_id=map_id.hex(),
+                    root=root.hex(),
+                    digest=digest.hex(),
+                    parent=parent_set.id if parent_set else None,
+                    origin={"method": "full", "source": source.spec},
+                    stats=BackupStats(
+                        bytes_size=geometry.size,
+                        bytes_read=sums["read"],
+                        bytes_zero=sums["zero"],
+                        bytes_known=sums["known"],
+                        bytes_new=sums["new"],
+                        bytes_stored=sums["stored"],
+                        seconds=round(sums.seconds, 3),
+                    ),
+                    metadata=dict(metadata or {}),
+                )
+                self.store.put(info.name, encode_commit(info, self._ring))
+        if progress:
+            progress(job.counters.progress(geometry.size))
+        return Saveset(self, info)
+
+    def _check_backup(self, volume: str, run_id: str, verdict: str, level: int) -> None:
+        check_volume(volume)
+        if not run_id or not verdict:
+            raise InvalidValue("run id and verdict", "one is empty", "Pass both")
+        if not 1 <= level <= 19:
+            raise InvalidValue(f"level {level}", "zstd has levels 1 to 19", "Use 1 unless the store is the bottleneck")
+        if self.read_only:
+            raise UnsupportedFormat(
+                self.location, "a newer version gave it features that forbid this one to write", "Use a newer version"
+            )
+
+    def _parent(self, parent: Saveset | str | None, volume: str) -> Saveset | None:
+        """The parent to use; one that cannot be read is no parent, for it only saves work."""
+        if parent is None:
+            return None
+        if isinstance(parent, str):
+            if parent != LATEST:
+                raise InvalidValue(f"parent {parent!r}", "it is neither a saveset nor 'latest'", "Pass one of these")
+            savesets = self.savesets(volume)
+            if not savesets:
+                return None
+            parent = Saveset(self, savesets[-1])
+        if parent.volume != volume:
+            raise InvalidValue(f"parent {parent.id}", f"it is of volume {parent.volume}", f"Pass one of {volume}")
+        if parent.info.chunk_size != self.chunk_size:
+            return None
+        try:
+            return parent if parent.map else None
+        except SavesetError:
+            return None
+
+    # -- list and find
+
+    def scan(self, volume: str | None = None) -> tuple[list[SavesetInfo], list[tuple[str, SavesetError]]]:
+        """All savesets, oldest first, and the commits that cannot be read, as (name, error)."""
+        infos: list[SavesetInfo] = []
+        problems: list[tuple[str, SavesetError]] = []
+        prefix = f"savesets/{volume_folder(volume)}" if volume else "savesets"
+        for name in self.store.list(prefix):
+            try:
+                infos.append(decode_commit(name, self.store.get(name), self._ring))
+            except StoreError:
+                raise
+            except NotFound:
+                continue  # removed since it was listed
+            except SavesetError as error:
+                problems.append((name, error))
+        infos.sort(key=lambda info: (info.time, info.volume, info.id))
+        return infos, problems
+
+    def savesets(self, volume: str | None = None) -> list[SavesetInfo]:
+        """All savesets, or those of a volume, oldest first; no pack is read.
+
+        Damaged commits are left out here: scan() and verify() tell them.
+        """
+        return self.scan(volume)[0]
+
+    def find(self, volume: str, saveset_id: str | None = None, run_id: str | None = None) -> Saveset:
+        """The latest saveset of a volume, or the one with that id (its first digits do) or of that run.
+
+        Raises NotFound; Damaged when a commit is damaged that may be the one asked for; InvalidValue when several
+        savesets begin with the digits given.
+        """
+        infos, problems = self.scan(check_volume(volume))
+        found = [
+            info
+            for info in infos
+            if (not saveset_id or info.id.startswith(saveset_id)) and (not run_id or info.run_id == run_id)
+        ]
+        if saveset_id and len(found) > 1:
+            raise InvalidValue(
+                f"saveset id {saveset_id}", f"{len(found)} savesets of {volume} begin so", "Give more digits"
+            )
+        latest = commit_name(volume, found[-1].time, "") if found else ""
+        for name, error in problems:
+            parsed = parse_name(name)
+            could_be = name > latest if not saveset_id else not found
+            if could_be and (not saveset_id or parsed is None or parsed[2].startswith(saveset_id)):
+                raise error
+        if not found:
+            wanted = " ".join([f"id {saveset_id}"] * bool(saveset_id) + [f"run id {run_id}"] * bool(run_id))
+            raise NotFound(
+                f"saveset {wanted} of volume {volume}" if wanted else f"volume {volume}",
+                f"{self.location} has no such saveset",
+                "List the savesets to see what is there",
+            )
+        return Saveset(self, found[-1])
+
+    def saveset(self, info: SavesetInfo) -> Saveset:
+        """The saveset that a listing told of."""
+        return Saveset(self, info)
+
+    # -- verify
+
+    def verify(
+        self,
+        savesets: t.Iterable[Saveset | SavesetInfo] | None = None,
+        depth: str = "structure",
+        *,
+        progress: ProgressCallback | None = None,
+        workers: int | None = None,
+    ) -> VerifyReport:
+        """Verify savesets, all of the repository by default; damage is reported, not raised.
+
+        :param depth: ``structure``, ``stored`` or ``full``; see :mod:`.verify`.
+        """
+        verifier = Verifier(self.store, self._ring, depth)
+        self._verify_documents(verifier)
+        infos, problems = self.scan()
+        if savesets is not None:
+            wanted = [item.info if isinstance(item, Saveset) else item for item in savesets]
+            problems = [(name, error) for name, error in problems if name in {info.name for info in wanted}]
+            infos = []
+            for info in wanted:
+                if self._commit_is_there(info, verifier):
+                    infos.append(info)
+        for name, error in problems:
+            parsed = parse_name(name)
+            verifier.add_problem(name, error.cause, volume=parsed[0] if parsed else "")
+        return verifier.run(infos, self.open_map, workers or default_workers(), progress)
+
+    def _verify_documents(self, verifier: Verifier) -> None:
+        """Check repo.json and the key files once more: they may have changed since the repository was opened."""
+        try:
+            decode_document(_REPO, self.store.get(_REPO), "repository").check_mac(_REPO, self._ring.mac)
+        except SavesetError as error:
+            verifier.add_problem(_REPO, error.cause)
+        names = self.store.list("keys")
+        if self._ring.encrypted and not names:
+            verifier.add_problem("keys", "no key file is left: the repository cannot be opened again")
+        for name in names:
+            try:
+                decode_document(name, self.store.get(name), "key")
+            except SavesetError as error:
+                verifier.add_problem(name, error.cause)
+
+    def _commit_is_there(self, info: SavesetInfo, verifier: Verifier) -> bool:
+        try:
+            return decode_commit(info.name, self.store.get(info.name), self._ring) is not None
+        except SavesetError as error:
+            verifier.add_problem(info.name, error.cause, info)
+            return False
+
+    # -- for savesets
+
+    def open_map(self, info: SavesetInfo) -> LeafMap:
+        """The map of a saveset.  Raises NotFound, Damaged."""
+        leaf_map = LeafMap(self.store, self._ring, volume_folder(info.volume), bytes.fromhex(info.map_id))
+        if (leaf_map.geometry.size, leaf_map.geometry.chunk_size) != (info.size, info.chunk_size):
+            raise Damaged(leaf_map.name, "its size is not the one in the commit", _CHANGED)
+        return leaf_map
+
+    def reader(self, chunk_size: int) -> ChunkReader:
+        """A reader of chunks."""
+        return ChunkReader(self.store, self._ring, chunk_size)
+
+
+def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:
+    if encryption not in (AES_256_GCM, NO_ENCRYPTION):
+        raise InvalidValue(f"encryption {encryption!r}", "it is unknown", f"Use {AES_256_GCM} or {NO_ENCRYPTION}")
+    if encryption == AES_256_GCM and not secret.passphrase:
+        raise InvalidValue("the passphrase", "none was given", "Give one, or choose encryption 'none' on purpose")
+    if encryption == NO_ENCRYPTION and secret.passphrase:
+        raise InvalidValue("the passphrase", "an unencrypted repository has none", "Leave it out")
+    if not CHUNK_SIZE_MIN <= chunk_size <= CHUNK_SIZE_MAX or chunk_size & (chunk_size - 1):
+        raise InvalidValue(f"chunk size {chunk_size}", "it is not a power of two from 4 KiB to 4 MiB", "Use 262144")
+
+
+def _unlock(store: Store, secret: Secret, repository_id: str) -> bytes:
+    """The master key, from the first key file that the secret opens."""
+    if not secret.passphrase:
+        raise WrongSecret(store.location, "the repository is encrypted", "Give its passphrase")
+    worst: SavesetError | None = None
+    for name in store.list("keys"):
+        try:
+            document = decode_document(name, store.get(name), "key")
+            if document.fields.get("repository") == repository_id:
+                return unwrap(name, document, secret, repository_id)
+        except SavesetError as error:
+            if worst is None or not isinstance(error, WrongSecret):
+                worst = error  # damage explains more than that a passphrase did not fit
+    if worst is None:
+        raise Damaged(f"keys in {store.location}", "no key file is there", "Put back a copy of the keys folder")
+    raise worst
+
+
+def _unpack_entry(page: bytes, position: int) -> tuple[t.Any, ...]:
+    return ENTRY.unpack_from(page, position * ENTRY.size)

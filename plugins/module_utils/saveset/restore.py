@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restoring a saveset: workers take ranges in order, hash every chunk again, and only then write it."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .errors import Damaged, TargetTooSmall
+from .extent import DATA
+from .leafmap import LEAF_ENTRIES, Entry, LeafMap
+from .parallel import run_parallel
+from .progress import Counters, Progress, RestoreStats
+from .reader import ChunkReader
+from .target import Target
+
+_RANGE_BYTES = 8 << 20
+
+
+class _Range(t.NamedTuple):
+    """Neighbouring chunks of one leaf."""
+
+    first: int
+    entries: list[Entry]
+
+
+class RestoreJob:
+    """One restore of one saveset to one target."""
+
+    def __init__(self, leaf_map: LeafMap, reader: ChunkReader, target: Target) -> None:
+        self._map = leaf_map
+        self._geometry = leaf_map.geometry
+        self._reader = reader
+        self._target = target
+        self._counters = Counters()
+
+    def run(self, workers: int, progress: t.Callable[[Progress], None] | None) -> RestoreStats:
+        """Write the whole volume and make it durable.
+
+        Raises TargetTooSmall before anything is written; NotFound or Damaged at the first chunk that is not what was
+        backed up: that chunk is not written, and the target is incomplete.
+        """
+        size = self._geometry.size
+        if self._target.size < size:
+            raise TargetTooSmall(
+                self._target.spec, f"it has {self._target.size} bytes, the volume needs {size}", "Name a larger target"
+            )
+        tick = (lambda: progress(self._counters.progress(size))) if progress else None
+        run_parallel(self._ranges(), self._restore_range, workers, tick)
+        self._target.flush()
+        sums = self._counters
+        return RestoreStats(size, sums["written"], sums["zeroed"], sums["stored"], sums.seconds)
+
+    def _ranges(self) -> t.Iterator[_Range]:
+        """Runs of chunks; those of holes and zeros as long as they are, those of data cut to a range's size."""
+        group = max(1, _RANGE_BYTES // self._geometry.chunk_size)
+        for leaf in range(self._geometry.leaves):
+            entries = self._map.entries(leaf)
+            begin = 0
+            while begin < len(entries):
+                end = begin + 1
+                data = entries[begin].kind == DATA
+                while end < len(entries) and (entries[end].kind == DATA) == data and (not data or end % group):
+                    end += 1
+                yield _Range(leaf * LEAF_ENTRIES + begin, entries[begin:end])
+                begin = end
+
+    def _restore_range(self, item: _Range) -> None:
+        offset = item.first * self._geometry.chunk_size
+        length = min(len(item.entries) * self._geometry.chunk_size, self._geometry.size - offset)
+        if item.entries[0].kind != DATA:
+            self._target.zero(offset, length)
+            self._counters.add(done=length, zeroed=length)
+            return
+        stored = 0
+        buffers: list[memoryview] = []
+        current: tuple[bytes, int] | None = None
+        plain = b""
+        for number, entry in enumerate(item.entries):
+            if (entry.pack, entry.offset) != current:
+                plain = self._frame(entry, item.first + number)
+                current = (entry.pack, entry.offset)
+                stored += entry.length
+            buffers.append(self._chunk(entry, plain, item.first + number))
+        self._target.write(offset, buffers)
+        self._counters.add(done=length, written=length, stored=stored)
+
+    def _frame(self, entry: Entry, chunk: int) -> bytes:
+        try:
+            return self._reader.frame(entry)
+        except Damaged as error:
+            raise self._at_chunk(error, chunk) from error
+
+    def _chunk(self, entry: Entry, plain: bytes, chunk: int) -> memoryview:
+        try:
+            return self._reader.chunk(entry, plain, self._geometry.chunk_length(chunk))
+        except Damaged as error:
+            raise self._at_chunk(error, chunk) from error
+
+    def _at_chunk(self, error: Damaged, chunk: int) -> Damaged:
+        offset = chunk * self._geometry.chunk_size
+        return Damaged(
+            error.thing,
+            f"{error.cause}; it holds the volume's bytes from offset {offset}, which were not written, and "
+            f"{self._target.spec} is incomplete",
+            error.way_out,
+        )

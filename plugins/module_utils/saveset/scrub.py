@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checking objects without any key: checksums and hashes of what is stored, encrypted or not."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .container import HEADER_BYTES, MAP_KIND, PACK_KIND, ContainerLayout, Kind, read_layout
+from .document import decode_document
+from .errors import SavesetError
+from .frame import check_hash, parse_head
+from .store import Store
+
+_BLOCK = 4 << 20
+_HEAD_MAX = 64 << 10  # a frame's head with as many identities as a frame can have
+
+Problem = t.Tuple[str, str]
+
+
+def walk_frames(store: Store, layout: ContainerLayout) -> t.Iterator[tuple[int, int, bool]]:
+    """Yield ``(offset, length, good)`` of every frame, footer included, reading the container once, in order.
+
+    Where a head is damaged the frames behind it cannot be found: what is left comes as one bad frame.
+    """
+    offset = HEADER_BYTES
+    end = layout.footer_offset + layout.footer_length
+    block, block_offset = b"", offset
+    while offset < end:
+        if offset + _HEAD_MAX > block_offset + len(block) and block_offset + len(block) < end:
+            block, block_offset = store.get(layout.name, offset, min(_BLOCK, end - offset)), offset
+        head = parse_head(memoryview(block)[offset - block_offset :])
+        if head is None or offset + head.length > end:
+            yield offset, end - offset, False
+            return
+        if offset + head.length > block_offset + len(block):
+            block, block_offset = store.get(layout.name, offset, max(_BLOCK, head.length)), offset
+        data = memoryview(block)[offset - block_offset : offset - block_offset + head.length]
+        yield offset, head.length, check_hash(layout.prefix, head, data)
+        offset += head.length
+
+
+def scrub_container(store: Store, name: str, kind: Kind) -> list[Problem]:
+    """What is wrong with a pack or a map, as (object, text)."""
+    try:
+        layout = read_layout(store, name, kind)
+        bad = [offset for offset, _length, good in walk_frames(store, layout) if not good]
+    except SavesetError as error:
+        return [(name, error.cause)]
+    return [(name, f"its frame at offset {offset} is damaged") for offset in bad]
+
+
+def scrub_document(store: Store, name: str, kind: str) -> list[Problem]:
+    """What is wrong with a document, as (object, text)."""
+    try:
+        decode_document(name, store.get(name), kind)
+    except SavesetError as error:
+        return [(name, error.cause)]
+    return []
+
+
+def scrub(store: Store) -> list[Problem]:
+    """Check every object of a repository without a key, as (object, text).
+
+    It finds all damage to what is there; that an object is missing, or was replaced on purpose by one with right
+    checksums, takes the key: see Repository.verify().
+    """
+    problems = scrub_document(store, "repo.json", "repository")
+    for folder, kind in (("keys", "key"), ("features", "feature"), ("savesets", "saveset")):
+        for name in store.list(folder):
+            problems += scrub_document(store, name, kind)
+    for folder, container_kind in (("maps", MAP_KIND), ("packs", PACK_KIND)):
+        for name in store.list(folder):
+            problems += scrub_container(store, name, container_kind)
+    return problems

@@ -1,0 +1,209 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sources of a backup: a block device, a file, or an NBD export."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import errno
+import os
+import stat
+import threading
+import typing as t
+
+from .deps import require_nbd
+from .errors import SourceError
+from .extent import DATA, HOLE, ZERO, Extent
+from .linux import block_size_bytes
+
+NBD_SCHEMES = ("nbd://", "nbds://", "nbd+unix://", "nbds+unix://")
+
+_NBD_HOLE = 1
+_NBD_ZERO = 2
+_STATUS_STEP = 1 << 30  # bytes asked for in one block status request
+
+
+class Source(abc.ABC):
+    """What a backup reads; several threads may read at once.
+
+    ``size`` is in bytes, ``spec`` names the source for people and for the saveset.
+    """
+
+    size: int
+    spec: str
+
+    @abc.abstractmethod
+    def extents(self) -> t.Iterator[Extent]:
+        """What is allocated, in order of offset; what is not told is read."""
+
+    @abc.abstractmethod
+    def read(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from ``offset``.  Raises SourceError, also when the source ends too early."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the source."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def is_nbd(spec: str) -> bool:
+    """Whether a spec names an NBD export."""
+    return spec.startswith(NBD_SCHEMES)
+
+
+def open_source(spec: str) -> Source:
+    """Open ``/dev/x``, ``/path/of/a/file`` or ``nbd://host:port/export`` for reading.  Raises SourceError."""
+    if is_nbd(spec):
+        return NbdSource(spec)
+    return FileSource(spec)
+
+
+class FileSource(Source):
+    """A regular file, of which only what is allocated is read, or a block device, read whole."""
+
+    def __init__(self, path: str) -> None:
+        self.spec = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SourceError(path, f"it cannot be opened ({error.strerror})", "Check its path and rights") from error
+        try:
+            mode = os.fstat(self._fd).st_mode
+            if stat.S_ISREG(mode):
+                self._regular = True
+                self.size = os.fstat(self._fd).st_size
+            elif stat.S_ISBLK(mode):
+                self._regular = False
+                self.size = block_size_bytes(self._fd)
+            else:
+                raise SourceError(path, "it is neither a file nor a block device", "Name one of these as the source")
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def extents(self) -> t.Iterator[Extent]:
+        if not self._regular:
+            yield Extent(0, self.size, DATA)
+            return
+        position = 0
+        while position < self.size:
+            begin = self._seek(position, os.SEEK_DATA)
+            if begin > position:
+                yield Extent(position, begin - position, HOLE)
+            if begin >= self.size:
+                return
+            position = self._seek(begin, os.SEEK_HOLE)
+            yield Extent(begin, position - begin, DATA)
+
+    def _seek(self, position: int, whence: int) -> int:
+        try:
+            return min(os.lseek(self._fd, position, whence), self.size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data from here to the end
+                return self.size
+            raise SourceError(
+                self.spec, f"its allocation cannot be read ({error.strerror})", "Check the disk below it"
+            ) from error
+
+    def read(self, offset: int, buffer: memoryview) -> None:
+        while len(buffer):
+            try:
+                done = os.preadv(self._fd, [buffer], offset)
+            except OSError as error:
+                raise SourceError(
+                    self.spec,
+                    f"reading {len(buffer)} bytes at offset {offset} failed ({error.strerror})",
+                    "Check the disk or the snapshot below it; no saveset was made",
+                ) from error
+            if not done:
+                raise SourceError(
+                    self.spec,
+                    f"it ends at offset {offset}, before its size of {self.size} bytes when opened",
+                    "Back up a snapshot, which does not change while it is read",
+                )
+            offset += done
+            buffer = buffer[done:]
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class NbdSource(Source):
+    """An NBD export, one connection a thread, of which only what ``base:allocation`` calls data is read."""
+
+    def __init__(self, uri: str) -> None:
+        self._nbd = require_nbd(uri)
+        self.spec = uri
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._handles: list[t.Any] = []
+        self.size = int(self._call("its size cannot be read", lambda handle: handle.get_size()))
+
+    def extents(self) -> t.Iterator[Extent]:
+        if not self._call("it cannot be asked for its allocation", lambda h: h.can_meta_context("base:allocation")):
+            yield Extent(0, self.size, DATA)
+            return
+        position = 0
+        while position < self.size:
+            for extent in self._block_status(position):
+                yield extent
+                position = extent.offset + extent.length
+
+    def _block_status(self, position: int) -> list[Extent]:
+        found: list[Extent] = []
+
+        def collect(_context: str, offset: int, entries: list[int], _error: t.Any) -> int:
+            for length, flags in zip(entries[::2], entries[1::2]):
+                kind = DATA
+                if flags & _NBD_ZERO:
+                    kind = HOLE if flags & _NBD_HOLE else ZERO
+                found.append(Extent(offset, length, kind))
+                offset += length
+            return 0
+
+        count = min(_STATUS_STEP, self.size - position)
+        self._call("its allocation cannot be read", lambda handle: handle.block_status(count, position, collect))
+        if not found or sum(extent.length for extent in found) <= 0:
+            return [Extent(position, count, DATA)]  # the server knows nothing: read
+        return found
+
+    def read(self, offset: int, buffer: memoryview) -> None:
+        data = self._call(
+            f"reading {len(buffer)} bytes at offset {offset} failed", lambda handle: handle.pread(len(buffer), offset)
+        )
+        buffer[:] = data
+
+    def _call(self, what: str, function: t.Callable[[t.Any], t.Any]) -> t.Any:
+        try:
+            return function(self._handle())
+        except self._nbd.Error as error:
+            raise SourceError(
+                self.spec, f"{what} ({error})", "Check that the NBD server runs and exports it, then try again"
+            ) from error
+
+    def _handle(self) -> t.Any:
+        handle = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = self._nbd.NBD()
+            handle.add_meta_context("base:allocation")
+            handle.connect_uri(self.spec)
+            self._local.handle = handle
+            with self._lock:
+                self._handles.append(handle)
+        return handle
+
+    def close(self) -> None:
+        with self._lock:
+            handles, self._handles = self._handles, []
+        for handle in handles:
+            with contextlib.suppress(self._nbd.Error):  # nothing is lost when the server went first
+                handle.shutdown()

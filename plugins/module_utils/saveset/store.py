@@ -1,0 +1,338 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stores: where a repository's objects live.  Objects are written once and never changed.
+
+A store is small on purpose, so that an object store can be one: put, stream in, get a range, size, list, delete.
+Names are like ``packs/ab/abcd``; an upload is invisible until it is published, and publishing is exclusive.
+"""
+
+from __future__ import annotations
+
+import abc
+import builtins
+import errno
+import fcntl
+import os
+import secrets
+import typing as t
+
+from .errors import InvalidValue, NotFound, RepositoryExists, StoreError, StoreFull
+from .linux import write_all
+
+Buffer = t.Union[bytes, bytearray, memoryview]
+
+
+class Upload(abc.ABC):
+    """An object on its way into a store; nobody sees it before publish() returns."""
+
+    @abc.abstractmethod
+    def write(self, buffers: t.Sequence[Buffer]) -> None:
+        """Append buffers.  Raises StoreFull, StoreError."""
+
+    @abc.abstractmethod
+    def publish(self, exclusive: bool = True) -> None:
+        """Make the object durable and visible.  Raises StoreError, also when the name is taken and ``exclusive``."""
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Forget what was written; safe to call at any time, also after publish()."""
+
+
+class Store(abc.ABC):
+    """A place for immutable objects."""
+
+    #: How a person knows the place.
+    location: str
+
+    @abc.abstractmethod
+    def prepare(self) -> None:
+        """Make the store ready for a new repository.  Raises RepositoryExists when it holds anything but the rests of
+        a creation that was cut short."""
+
+    @abc.abstractmethod
+    def create(self, name: str) -> Upload:
+        """Begin an object that is written in pieces."""
+
+    def put(self, name: str, data: bytes, exclusive: bool = True) -> None:
+        """Write a whole object: durable when this returns.  Raises StoreFull; StoreError, also when the name is taken
+        and ``exclusive`` is set."""
+        upload = self.create(name)
+        try:
+            upload.write([data])
+            upload.publish(exclusive)
+        finally:
+            upload.abort()
+
+    @abc.abstractmethod
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Read ``length`` bytes (to the end by default) from ``offset``; fewer where the object ends.
+
+        Raises NotFound, StoreError.
+        """
+
+    @abc.abstractmethod
+    def size(self, name: str) -> int:
+        """The object's size in bytes.  Raises NotFound, StoreError."""
+
+    @abc.abstractmethod
+    def list(self, prefix: str) -> builtins.list[str]:
+        """The sorted names of all objects under the folder ``prefix``; empty when there is none."""
+
+    @abc.abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove an object.  Raises NotFound, StoreError."""
+
+    @abc.abstractmethod
+    def free_bytes(self) -> int | None:
+        """Free room in bytes, None when the store cannot tell."""
+
+    @abc.abstractmethod
+    def sweep(self) -> int:
+        """Remove what writers that died left half-written; returns how many.  Never touches a living writer's."""
+
+
+def open_store(spec: str) -> Store:
+    """Open a store by its spec: the path of a local folder, which need not exist yet."""
+    if "://" in spec:
+        raise InvalidValue(
+            f"store {spec}", "only local folders can be stores in this version", "Name a folder, like /srv/repository"
+        )
+    return LocalStore(spec)
+
+
+class LocalStore(Store):
+    """A store in a folder of a local or network filesystem."""
+
+    _TEMP = "tmp"
+
+    def __init__(self, path: str) -> None:
+        self.location = os.path.abspath(path)
+
+    #: What creating a repository writes before repo.json makes it one.
+    _UNFINISHED = {"README.txt", "keys", _TEMP, "lost+found"}
+
+    def prepare(self) -> None:
+        try:
+            os.makedirs(self.location, mode=0o700, exist_ok=True)
+            content = sorted(set(os.listdir(self.location)) - self._UNFINISHED)
+        except OSError as error:
+            raise self._error(self.location, error) from error
+        if content:
+            raise RepositoryExists(
+                self.location,
+                f"the folder is not empty (it holds {content[0]})",
+                "Open the repository that is there, or name a folder that is new or empty",
+            )
+
+    def create(self, name: str) -> Upload:
+        return _LocalUpload(self, name)
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        try:
+            fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                wanted = os.fstat(fd).st_size - offset if length is None else length
+                return _pread_all(fd, wanted, offset)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def size(self, name: str) -> int:
+        try:
+            return os.stat(self.path(name)).st_size
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def list(self, prefix: str) -> builtins.list[str]:
+        names = []
+        try:
+            for folder, _folders, files in os.walk(self.path(prefix), onerror=self._walk_error):
+                relative = os.path.relpath(folder, self.location)
+                names += [f"{relative}/{name}" for name in files]
+        except OSError as error:
+            raise self._error(prefix, error) from error
+        return sorted(names)
+
+    def delete(self, name: str) -> None:
+        try:
+            os.unlink(self.path(name))
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def free_bytes(self) -> int | None:
+        path = self.location
+        while not os.path.exists(path):  # before the repository is made, its nearest folder tells
+            path = os.path.dirname(path)
+        try:
+            status = os.statvfs(path)
+        except OSError:
+            return None
+        return status.f_bavail * status.f_frsize
+
+    def sweep(self) -> int:
+        removed = 0
+        for name in self.list(self._TEMP):
+            removed += _remove_if_abandoned(self.path(name))
+        return removed
+
+    def path(self, name: str) -> str:
+        """The path of an object."""
+        return os.path.join(self.location, name)
+
+    def temp_path(self) -> str:
+        """A new path for a half-written object."""
+        folder = self.path(self._TEMP)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return os.path.join(folder, secrets.token_hex(16))
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and its parents inside the store, durably."""
+        if os.path.isdir(path):
+            return
+        parent = os.path.dirname(path)
+        self.make_folder(parent)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        sync_folder(parent)
+
+    @staticmethod
+    def _walk_error(error: OSError) -> None:
+        if error.errno != errno.ENOENT:
+            raise error
+
+    def _error(self, name: str, error: OSError) -> Exception:
+        return store_error(self.location, name, error)
+
+
+class _LocalUpload(Upload):
+    """A file under tmp/, locked as long as its writer lives, linked to its name when published."""
+
+    def __init__(self, store: LocalStore, name: str) -> None:
+        self._store = store
+        self._name = name
+        try:
+            self._temp, self._fd = _open_locked(store)
+        except OSError as error:
+            raise store_error(store.location, name, error) from error
+
+    def write(self, buffers: t.Sequence[Buffer]) -> None:
+        try:
+            write_all(self._fd, buffers)
+        except OSError as error:
+            raise store_error(self._store.location, self._name, error) from error
+
+    def publish(self, exclusive: bool = True) -> None:
+        final = self._store.path(self._name)
+        folder = os.path.dirname(final)
+        try:
+            os.fsync(self._fd)
+            self._store.make_folder(folder)
+            if exclusive:
+                _rename_exclusive(self._temp, final)
+            else:
+                os.rename(self._temp, final)
+            sync_folder(folder)
+        except OSError as error:
+            raise store_error(self._store.location, self._name, error) from error
+        self.abort()
+
+    def abort(self) -> None:
+        if self._fd < 0:
+            return
+        try:
+            os.unlink(self._temp)
+        except FileNotFoundError:
+            pass  # published by a rename
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def store_error(location: str, name: str, error: OSError) -> Exception:
+    """The engine's error for an OSError on object ``name``."""
+    thing = f"{name} in {location}" if name != location else location
+    if error.errno == errno.ENOENT:
+        return NotFound(thing, "there is no such object", "Check the repository's path; verify tells what it hurts")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(
+            thing,
+            f"the store has no room left ({error.strerror})",
+            "Free or add space, then run the backup again; earlier savesets are whole",
+        )
+    return StoreError(
+        thing, f"{error.strerror or error}", "Check the folder's rights and the storage below it, then try again"
+    )
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _pread_all(fd: int, length: int, offset: int) -> bytes:
+    data = os.pread(fd, max(length, 0), offset)
+    if len(data) >= length:
+        return data
+    pieces = [data]
+    done = len(data)
+    while done < length:
+        piece = os.pread(fd, length - done, offset + done)
+        if not piece:
+            break
+        pieces.append(piece)
+        done += len(piece)
+    return b"".join(pieces)
+
+
+def _open_locked(store: LocalStore) -> tuple[str, int]:
+    """A new file under tmp/ that is locked before another writer's sweep can take it for abandoned."""
+    while True:
+        path = store.temp_path()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return path, fd
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _rename_exclusive(temp: str, final: str) -> None:
+    """Give a file its final name; FileExistsError when that is taken."""
+    try:
+        os.link(temp, final)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # A filesystem without hard links: ids are random, so looking first is as good as it gets.
+        if os.path.exists(final):
+            raise FileExistsError(errno.EEXIST, "the name is taken", final) from error
+        os.rename(temp, final)
+        return
+    os.unlink(temp)
+
+
+def _remove_if_abandoned(path: str) -> int:
+    """Remove a half-written file unless its writer lives and so holds its lock."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+        return 1
+    except (BlockingIOError, FileNotFoundError):
+        return 0
+    finally:
+        os.close(fd)
