@@ -8,13 +8,21 @@ from __future__ import annotations
 import datetime
 import secrets
 
-from ansible_collections.openisb.backup.plugins.module_utils import decision, inventory, report, text, verdict
+from ansible_collections.openisb.backup.plugins.module_utils import (
+    catalog,
+    controller,
+    decision,
+    inventory,
+    report,
+    text,
+    verdict,
+)
 
 
 def new_run_id(prefix):
     """A run id that sorts by time: ``isb-20261123T021500Z-4f1c2a``."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return "%s-%s-%s" % (prefix, now.strftime("%Y%m%dT%H%M%SZ"), secrets.token_hex(3))
+    now = datetime.datetime.now(datetime.UTC)
+    return "{}-{}-{}".format(prefix, now.strftime("%Y%m%dT%H%M%SZ"), secrets.token_hex(3))
 
 
 def failure_text(result):
@@ -24,6 +32,11 @@ def failure_text(result):
     if texts[1:] and texts[0].startswith(("MODULE FAILURE", "non-zero return code")):
         texts = texts[1:]
     return " ".join(texts[0].split()) if texts else "no reason given"
+
+
+def run_plan(servers, hostvars):
+    """What goes into the journal when a run is opened."""
+    return dict(inventory.run_plan(servers, hostvars), controller=controller.this_controller())
 
 
 class FilterModule:
@@ -36,10 +49,12 @@ class FilterModule:
             "failure_text": failure_text,
             "inventory_problems": inventory.inventory_problems,
             "volumes_by_storage": inventory.volumes_by_storage,
-            "run_plan": inventory.run_plan,
+            "run_plan": run_plan,
+            "dead_runs": controller.dead_runs,
             "preflight_decision": decision.decide,
             "consistency_verdict": verdict.judge,
             "run_report": report.run_report,
             "run_summary": text.run_summary,
+            "choose_savesets": catalog.choose_savesets,
             "catalog_table": text.catalog_table,
         }

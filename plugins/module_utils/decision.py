@@ -18,7 +18,7 @@ def decide(hostvars, groups, on_missing_server, pool_reserve, repository_reserve
     """
     problems, skipped, servers = [], [], []
     for host in infrastructure(groups):
-        problems += ["%s: %s" % (host, problem) for problem in host_problems(hostvars[host])]
+        problems += [f"{host}: {problem}" for problem in host_problems(hostvars[host])]
     problems += journal_problems(groups, hostvars)
     for server in groups["file_servers"]:
         found = server_problems(server, hostvars)
@@ -55,11 +55,11 @@ def server_problems(server, hostvars):
     if not problems:
         found = variables["preflight"]["server"]
         problems += [
-            "driver %s: %s" % (check["driver"], check["message"]) for check in found["checks"] if not check["ok"]
+            "driver {}: {}".format(check["driver"], check["message"]) for check in found["checks"] if not check["ok"]
         ]
         problems += [holder_problem(holder) for holder in found["holders"] if is_live(holder)]
         problems += lun_problems(variables, hostvars)
-    return ["%s: %s" % (server, problem) for problem in problems]
+    return [f"{server}: {problem}" for problem in problems]
 
 
 def is_live(holder):
@@ -69,7 +69,7 @@ def is_live(holder):
 
 def holder_problem(holder):
     """What to say of a holder that should not be there."""
-    return "a holder of run %s is %s: wait until it has ended by itself, or run 'ansible-playbook recover.yml'" % (
+    return "a holder of run {} is {}: wait until it has ended by itself, or run 'ansible-playbook recover.yml'".format(
         holder.get("run_id"),
         holder.get("state"),
     )
@@ -83,8 +83,8 @@ def lun_problems(variables, hostvars):
         lun = storage.get("luns", {}).get(volume["serial"])
         if lun and lun["size"] != volume["size"]:
             problems.append(
-                "volume %s has %d bytes here and %d bytes on the storage: serial %s does not name the same LUN on both"
-                % (volume["name"], volume["size"], lun["size"], volume["serial"])
+                f"volume {volume['name']} has {volume['size']} bytes here and {lun['size']} bytes on the storage: serial "
+                f"{volume['serial']} does not name the same LUN on both"
             )
     return problems
 
@@ -96,10 +96,10 @@ def journal_problems(groups, hostvars):
     if not journal or journal.get("problem"):
         return []
     path = hostvars[listener]["openisb_host"]["journal"]
-    problems = ["the journal %s does not hold: %s" % (path, problem) for problem in journal["problems"]]
+    problems = [f"the journal {path} does not hold: {problem}" for problem in journal["problems"]]
     return problems + [
-        "run %s, opened %s, is still open (last: %s at %s): wait for its end, or run 'ansible-playbook recover.yml' if it "
-        "is no longer running" % (run["run_id"], run["opened"], run["last_event"], run["last_time"])
+        f"run {run['run_id']}, opened {run['opened']}, is still open (last: {run['last_event']} at {run['last_time']}): "
+        "wait for its end, or run 'ansible-playbook recover.yml' if it is no longer running"
         for run in journal["open_runs"]
     ]
 
@@ -110,10 +110,11 @@ def pool_problems(servers, hostvars, reserve):
     for host in sorted({hostvars[server]["isb_storage_host"] for server in servers}):
         storage = hostvars[host]["preflight"]["storage"]
         needed = int(reserve * sum(lun["size"] for lun in storage["luns"].values()))
-        if storage["free_bytes"] < needed:
+        free = storage["free_bytes"]
+        if free < needed:
             problems.append(
-                "%s has %d MiB free for a snapshot and needs %d MiB: free some, or lower preflight_pool_reserve"
-                % (host, storage["free_bytes"] // MEBI, needed // MEBI)
+                f"{host} has {free // MEBI} MiB free for a snapshot and needs {needed // MEBI} MiB: free some, or lower "
+                "preflight_pool_reserve"
             )
     return problems
 
@@ -129,10 +130,12 @@ def repository_problems(servers, hostvars, reserve):
             if hostvars[server]["isb_backup_server"] == host
             for volume in hostvars[server]["preflight"]["server"]["volumes"]
         )
-        if repository["free_bytes"] is not None and repository["free_bytes"] < needed:
+        free = repository["free_bytes"]
+        if free is not None and free < needed:
+            path = hostvars[host]["openisb_host"]["repository"]
             problems.append(
-                "%s: the repository %s has %d MiB free and the run may need %d MiB: free some, or enlarge it"
-                % (host, hostvars[host]["openisb_host"]["repository"], repository["free_bytes"] // MEBI, needed // MEBI)
+                f"{host}: the repository {path} has {free // MEBI} MiB free and the run may need {needed // MEBI} MiB: "
+                "free some, or enlarge it"
             )
     return problems
 
@@ -142,7 +145,7 @@ def expected_bytes(server, volume, hostvars, savesets):
     stored = [
         saveset["stats"]["bytes_stored"]
         for saveset in savesets
-        if saveset["volume"] == "%s/%s" % (server, volume["name"])
+        if saveset["volume"] == "{}/{}".format(server, volume["name"])
     ]
     if stored[1:]:
         return 2 * max(stored[-3:])

@@ -25,28 +25,28 @@ def inventory_problems(servers, hostvars):
 
 def _driver_problems(server, drivers):
     if not drivers:
-        return ["%s has no isb_drivers: list how it quiesces, in the order of the freeze" % server]
-    return ["%s: a driver in isb_drivers has no name" % server for driver in drivers if not driver.get("name")]
+        return [f"{server} has no isb_drivers: list how it quiesces, in the order of the freeze"]
+    return [f"{server}: a driver in isb_drivers has no name" for driver in drivers if not driver.get("name")]
 
 
 def _volume_problems(server, volumes, owners):
     if not volumes:
-        return ["%s has no isb_volumes: list the LUNs that belong to it" % server]
+        return [f"{server} has no isb_volumes: list the LUNs that belong to it"]
     problems, names = [], set()
     for volume in volumes:
         name, serial = str(volume.get("name", "")), str(volume.get("serial", ""))
         if not NAME.match(name):
-            problems.append("%s: '%s' cannot name a volume: use letters, digits, '_' and '-'" % (server, name))
+            problems.append(f"{server}: '{name}' cannot name a volume: use letters, digits, '_' and '-'")
         if name in names:
-            problems.append("%s has two volumes with the name %s: rename one" % (server, name))
+            problems.append(f"{server} has two volumes with the name {name}: rename one")
         if not SERIAL.match(serial):
             problems.append(
-                "%s/%s: serial '%s' is not 16 to 32 lowercase hex digits (quote it in YAML)" % (server, name, serial)
+                f"{server}/{name}: serial '{serial}' is not 16 to 32 lowercase hex digits (quote it in YAML)"
             )
         elif serial in owners:
-            problems.append("serial %s belongs to %s and to %s/%s" % (serial, owners[serial], server, name))
+            problems.append(f"serial {serial} belongs to {owners[serial]} and to {server}/{name}")
         names.add(name)
-        owners[serial] = "%s/%s" % (server, name)
+        owners[serial] = f"{server}/{name}"
     return problems
 
 
@@ -67,7 +67,9 @@ def run_plan(servers, hostvars):
         "servers": servers,
         "plan": {
             server: {
-                "volumes": [{"name": volume["name"], "serial": volume["serial"]} for volume in hostvars[server]["isb_volumes"]],
+                "volumes": [
+                    {"name": volume["name"], "serial": volume["serial"]} for volume in hostvars[server]["isb_volumes"]
+                ],
                 "storage_host": hostvars[server]["isb_storage_host"],
                 "backup_server": hostvars[server]["isb_backup_server"],
             }

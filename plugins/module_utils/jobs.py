@@ -60,7 +60,7 @@ class Job:
 
 
 def progress_of(done, total, elapsed):
-    """Progress as a job tells it: percent (0 to 100), bytes_done, bytes_total, rate (bytes/s), eta_s (None: unknown)."""
+    """Progress as a job tells it: percent, bytes_done, bytes_total, rate (bytes/s), eta_s (None: unknown)."""
     rate = done / elapsed if elapsed > 0 else 0.0
     return {
         "percent": round(100.0 * done / total, 1) if total else 100.0,

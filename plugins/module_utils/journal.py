@@ -32,7 +32,7 @@ def check_run_id(run_id):
     """Return ``run_id``, or raise JournalError where it has not the form of one."""
     if not RUN_ID.match(run_id):
         raise JournalError(
-            "'%s' is not a run id: expected isb-<YYYYMMDD>T<HHMMSS>Z-<6 hex digits>, as isb.yml makes it" % run_id
+            f"'{run_id}' is not a run id: expected isb-<YYYYMMDD>T<HHMMSS>Z-<6 hex digits>, as isb.yml makes it"
         )
     return run_id
 
@@ -45,15 +45,14 @@ def record_hash(record):
 
 def chain_problems(records):
     """Texts that name the first record a change, a gap or a removal shows in; empty where the chain holds."""
-    previous, seq = GENESIS, 0
-    for record in records:
-        seq += 1
+    previous = GENESIS
+    for seq, record in enumerate(records, start=1):
         if record.get("seq") != seq:
-            return ["record %d is missing: found record %s in its place" % (seq, record.get("seq"))]
+            return [f"record {seq} is missing: found record {record.get('seq')} in its place"]
         if record.get("previous") != previous:
-            return ["record %d does not follow the record before it" % seq]
+            return [f"record {seq} does not follow the record before it"]
         if record.get("hash") != record_hash(record):
-            return ["record %d was changed after it was written" % seq]
+            return [f"record {seq} was changed after it was written"]
         previous = record["hash"]
     return []
 
@@ -108,21 +107,21 @@ class Journal:
         if event == OPENED:
             if opened:
                 raise JournalError(
-                    "run %s is still open in %s, so run %s cannot start: wait for its end, or mend it with "
-                    "'ansible-playbook recover.yml' if it is no longer running" % (opened[0], self.path, run_id)
+                    f"run {opened[0]} is still open in {self.path}, so run {run_id} cannot start: wait for its end, or "
+                    "mend it with 'ansible-playbook recover.yml' if it is no longer running"
                 )
             if any(record["run_id"] == run_id for record in records):
-                raise JournalError("run id %s was used before: start again with a new one" % run_id)
+                raise JournalError(f"run id {run_id} was used before: start again with a new one")
         elif run_id not in opened:
-            raise JournalError("run %s is not open in %s: '%s' cannot be recorded" % (run_id, self.path, event))
+            raise JournalError(f"run {run_id} is not open in {self.path}: '{event}' cannot be recorded")
 
     def _parse(self, number, line):
         try:
             return json.loads(line)
         except ValueError as error:
             raise JournalError(
-                "%s is damaged in line %d (%s): move the file away, keep it as evidence, and start a new journal"
-                % (self.path, number, error)
+                f"{self.path} is damaged in line {number} ({error}): move the file away, keep it as evidence, and "
+                "start a new journal"
             ) from error
 
     def _whole_lines(self):

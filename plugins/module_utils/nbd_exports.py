@@ -68,12 +68,13 @@ class Exports:
         with _listen(address) as listener:
             port = listener.getsockname()[1]
             process = self._spawn(listener, name, _command(name, path, key_file, readonly))
+        scheme = f"nbds://{USER}@" if tls else "nbd://"
         record = {
             "name": name,
             "run_id": run_id,
             "path": path,
             "readonly": readonly,
-            "uri": "%s%s:%d/%s" % ("nbds://%s@" % USER if tls else "nbd://", address, port, name),
+            "uri": f"{scheme}{address}:{port}/{name}",
             "pid": process.pid,
             "ticks": processes.start_ticks(process.pid),
         }
@@ -81,7 +82,7 @@ class Exports:
         if not _answers(process, address, port):
             log = self._log(name)
             self.stop(name)
-            raise ExportError("nbdkit did not start to serve %s: %s" % (path, log or "it gave no reason"))
+            raise ExportError("nbdkit did not start to serve {}: {}".format(path, log or "it gave no reason"))
         record["running"] = True
         return record
 
@@ -91,7 +92,7 @@ class Exports:
         if record is None:
             return
         if not processes.stop(record["pid"], record["ticks"]):
-            raise ExportError("nbdkit (process %d) that serves %s does not end" % (record["pid"], record["path"]))
+            raise ExportError(f"nbdkit (process {record['pid']}) that serves {record['path']} does not end")
         for ending in ("log", "psk", "json"):
             if os.path.exists(self._file(name, ending)):
                 os.unlink(self._file(name, ending))
@@ -111,7 +112,7 @@ class Exports:
     def _new_key(self, name):
         path = self._file(name, "psk")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
-            stream.write("%s:%s\n" % (USER, secrets.token_hex(32)))
+            stream.write(f"{USER}:{secrets.token_hex(32)}\n")
         return path
 
     def _write(self, record):
@@ -125,7 +126,7 @@ class Exports:
             return stream.read().strip()
 
     def _file(self, name, ending):
-        return os.path.join(self.folder, "%s.%s" % (name, ending))
+        return os.path.join(self.folder, f"{name}.{ending}")
 
 
 def _command(name, path, key_file, readonly):
@@ -133,7 +134,7 @@ def _command(name, path, key_file, readonly):
     if nbdkit is None:
         raise ExportError("nbdkit is not installed on this host: install the package nbdkit")
     if not os.path.exists(path):
-        raise ExportError("%s is not there, so it cannot be exported" % path)
+        raise ExportError(f"{path} is not there, so it cannot be exported")
     tls = ["--tls=require", "--tls-psk=" + key_file] if key_file else ["--tls=off"]
     mode = ["--readonly"] if readonly else []
     return [nbdkit, "--foreground", *tls, *mode, "--exportname", name, "file", path]
@@ -143,7 +144,8 @@ def _check_encrypted(address, tls):
     numbers = {entry[4][0] for entry in _resolve(address)}
     if not tls and not all(ipaddress.ip_address(number).is_loopback for number in numbers):
         raise ExportError(
-            "without TLS anybody who reaches %s could read the export: use TLS, or an address of this host alone" % address
+            f"without TLS anybody who reaches {address} could read the export: use TLS, or an address of this host "
+            "alone"
         )
 
 
@@ -152,7 +154,7 @@ def _resolve(address):
         return socket.getaddrinfo(address, 0, proto=socket.IPPROTO_TCP)
     except socket.gaierror as error:
         raise ExportError(
-            "the address of %s is not known on this host (%s): correct openisb_data_address" % (address, error)
+            f"the address of {address} is not known on this host ({error}): correct openisb_data_address"
         ) from error
 
 
@@ -164,7 +166,7 @@ def _listen(address):
         listener.listen(64)
     except OSError as error:
         listener.close()
-        raise ExportError("cannot listen at %s: %s: correct openisb_data_address" % (address, error)) from error
+        raise ExportError(f"cannot listen at {address}: {error}: correct openisb_data_address") from error
     return listener
 
 

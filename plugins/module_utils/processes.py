@@ -13,7 +13,7 @@ import time
 def start_ticks(pid):
     """When the process began, in clock ticks since the system started; None where there is no such process."""
     try:
-        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             fields = stream.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

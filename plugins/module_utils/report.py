@@ -89,13 +89,13 @@ def problems_of(records, point, servers):
     """Everything that keeps the run from being good, each as a text."""
     problems = list(point["data"]["problems"]) if point else ["the run ended before its consistency point"]
     problems += [
-        "%s: %s" % (record["data"]["server"], record["data"]["problem"])
+        "{}: {}".format(record["data"]["server"], record["data"]["problem"])
         for record in records
         if record["event"] == "failed"
     ]
     for server, entry in servers.items():
         if not entry["cleaned"]:
-            problems.append("%s was not cleaned up: run 'ansible-playbook recover.yml'" % server)
+            problems.append(f"{server} was not cleaned up: run 'ansible-playbook recover.yml'")
     return problems
 
 

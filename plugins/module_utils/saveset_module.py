@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 
-from ansible.module_utils.basic import env_fallback, missing_required_lib
+from ansible.module_utils.basic import env_fallback
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository
@@ -24,11 +24,10 @@ REPOSITORY_ARGUMENTS = {
 
 def require_libraries(module):
     """Fail with the name of the library that this Python lacks."""
-    if deps.MISSING:
-        module.fail_json(
-            msg="%s Run the role openisb.backup.repository on this host, and set ansible_python_interpreter to the "
-            "Python of its environment." % missing_required_lib(deps.MISSING[0]),
-        )
+    try:
+        deps.require()
+    except SavesetError as error:
+        module.fail_json(msg=f"{error}. The role openisb.backup.repository makes an environment that has it")
 
 
 def secret_of(module):
@@ -48,7 +47,7 @@ def failing_as(module, what):
     try:
         yield
     except (SavesetError, OSError) as error:
-        module.fail_json(msg="%s: %s" % (what, error))
+        module.fail_json(msg=f"{what}: {error}")
 
 
 def saveset_facts(info):
@@ -76,8 +75,8 @@ def nbd_key_file(uri, psk, run_dir, name):
     path = os.path.join(run_dir, "keys", name + ".psk")
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
-            stream.write("openisb:%s\n" % psk)
-        yield "%s?tls-psk-file=%s" % (uri, path)
+            stream.write(f"openisb:{psk}\n")
+        yield f"{uri}?tls-psk-file={path}"
     finally:
         if os.path.exists(path):
             os.unlink(path)

@@ -25,7 +25,7 @@ def slot(folder, count, waiting=lambda: None):
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with contextlib.ExitStack() as stack:
         files = [
-            stack.enter_context(open(os.path.join(folder, "%d.lock" % number), "a", encoding="ascii"))
+            stack.enter_context(open(os.path.join(folder, f"{number}.lock"), "a", encoding="ascii"))
             for number in range(count)
         ]
         while not any(map(_lock, files)):

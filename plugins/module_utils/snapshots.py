@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Snapshots of LUN files on a storage host: one folder a run, named by the run id, one ``<serial>.lun`` a LUN.
 
-The folder is a read-only btrfs subvolume (driver ``btrfs``) or a plain folder of copies (driver ``file``). Only a folder
-whose name is a run id is ever looked at or deleted.
+The folder is a read-only btrfs subvolume (driver ``btrfs``) or a plain folder of copies (driver ``file``). Only a
+folder whose name is a run id is ever looked at or deleted.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SnapshotFolder:
     def _locked(self, run_id):
         """Servers are cleaned up at the same time, and share the run's snapshot."""
         if not RUN_ID.match(run_id):
-            raise SnapshotError("'%s' is not a run id, so nothing was deleted" % run_id)
+            raise SnapshotError(f"'{run_id}' is not a run id, so nothing was deleted")
         if not os.path.isdir(self.directory):
             yield
             return
@@ -114,6 +114,6 @@ def _run(command):
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SnapshotError("'%s' did not run: %s" % (" ".join(command), error)) from error
+        raise SnapshotError("'{}' did not run: {}".format(" ".join(command), error)) from error
     if result.returncode:
-        raise SnapshotError("'%s' failed: %s" % (" ".join(command), result.stderr.strip()))
+        raise SnapshotError("'{}' failed: {}".format(" ".join(command), result.stderr.strip()))

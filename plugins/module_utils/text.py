@@ -16,14 +16,14 @@ def size(count):
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
-            return "%d B" % value if unit == "B" else "%.1f %s" % (value, unit)
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return ""
 
 
 def rate(count):
     """Bytes a second for people; a dash where there is none."""
-    return "-" if not count else "%s/s" % size(count)
+    return "-" if not count else f"{size(count)}/s"
 
 
 def table(rows, right=()):
@@ -49,20 +49,22 @@ def run_summary(report):
 def headline(report):
     """Verdict first, then when, and what went wrong."""
     window, storage = report["freeze_window_ms"], report["storage_ms"]
-    frozen = "no server was frozen" if window is None else "%.0f ms, of it %.0f ms in the storage" % (window, storage or 0)
+    frozen = (
+        "no server was frozen" if window is None else f"{window:.0f} ms, of it {storage or 0:.0f} ms in the storage"
+    )
     lines = [
-        "Run %s: %s" % (report["run_id"], report["verdict"].upper()),
-        "Consistency point  %s" % (report["consistency_point"] or "none"),
-        "Freeze window      %s" % frozen,
+        "Run {}: {}".format(report["run_id"], report["verdict"].upper()),
+        f"Consistency point  {report['consistency_point'] or 'none'}",
+        f"Freeze window      {frozen}",
     ]
-    return lines + ["Problem            %s" % problem for problem in report["problems"]]
+    return lines + [f"Problem            {problem}" for problem in report["problems"]]
 
 
 def server_table(report):
     """A row a volume."""
     rows = [["volume", "verdict", "frozen", "size", "read", "new", "stored", "rate"]]
     for server, entry in report["servers"].items():
-        frozen = "-" if entry["freeze_window_ms"] is None else "%.0f ms" % entry["freeze_window_ms"]
+        frozen = "-" if entry["freeze_window_ms"] is None else "{:.0f} ms".format(entry["freeze_window_ms"])
         for volume in entry["volumes"]:
             sizes = [size(volume["bytes_" + key]) for key in ("size", "read", "new", "stored")]
             rows.append([volume["volume"], entry["verdict"], frozen, *sizes, rate(volume["read_rate"])])
@@ -79,16 +81,16 @@ def chart(report):
     bars = [("prepare", 0.0, last(moments, "freezing")), ("frozen", last(moments, "freezing"), last(moments, "thawed"))]
     for server in report["servers"]:
         saved = last(moments, "saveset", server) or last(moments, "failed", server)
-        bars.append(("back up %s" % server, last(moments, "backup", server), saved))
-        bars.append(("clean up %s" % server, saved, last(moments, "cleaned", server)))
+        bars.append((f"back up {server}", last(moments, "backup", server), saved))
+        bars.append((f"clean up {server}", saved, last(moments, "cleaned", server)))
     drawn = [bar for bar in bars if bar[1] is not None and bar[2] is not None]
     scale = WIDTH / max(report["seconds"], 0.001)
     width = max((len(bar[0]) for bar in drawn), default=0)
-    lines = ["Timeline, %.1f s" % report["seconds"]]
+    lines = ["Timeline, {:.1f} s".format(report["seconds"])]
     for name, start, end in drawn:
         column, length = int(start * scale), max(1, round((end - start) * scale))
         bar = (" " * column + BAR * length)[:WIDTH].ljust(WIDTH)
-        lines.append("%s │%s│ %.2f s" % (name.ljust(width), bar, end - start))
+        lines.append(f"{name.ljust(width)} │{bar}│ {end - start:.2f} s")
     return lines
 
 
@@ -99,13 +101,11 @@ def last(moments, event, server=""):
 
 def where_to_go(report):
     """Where the savesets are, and how to use them."""
-    lines = ["Savesets are in %s on the backup server. To restore one server:" % report["repository"]]
+    command = f"ansible-playbook restore.yml -e restore_run_id={report['run_id']}"
+    lines = ["Savesets are in {} on the backup server. To restore one server:".format(report["repository"])]
     for server, entry in report["servers"].items():
         if entry["volumes"]:
-            lines.append(
-                "  ansible-playbook restore.yml -e restore_server=%s -e restore_run_id=%s -e restore_folder=/path"
-                % (server, report["run_id"])
-            )
+            lines.append(f"  {command} -e restore_server={server} -e restore_folder=/path")
     return lines if lines[1:] else ["No saveset was written."]
 
 

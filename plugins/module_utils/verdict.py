@@ -8,20 +8,21 @@ from __future__ import annotations
 import datetime
 
 APPLICATION, CRASH, FAILED = "application-consistent", "crash-consistent", "failed"
+NO_REASON = "no reason given"
 
 
 def judge(evidence, on_quiesce_failure):
     """The verdict: a dict of verdict, time (ISO 8601, UTC), storage_ms, window_ms, servers and problems.
 
-    ``evidence``: run_id, servers, storage_hosts, freeze and thaw (answers of the action hold), snapshots (answers of the
-    storage drivers, in the order of storage_hosts) and problems (texts). ``application-consistent`` needs an unbroken
+    ``evidence``: run_id, servers, storage_hosts, freeze and thaw (answers of the action hold), snapshots (answers of
+    the storage drivers, in the order of storage_hosts) and problems (texts). ``application-consistent`` needs an unbroken
     hold, with this run's id, on every server, around a snapshot that ended before the first thaw was asked for.
     """
     problems = list(evidence["problems"])
     calls, storage_problems = storage_calls(evidence)
     problems += storage_problems
     holds = {server: hold_of(server, evidence) for server in evidence["servers"]}
-    broken = ["%s: %s" % (server, hold["problem"]) for server, hold in sorted(holds.items()) if hold["problem"]]
+    broken = ["{}: {}".format(server, hold["problem"]) for server, hold in sorted(holds.items()) if hold["problem"]]
     verdict = verdict_of(problems, broken, on_quiesce_failure)
     return {
         "verdict": verdict,
@@ -54,9 +55,9 @@ def storage_calls(evidence):
     for host in evidence["storage_hosts"]:
         answer = answers.get(host)
         if answer is None:
-            problems.append("no snapshot was taken on storage host %s" % host)
+            problems.append(f"no snapshot was taken on storage host {host}")
         elif answer.get("unreachable"):
-            problems.append("storage host %s did not answer inside the freeze window" % host)
+            problems.append(f"storage host {host} did not answer inside the freeze window")
         else:
             calls.append(times_of(answer))
     return calls, problems if not evidence["problems"] else []
@@ -73,7 +74,9 @@ def hold_of(server, evidence):
     frozen = evidence["freeze"].get("servers", {}).get(server)
     thawed = evidence["thaw"].get("servers", {}).get(server)
     answer = thawed or frozen or {}
-    hold = {key: answer.get(key) for key in ("freeze_started", "frozen", "thaw_started", "thawed", "window_ms", "drivers")}
+    hold = {
+        key: answer.get(key) for key in ("freeze_started", "frozen", "thaw_started", "thawed", "window_ms", "drivers")
+    }
     return dict(hold, problem=hold_problem(frozen, thawed, evidence["run_id"]))
 
 
@@ -82,13 +85,13 @@ def hold_problem(frozen, thawed, run_id):
     if not frozen:
         return "was not asked to freeze"
     if not frozen.get("ok"):
-        return "did not freeze: %s" % (frozen.get("error") or "no reason given")
+        return "did not freeze: " + (frozen.get("error") or NO_REASON)
     if not thawed or not thawed.get("ok"):
-        return "did not confirm its thaw: %s" % ((thawed or {}).get("error") or "no reason given")
+        return "did not confirm its thaw: " + ((thawed or {}).get("error") or NO_REASON)
     if thawed.get("run_id") != run_id:
-        return "its holder belongs to run %s" % thawed.get("run_id")
+        return "its holder belongs to run {}".format(thawed.get("run_id"))
     if not thawed.get("hold_unbroken"):
-        return "its hold was broken before the thaw (%s)" % (thawed.get("reason") or "no reason given")
+        return f"its hold was broken before the thaw ({thawed.get('reason') or NO_REASON})"
     return ""
 
 

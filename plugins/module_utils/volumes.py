@@ -19,7 +19,7 @@ class VolumeError(Exception):
 
 
 def describe(volume):
-    """What a volume of the inventory is on this server: a dict of name, serial, device, size (bytes), mount, filesystem.
+    """What a volume of the inventory is on this server: name, serial, device, size (bytes), mount and filesystem.
 
     A volume with ``path`` is a file; any other is the block device with that serial, mounted at ``mount`` where given.
     """
@@ -42,18 +42,19 @@ def describe(volume):
 def device_of(name, serial):
     """The block device with this serial, as a path without links."""
     if not SERIAL.match(serial):
-        raise VolumeError("volume %s: serial '%s' is not 16 to 32 lowercase hex digits" % (name, serial))
+        raise VolumeError(f"volume {name}: serial '{serial}' is not 16 to 32 lowercase hex digits")
     links = [link for link in glob.glob(os.path.join(BY_ID, "*" + serial)) if "-part" not in link]
     devices = {os.path.realpath(link) for link in links}
     if not devices:
         raise VolumeError(
-            "volume %s: no LUN with serial %s on this server (looked in %s): map the LUN to the server, "
-            "rescan, or correct the serial in the inventory" % (name, serial, BY_ID)
+            f"volume {name}: no LUN with serial {serial} on this server (looked in {BY_ID}): map the LUN to the "
+            "server, rescan, or correct the serial in the inventory"
         )
     if len(devices) > 1:
         raise VolumeError(
-            "volume %s: serial %s leads to several devices (%s): name the multipath device alone"
-            % (name, serial, ", ".join(sorted(devices)))
+            "volume {}: serial {} leads to several devices ({}): name the multipath device alone".format(
+                name, serial, ", ".join(sorted(devices))
+            )
         )
     return devices.pop()
 
@@ -79,7 +80,9 @@ def mount_of(path):
 def _describe_file(volume):
     path = volume["path"]
     if not os.path.isfile(path):
-        raise VolumeError("volume %s: there is no file %s: correct its path in the inventory" % (volume["name"], path))
+        raise VolumeError(
+            "volume {}: there is no file {}: correct its path in the inventory".format(volume["name"], path)
+        )
     return {
         "name": volume["name"],
         "serial": volume["serial"],
@@ -93,14 +96,16 @@ def _describe_file(volume):
 def _check_mounted(volume, device, mounted):
     if not mounted:
         raise VolumeError(
-            "volume %s: nothing is mounted at %s: mount the LUN %s there, or correct the inventory"
-            % (volume["name"], volume["mount"], volume["serial"])
+            "volume {}: nothing is mounted at {}: mount the LUN {} there, or correct the inventory".format(
+                volume["name"], volume["mount"], volume["serial"]
+            )
         )
     if not (_backed_by(mounted["number"], device) or os.path.realpath(mounted["source"]) == device):
         raise VolumeError(
-            "volume %s: %s is mounted from %s and not from the LUN with serial %s (%s): "
-            "correct the serial or the mount point in the inventory"
-            % (volume["name"], volume["mount"], mounted["source"], volume["serial"], device)
+            "volume {}: {} is mounted from {} and not from the LUN with serial {} ({}): "
+            "correct the serial or the mount point in the inventory".format(
+                volume["name"], volume["mount"], mounted["source"], volume["serial"], device
+            )
         )
 
 
@@ -109,12 +114,12 @@ def _backed_by(number, device):
     status = os.stat(device)
     if not stat.S_ISBLK(status.st_mode):
         return False
-    wanted = "%d:%d" % (os.major(status.st_rdev), os.minor(status.st_rdev))
+    wanted = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     return number == wanted or any(_backed_by(below, device) for below in _below(number))
 
 
 def _below(number):
-    folder = "/sys/dev/block/%s" % number
+    folder = f"/sys/dev/block/{number}"
     files = glob.glob(folder + "/slaves/*/dev")
     if os.path.exists(folder + "/partition"):
         files.append(os.path.join(os.path.dirname(os.path.realpath(folder)), "dev"))

@@ -148,7 +148,7 @@ def parse_time(module):
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        module.fail_json(msg="consistency_point '%s' is not ISO 8601 with a time zone" % text)
+        module.fail_json(msg=f"consistency_point '{text}' is not ISO 8601 with a time zone")
     return moment
 
 
@@ -164,11 +164,12 @@ def back_up(module, job, moment):
     done = existing(repository, params)
     if done or module.check_mode:
         return {"changed": not done, "saveset": saveset_facts(done) if done else {}}
-    slots = os.path.join(params["run_dir"], "slots")
-    with slot(slots, params["slots"], lambda: job.tell(WAITING)):
-        with nbd_key_file(params["source"], params["psk"], params["run_dir"], params["job"]) as address:
-            started = time.time()
-            saveset = read_source(repository, address, params, moment, job)
+    with contextlib.ExitStack() as stack:
+        slots = os.path.join(params["run_dir"], "slots")
+        stack.enter_context(slot(slots, params["slots"], lambda: job.tell(WAITING)))
+        address = stack.enter_context(nbd_key_file(params["source"], params["psk"], params["run_dir"], params["job"]))
+        started = time.time()
+        saveset = read_source(repository, address, params, moment, job)
     return {"changed": True, "saveset": saveset_facts(saveset.info), "started": started, "ended": time.time()}
 
 
@@ -197,7 +198,7 @@ def main():
     job = Job(module.params["run_dir"], module.params["job"])
     job.tell(WAITING)
     try:
-        with failing_as(module, "Backup of volume %s" % module.params["volume"]):
+        with failing_as(module, "Backup of volume {}".format(module.params["volume"])):
             result = back_up(module, job, moment)
     finally:
         job.tell(FINISHED)

@@ -13,7 +13,7 @@ author: OpenISB contributors (@openisb)
 description:
   - Writes a volume as it was at a consistency point to a target that is named explicitly.
   - Every chunk is proven against its identity before it is written. A target that is mounted, in use, or too small is
-    refused before anything is written.
+    refused before anything is written. M(openisb.backup.restore_target) makes and checks it on any host.
   - Meant to run detached (C(async)); M(openisb.backup.job_info) tells how far it is.
 extends_documentation_fragment:
   - openisb.backup.attributes
@@ -29,16 +29,12 @@ options:
   target:
     description:
       - A block device, a file, or the address of a writable NBD export as C(nbd://) or C(nbds://).
-      - A file is made where it is missing; one that is there is written over only with O(overwrite).
+      - What it holds is written over.
     type: str
     required: true
   psk:
     description: The key of an NBD export with TLS.
     type: str
-  overwrite:
-    description: Whether a file that has content may be written over.
-    type: bool
-    default: false
   workers:
     description: How many threads read, decrypt and check. Chosen by the number of processors where left out.
     type: int
@@ -75,7 +71,6 @@ stats:
 """
 
 import contextlib
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
@@ -95,21 +90,10 @@ ARGUMENTS = dict(
     run_id={"type": "str"},
     target={"type": "str", "required": True},
     psk={"type": "str", "no_log": True},
-    overwrite={"type": "bool", "default": False},
     workers={"type": "int"},
     job={"type": "str", "required": True},
     run_dir={"type": "path", "default": "/run/openisb"},
 )
-
-
-def refuse_overwrite(module):
-    """Fail where the target is a file with content and nobody said that it may go."""
-    target = module.params["target"]
-    if os.path.isfile(target) and os.path.getsize(target) and not module.params["overwrite"]:
-        module.fail_json(
-            msg="Restore of volume %s: %s is there already: name another file, or allow it to be written over "
-            "(restore_overwrite=true)" % (module.params["volume"], target)
-        )
 
 
 def restore(module, job):
@@ -133,11 +117,10 @@ def restore(module, job):
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
-    refuse_overwrite(module)
     job = Job(module.params["run_dir"], module.params["job"])
     job.tell(WAITING)
     try:
-        with failing_as(module, "Restore of volume %s" % module.params["volume"]):
+        with failing_as(module, "Restore of volume {}".format(module.params["volume"])):
             result = restore(module, job)
     finally:
         job.tell(FINISHED)

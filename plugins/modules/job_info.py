@@ -25,8 +25,8 @@ options:
     type: str
   grace:
     description:
-      - How many seconds to wait for a job that has said nothing yet. One that says nothing counts as finished: it failed
-        before it began, and its own result says why.
+      - How many seconds to wait for a job that has said nothing yet. One that says nothing counts as finished: it
+        failed before it began, and its own result says why.
     type: float
     default: 20.0
   run_dir:

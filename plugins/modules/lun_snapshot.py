@@ -11,8 +11,8 @@ short_description: Delete LUNs from a run's snapshot
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Deletes LUNs from the snapshot that a run made on a storage host with the storage driver C(btrfs) or C(file), and the
-    snapshot itself with its last LUN. So one server can be cleaned up alone while the others are still being read.
+  - Deletes LUNs from the snapshot that a run made on a storage host with the storage driver C(btrfs) or C(file), and
+    the snapshot itself with its last LUN. So one server can be cleaned up alone while the others are still being read.
   - Touches nothing that does not carry the run id. The snapshot is made by the role P(openisb.backup.snapshot#role).
 extends_documentation_fragment:
   - openisb.backup.attributes
@@ -83,10 +83,8 @@ def main():
         try:
             folder.delete(run_id, luns)
         except (SnapshotError, OSError) as error:
-            module.fail_json(msg="The snapshot of run %s was not deleted: %s" % (run_id, error))
-    module.exit_json(
-        changed=before != after, luns=after, diff={"before": {"luns": before}, "after": {"luns": after}}
-    )
+            module.fail_json(msg=f"The snapshot of run {run_id} was not deleted: {error}")
+    module.exit_json(changed=before != after, luns=after, diff={"before": {"luns": before}, "after": {"luns": after}})
 
 
 if __name__ == "__main__":

@@ -85,11 +85,11 @@ def main():
         supports_check_mode=True,
     )
     luns = module.params["luns"]
-    missing = ["%s (%s)" % (serial, path) for serial, path in sorted(luns.items()) if not os.path.isfile(path)]
+    missing = [f"{serial} ({path})" for serial, path in sorted(luns.items()) if not os.path.isfile(path)]
     if missing:
         module.fail_json(
-            msg="The storage has no LUN with serial %s: correct the serial in the inventory, or the storage host's "
-            "settings" % ", ".join(missing)
+            msg="The storage has no LUN with serial {}: correct the serial in the inventory, or the storage host's "
+            "settings".format(", ".join(missing))
         )
     directory = module.params["directory"]
     module.exit_json(

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Serves a file or block device with C(nbdkit) at a free port, encrypted, to whoever has the export's own key.
-  - The export outlives the module, is recorded below O(run_dir), and carries the run id, so that what a dead run left can
-    be found and ended.
+  - The export outlives the module, is recorded below O(run_dir), and carries the run id, so that what a dead run left
+    can be found and ended.
 extends_documentation_fragment:
   - openisb.backup.attributes
 requirements:
@@ -91,7 +91,9 @@ def ensure_present(module, exports, current):
     if current and current["running"]:
         if (current["path"], current["readonly"]) != (params["path"], params["readonly"]):
             module.fail_json(
-                msg="Export %s serves %s already: end it first, or choose another name" % (params["name"], current["path"])
+                msg="Export {} serves {} already: end it first, or choose another name".format(
+                    params["name"], current["path"]
+                )
             )
         return False, current
     if module.check_mode:
@@ -123,14 +125,14 @@ def main():
     )
     name = module.params["name"]
     if not NAME.match(name):
-        module.fail_json(msg="'%s' cannot name an export: use letters, digits, '.', '_' and '-'" % name)
+        module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
     exports = Exports(module.params["run_dir"])
     current = exports.get(name)
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:
         changed, export = ensure(module, exports, current)
     except (ExportError, OSError) as error:
-        module.fail_json(msg="Export %s: %s" % (name, error))
+        module.fail_json(msg=f"Export {name}: {error}")
     module.exit_json(
         changed=changed, export=export, psk=exports.key(name) or "", diff={"before": current or {}, "after": export}
     )

@@ -74,7 +74,7 @@ def main():
         check_run_id(wanted["run_id"])
         record = wanted if module.check_mode else Journal(module.params["path"]).append(**wanted)
     except (JournalError, OSError) as error:
-        module.fail_json(msg="The journal record '%s' was not written: %s" % (wanted["event"], error))
+        module.fail_json(msg="The journal record '{}' was not written: {}".format(wanted["event"], error))
     module.exit_json(changed=True, record=record, diff={"before": {}, "after": wanted})
 
 

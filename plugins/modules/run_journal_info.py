@@ -36,7 +36,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 open_runs:
-  description: Runs that were opened and not closed, oldest first, each with run_id, opened, last_event, last_time, data.
+  description:
+    - Runs that were opened and not closed, oldest first.
+    - Each with run_id, opened, last_event, last_time and data.
   returned: success
   type: list
   elements: dict
@@ -74,7 +76,7 @@ def main():
     try:
         records = Journal(module.params["path"]).records()
     except (JournalError, OSError) as error:
-        module.fail_json(msg="The journal cannot be read: %s" % error)
+        module.fail_json(msg=f"The journal cannot be read: {error}")
     module.exit_json(
         changed=False,
         open_runs=open_runs(records),

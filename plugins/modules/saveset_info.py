@@ -75,7 +75,7 @@ def main():
         supports_check_mode=True,
     )
     require_libraries(module)
-    with failing_as(module, "Repository %s" % module.params["repository"]):
+    with failing_as(module, "Repository {}".format(module.params["repository"])):
         repository = open_repository(module)
         found = [saveset_facts(info) for info in repository.savesets(module.params["volume"])]
         module.exit_json(

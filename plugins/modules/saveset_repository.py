@@ -94,7 +94,7 @@ def main():
         supports_check_mode=True,
     )
     require_libraries(module)
-    with failing_as(module, "Repository %s" % module.params["repository"]):
+    with failing_as(module, "Repository {}".format(module.params["repository"])):
         repository, changed = open_or_create(module)
         module.exit_json(
             changed=changed,

@@ -117,12 +117,12 @@ def verify(module, job):
 
 def fail_damaged(module, result):
     """Fail with every saveset that is hurt."""
-    hurt = sorted({"%s of volume %s" % (item["saveset"], item["volume"]) for item in result["problems"]})
+    hurt = sorted({"{} of volume {}".format(item["saveset"], item["volume"]) for item in result["problems"]})
     first = result["problems"][0]
     module.fail_json(
-        msg="Damage found, it hurts %d saveset(s): %s. First: %s: %s. Keep the repository as it is, and restore these "
-        "from another copy" % (len(hurt), ", ".join(hurt), first["object"], first["problem"]),
-        **result
+        msg=f"Damage found, it hurts {len(hurt)} saveset(s): {', '.join(hurt)}. First: {first['object']}: "
+        f"{first['problem']}. Keep the repository as it is, and restore these from another copy",
+        **result,
     )
 
 
@@ -142,7 +142,7 @@ def main():
     job = Job(module.params["run_dir"], module.params["job"])
     job.tell(RUNNING)
     try:
-        with failing_as(module, "Repository %s" % module.params["repository"]):
+        with failing_as(module, "Repository {}".format(module.params["repository"])):
             result = verify(module, job)
     finally:
         job.tell(FINISHED)
