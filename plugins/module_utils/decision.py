@@ -83,8 +83,8 @@ def lun_problems(variables, hostvars):
         lun = storage.get("luns", {}).get(volume["serial"])
         if lun and lun["size"] != volume["size"]:
             problems.append(
-                f"volume {volume['name']} has {volume['size']} bytes here and {lun['size']} bytes on the storage: serial "
-                f"{volume['serial']} does not name the same LUN on both"
+                f"volume {volume['name']} has {volume['size']} bytes here and {lun['size']} bytes on the storage: "
+                f"serial {volume['serial']} does not name the same LUN on both"
             )
     return problems
 
@@ -113,8 +113,8 @@ def pool_problems(servers, hostvars, reserve):
         free = storage["free_bytes"]
         if free < needed:
             problems.append(
-                f"{host} has {free // MEBI} MiB free for a snapshot and needs {needed // MEBI} MiB: free some, or lower "
-                "preflight_pool_reserve"
+                f"{host} has {free // MEBI} MiB free for a snapshot and needs {needed // MEBI} MiB: "
+                "free some, or lower preflight_pool_reserve"
             )
     return problems
 
@@ -134,8 +134,8 @@ def repository_problems(servers, hostvars, reserve):
         if free is not None and free < needed:
             path = hostvars[host]["openisb_host"]["repository"]
             problems.append(
-                f"{host}: the repository {path} has {free // MEBI} MiB free and the run may need {needed // MEBI} MiB: "
-                "free some, or enlarge it"
+                f"{host}: the repository {path} has {free // MEBI} MiB free and the run may need "
+                f"{needed // MEBI} MiB: free some, or enlarge it"
             )
     return problems
 

@@ -60,7 +60,7 @@ def saveset_facts(info):
         "time": info.time.astimezone(datetime.timezone.utc).isoformat(),
         "verdict": info.verdict,
         "size": info.size,
-        "stats": info.stats,
+        "stats": info.stats.as_dict(),
         "metadata": info.metadata,
     }
 

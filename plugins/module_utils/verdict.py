@@ -15,8 +15,8 @@ def judge(evidence, on_quiesce_failure):
     """The verdict: a dict of verdict, time (ISO 8601, UTC), storage_ms, window_ms, servers and problems.
 
     ``evidence``: run_id, servers, storage_hosts, freeze and thaw (answers of the action hold), snapshots (answers of
-    the storage drivers, in the order of storage_hosts) and problems (texts). ``application-consistent`` needs an unbroken
-    hold, with this run's id, on every server, around a snapshot that ended before the first thaw was asked for.
+    the storage drivers, one a storage host) and problems (texts). ``application-consistent`` needs an unbroken hold,
+    with this run's id, on every server, around a snapshot that ended before the first thaw was asked for.
     """
     problems = list(evidence["problems"])
     calls, storage_problems = storage_calls(evidence)

@@ -186,7 +186,7 @@ def read_source(repository, address, params, moment, job):
             metadata=params["metadata"],
             level=params["level"],
             workers=params["workers"],
-            rate_limit=params["rate_limit"] * 1e6 or None,
+            rate_limit=int(params["rate_limit"] * 1e6) or None,
             progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
         )
 

@@ -111,7 +111,7 @@ def restore(module, job):
                 workers=params["workers"],
                 progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
             )
-    return {"saveset": facts, "stats": stats}
+    return {"saveset": facts, "stats": stats.as_dict()}
 
 
 def main():

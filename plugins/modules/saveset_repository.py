@@ -45,8 +45,8 @@ free_bytes:
   description: Bytes that can still be stored; null where the medium cannot tell.
   returned: success
   type: int
-uuid:
-  description: Identity of the repository; empty in check mode where it is missing.
+id:
+  description: Identity of the repository, 32 hex digits; empty in check mode where it is missing.
   returned: success
   type: str
 """
@@ -99,7 +99,7 @@ def main():
         module.exit_json(
             changed=changed,
             free_bytes=repository.free_bytes() if repository else None,
-            uuid=repository.uuid if repository else "",
+            id=repository.id if repository else "",
             diff={
                 "before": {"state": "absent" if changed else "present"},
                 "after": {"state": "present"},
