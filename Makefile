@@ -1,0 +1,63 @@
+# Each target makes the checkout ready first (scripts/bootstrap), which takes no time once it is.
+#
+#   LAB=auto         the fullest lab that this machine allows (default)
+#   LAB=namespaces   each host a network namespace with its own sshd; needs root
+#   LAB=plain        each host a folder, for machines that refuse namespaces or loop devices
+#   N=20             how many runs `make consistency` takes
+
+LAB ?= auto
+N ?= 20
+export LAB N
+
+.DEFAULT_GOAL := help
+.PHONY: help isb test check lint unit sanity molecule integration lab-up lab-down consistency bench lock clean ready
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables: LAB=auto|namespaces|plain (default auto), N=20 (runs of make consistency)"
+
+isb: ready ## start the lab, back up all servers at one consistency point, verify, restore and check
+	@scripts/isb
+
+lab-up: ready ## start the lab, or bring it back to its defined state
+	@scripts/lab up
+
+lab-down: ready ## stop the lab and remove all that it made on this machine
+	@scripts/lab down
+
+test: ready ## everything that must pass: lint, unit, sanity, and the lab in both profiles
+	@scripts/test
+
+check: ready ## the quick part of the tests: lint and unit
+	@scripts/test lint unit
+
+lint: ready ## ruff, mypy, yamllint, ansible-lint, shellcheck, ansible-config, changelog
+	@scripts/test lint
+
+unit: ready ## unit tests
+	@scripts/test unit
+
+sanity: ready ## ansible-test sanity
+	@scripts/test sanity
+
+molecule: ready ## the Molecule scenario `default`: lab, run, second run, verification, nothing left
+	@scripts/test molecule
+
+integration: ready ## tests that drive whole runs in the lab
+	@scripts/test integration
+
+consistency: ready ## N runs under load: every restored copy one point in time, and how long servers were frozen
+	@scripts/consistency $(N)
+
+bench: ready ## measure the saveset engine on this machine
+	@.venv/bin/python tests/bench/bench_saveset.py
+
+lock: ready ## resolve the Python dependencies anew (needs a package index)
+	@scripts/lock
+
+clean: ## remove what was built; the lab must be down
+	@scripts/clean
+
+ready:
+	@scripts/bootstrap

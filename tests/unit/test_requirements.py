@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The locked dependencies agree with each other, with pyproject.toml and with requirements.yml."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import ansible_collections
+import pytest
+import yaml
+
+LOCKS = {"dev": "requirements-dev.txt", "controller": "requirements.txt", "engine": "requirements-engine.txt"}
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Package to version, as locked; every entry must carry a hash."""
+    text = path.read_text().replace("\\\n", " ")
+    entries = [line for line in text.splitlines() if re.match(r"[a-z0-9]", line)]
+    assert entries
+    assert [line for line in entries if "--hash=sha256:" not in line] == []
+    return dict(re.match(r"([a-z0-9._-]+)==(\S+)", line).groups() for line in entries)
+
+
+@pytest.mark.parametrize("group", LOCKS)
+def test_every_dependency_is_locked(project_root: Path, group: str) -> None:
+    """What a group of pyproject.toml names stands in its locked file."""
+    groups = tomllib.loads((project_root / "pyproject.toml").read_text())["dependency-groups"]
+    names = {re.match(r"[A-Za-z0-9_.-]+", item)[0].lower() for item in groups[group] if isinstance(item, str)}
+    assert names <= set(locked(project_root / LOCKS[group]))
+
+
+@pytest.mark.parametrize("group", ["controller", "engine"])
+def test_what_is_run_is_what_is_tested(project_root: Path, group: str) -> None:
+    """The smaller sets are parts of the one that the tests run with."""
+    assert locked(project_root / LOCKS[group]).items() <= locked(project_root / LOCKS["dev"]).items()
+
+
+def test_collections_are_those_that_ansible_brings(project_root: Path) -> None:
+    """A checkout uses the collections of the Python package `ansible`; requirements.yml names the same versions."""
+    wanted = yaml.safe_load((project_root / "requirements.yml").read_text())["collections"]
+    versions = {item["name"]: item["version"] for item in wanted if "name" in item}
+    assert versions
+    for name, version in versions.items():
+        manifests = [Path(root, *name.split("."), "MANIFEST.json") for root in ansible_collections.__path__]
+        manifest = next(path for path in manifests if path.exists())
+        assert json.loads(manifest.read_text())["collection_info"]["version"] == version
