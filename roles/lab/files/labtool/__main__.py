@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes, shows and removes the lab, one stage a call. Prints a JSON object with ``changes``, and what the stage found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import controller  # noqa: E402 - the folder is run as a program
+import database  # noqa: E402
+import host_files  # noqa: E402
+import hosts  # noqa: E402
+import load  # noqa: E402
+import network  # noqa: E402
+import probe  # noqa: E402
+import spec  # noqa: E402
+import storage  # noqa: E402
+import volumes  # noqa: E402
+from shell import LabError  # noqa: E402
+
+
+def start_hosts(lab: spec.Lab) -> dict[str, Any]:
+    """Hosts that answer over SSH; in the plain profile, their folders."""
+    changes = []
+    for host in lab.hosts:
+        changes += host_files.make_folders(lab, host)
+    (lab.folder / "shared").mkdir(exist_ok=True)
+    if lab.plain:
+        return {"changes": changes}
+    net, made = network.present(lab)
+    changes += made + host_files.make_keys(lab) + host_files.write_files(lab, net)
+    started = hosts.present(lab)
+    changes += started + hosts.connect(lab, net)
+    if started:
+        controller.forget_connections(lab)
+    return {"changes": changes, "started": [name.split()[-1] for name in started], "subnet": str(net.subnet)}
+
+
+def make_storage(lab: spec.Lab) -> dict[str, Any]:
+    """The pool, the LUNs and the filesystems on them."""
+    return {"changes": [] if lab.plain else storage.present(lab) + volumes.present(lab)}
+
+
+def make_databases(lab: spec.Lab) -> dict[str, Any]:
+    """The databases, made anew where a killed server has lost its own."""
+    changes = []
+    if crashed := database.crashed(lab):
+        load.end(lab)
+        database.drop(lab)
+        changes.append(f"databases dropped, as {', '.join(crashed)} ended without closing its own")
+    return {"changes": changes + database.present(lab)}
+
+
+def run_load(lab: spec.Lab) -> dict[str, Any]:
+    """The load, started or ended as the lab asks."""
+    return {"changes": load.present(lab) if lab.load.running else load.absent(lab)}
+
+
+def show(lab: spec.Lab) -> dict[str, Any]:
+    """What runs."""
+    return {"changes": [], "load": load.status(lab)}
+
+
+def remove(folder: Path) -> dict[str, Any]:
+    """Everything of the lab in this folder, and the folder. Needs no document: a half-made lab goes as well."""
+    lab = spec.bare(folder)
+    changes = controller.forget_connections(lab) + hosts.absent(lab)
+    if os.geteuid() == 0:
+        changes += storage.absent(lab) + network.absent(lab)
+    changes += controller.remove_run_folder(lab)
+    if lab.folder.exists():
+        shutil.rmtree(lab.folder)
+        changes.append(f"folder {lab.folder}")
+    return {"changes": changes}
+
+
+def try_machine(folder: Path) -> dict[str, Any]:
+    """Whether the fullest profile works here; ``folder`` is for a small file."""
+    return {"changes": [], "against_namespaces": probe.reasons_against_namespaces(folder)}
+
+
+# Each takes the lab that the document describes.
+STAGES = {
+    "hosts": start_hosts,
+    "storage": make_storage,
+    "databases": make_databases,
+    "load": run_load,
+    "status": show,
+}
+# Each takes a folder.
+FOLDER_STAGES = {"probe": try_machine, "remove": remove}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=[*STAGES, *FOLDER_STAGES])
+    parser.add_argument("path", type=Path, help="the lab's document; for probe and remove, its folder")
+    given = parser.parse_args()
+    try:
+        if given.stage in FOLDER_STAGES:
+            result = FOLDER_STAGES[given.stage](given.path)
+        else:
+            result = STAGES[given.stage](spec.read(given.path))
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the lab leaves on the controller's side, outside its own folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from shell import attempt
+from spec import Lab
+
+
+def forget_connections(lab: Lab) -> list[str]:
+    """End the SSH connections that Ansible keeps open to hosts of this lab; return which."""
+    changes = []
+    folder = Path(f"~/.ansible/cp/openisb-{lab.id}").expanduser()
+    if folder.is_dir():
+        for socket in folder.iterdir():
+            attempt(["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "lab"])
+            socket.unlink(missing_ok=True)
+            changes.append(f"connection {socket.name}")
+        folder.rmdir()
+    return changes
+
+
+def run_folder(lab: Lab) -> Path:
+    """Where plain hosts keep sockets: these have short paths, and a checkout may lie deep."""
+    return Path(f"/tmp/openisb-lab-{lab.id}")  # noqa: S108 - made with mode 0700
+
+
+def remove_run_folder(lab: Lab) -> list[str]:
+    """Remove the plain hosts' volatile state."""
+    if not run_folder(lab).exists():
+        return []
+    shutil.rmtree(run_folder(lab))
+    return [f"folder {run_folder(lab)}"]

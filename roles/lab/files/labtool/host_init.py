@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs as the first process of a new host, in namespaces of its own, and makes its root; then becomes `tini`.
+
+A host's root is a tmpfs that shows the machine's programs read-only and the host's own folders writable. Nothing else of
+the machine is mounted in it: a filesystem unmounted on the machine is not held by a host, and a host cannot harm the
+machine.
+
+Arguments: host name, the host's folder, the folder shown as /lab, and one JSON list of further binds
+(objects of ``path``, ``source``, ``writable``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+# The machine's programs; links stay links.
+SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "opt", "etc")
+# What the package manager knows: modules that look for a package must find it.
+PACKAGES = ("var/lib/dpkg", "var/lib/apt", "var/cache/apt")
+# Folders of the host itself.
+OWN = ("root", "srv", "tmp", "var")
+# Folders that programs expect, empty.
+EMPTY = ("home", "media", "mnt", "run", "proc", "sys", "dev")
+# Character devices: name to major, minor.
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+
+
+def main() -> None:
+    name, folder, shared, binds = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+    run("hostname", name)
+    root = folder / "mnt"
+    run("mount", "-t", "tmpfs", "-o", "mode=755,size=16m", "lab", str(root))
+    show_system(root)
+    show_own(root, folder)
+    bind(shared, root / "lab", writable=False)
+    make_devices(root / "dev")
+    for each in binds:
+        bind(Path(each["source"]), root / each["path"].lstrip("/"), writable=bool(each.get("writable")))
+    enter(root)
+    os.execv("/usr/bin/tini", ["tini", "-s", "--", "sleep", "infinity"])  # noqa: S606 - there is no shell to use
+
+
+def show_system(root: Path) -> None:
+    """Programs and settings of the machine, read-only; kernel filesystems of the host's own namespaces."""
+    for name in SYSTEM:
+        source = Path("/") / name
+        if source.is_symlink():
+            (root / name).symlink_to(source.readlink())
+        elif source.is_dir():
+            bind(source, root / name, writable=False)
+    for name in EMPTY:
+        (root / name).mkdir()
+    run("mount", "-t", "proc", "-o", "nosuid,nodev,noexec", "proc", str(root / "proc"))
+    run("mount", "-t", "sysfs", "-o", "ro,nosuid,nodev,noexec", "sysfs", str(root / "sys"))
+    run("mount", "-t", "tmpfs", "-o", "mode=755,nosuid,nodev", "run", str(root / "run"))
+    for name in ("sshd", "lock"):
+        (root / "run" / name).mkdir()
+
+
+def show_own(root: Path, folder: Path) -> None:
+    """The host's own folders, and its own files over those of the machine."""
+    for name in OWN:
+        bind(folder / name, root / name, writable=True)
+    for name in PACKAGES:
+        if (Path("/") / name).is_dir():
+            bind(Path("/") / name, root / name, writable=False)
+    for entry in (folder / "etc").iterdir():
+        target = root / "etc" / entry.name
+        # A machine without the file has nothing that the host's own one would have to cover.
+        if target.exists() and not target.is_symlink():
+            run("mount", "--bind", str(entry), str(target))
+
+
+def make_devices(dev: Path) -> None:
+    """A /dev with the usual nodes, terminals and shared memory of the host's own."""
+    run("mount", "-t", "tmpfs", "-o", "mode=755,nosuid", "dev", str(dev))
+    for name, numbers in DEVICES.items():
+        os.mknod(dev / name, stat.S_IFCHR | 0o666, os.makedev(*numbers))
+        (dev / name).chmod(0o666)
+    for name in ("pts", "shm", "disk"):
+        (dev / name).mkdir()
+    (dev / "disk" / "by-id").mkdir()
+    run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=620,gid=5", "devpts", str(dev / "pts"))
+    run("mount", "-t", "tmpfs", "-o", "mode=1777,nosuid,nodev", "shm", str(dev / "shm"))
+    links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd"}
+    links.update({name: f"/proc/self/fd/{number}" for number, name in enumerate(("stdin", "stdout", "stderr"))})
+    for name, target in links.items():
+        (dev / name).symlink_to(target)
+
+
+def bind(source: Path, target: Path, *, writable: bool) -> None:
+    """Show a folder of the machine, and what is mounted in it, at another place."""
+    target.mkdir(parents=True, exist_ok=True)
+    run("mount", "--rbind", str(source), str(target))
+    if not writable:
+        run("mount", "-o", "remount,bind,ro", str(target))
+
+
+def enter(root: Path) -> None:
+    """Make ``root`` the root of the namespace, and drop the machine's."""
+    os.chdir(root)
+    run("pivot_root", ".", ".")
+    run("umount", "--lazy", ".")
+    os.chdir("/")
+
+
+def run(*argv: str) -> None:
+    subprocess.run(argv, check=True)  # noqa: S603 - no argument comes from outside
+
+
+if __name__ == "__main__":
+    main()

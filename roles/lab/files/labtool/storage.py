@@ -1,0 +1,114 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The storage platform: a btrfs pool in the storage host, its LUN files, and the LUNs in the file servers.
+
+LUN files are attached through the page cache: with checksums btrfs turns direct writes into buffered ones anyway, and
+a snapshot of the subvolume writes out what its files still have in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import hosts
+import loops
+from shell import run
+from spec import MIB, Host, Lab, Volume
+
+POOL = "/srv/pool"
+LUNS = f"{POOL}/luns"
+SNAPSHOTS = f"{POOL}/snapshots"
+
+
+def present(lab: Lab) -> list[str]:
+    """Make the pool and the LUNs, map each LUN to its server; return what had to be done."""
+    changes = _pool(lab)
+    attached = loops.labelled(f"{lab.id}/")
+    for host in lab.file_servers:
+        for volume in host.volumes:
+            changes += _lun_file(lab, volume)
+            label = f"{lab.id}/{volume.serial}"
+            if label not in attached:
+                attached[label] = loops.attach(str(_lun_path(lab, volume)), label)
+                changes.append(f"LUN {volume.serial}")
+            changes += _map(lab, host, volume, attached[label])
+    return changes
+
+
+def absent(lab: Lab) -> list[str]:
+    """Detach every loop device of the lab, LUNs before the pool that bears them; return which."""
+    attached = loops.labelled(f"{lab.id}/")
+    for label in sorted(attached, key=lambda label: label.endswith("/pool")):
+        loops.detach(attached[label])
+    return [f"loop device of {label}" for label in attached]
+
+
+def mounted(lab: Lab, host: Host, path: str) -> bool:
+    """Whether something is mounted exactly at a path of a host."""
+    return hosts.try_on(lab, host, ["mountpoint", "--quiet", path])
+
+
+def filesystem(device: str, lab: Lab, host: Host) -> bool:
+    """Whether a device of a host holds a filesystem."""
+    return hosts.try_on(lab, host, ["blkid", "--probe", device])
+
+
+def _pool(lab: Lab) -> list[str]:
+    changes = []
+    image, label, host = lab.folder / "pool.img", f"{lab.id}/pool", lab.storage
+    if not image.exists():
+        made = image.with_suffix(".new")
+        with made.open("wb") as stream:
+            stream.truncate(lab.pool_size * MIB)
+        run(["mkfs.btrfs", "--quiet", "--label", f"openisb-{lab.id}", str(made)])
+        made.rename(image)
+        changes.append(f"pool {image}")
+    number = loops.labelled(label).get(label)
+    if number is None:
+        number = loops.attach(str(image), label)
+        changes.append("loop device of the pool")
+    changes += _node(lab, host, number)
+    if not mounted(lab, host, POOL):
+        hosts.enter(lab, host, ["mount", "-o", "noatime,discard=async", f"/dev/loop{number}", POOL])
+        changes.append(f"mount of {POOL}")
+    if not hosts.try_on(lab, host, ["test", "-d", LUNS]):
+        hosts.enter(lab, host, ["btrfs", "--quiet", "subvolume", "create", LUNS])
+        hosts.enter(lab, host, ["mkdir", "--parents", SNAPSHOTS])
+        changes.append(f"subvolume {LUNS}")
+    return changes
+
+
+def _lun_path(lab: Lab, volume: Volume) -> Path:
+    return hosts.seen_from_machine(lab, lab.storage, f"{LUNS}/{volume.serial}.lun")
+
+
+def _lun_file(lab: Lab, volume: Volume) -> list[str]:
+    path = _lun_path(lab, volume)
+    if path.exists():
+        return []
+    with path.open("wb") as stream:
+        stream.truncate(volume.size * MIB)
+    return [f"LUN file {path.name}"]
+
+
+def _map(lab: Lab, host: Host, volume: Volume, number: int) -> list[str]:
+    """Put a LUN into a server's /dev, where it is found by its serial."""
+    changes = _node(lab, host, number)
+    link = hosts.seen_from_machine(lab, host, volume.link)
+    target = f"../../loop{number}"
+    if not link.is_symlink() or os.readlink(link) != target:
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        changes.append(f"{host.name}: {volume.link}")
+    return changes
+
+
+def _node(lab: Lab, host: Host, number: int) -> list[str]:
+    path = hosts.seen_from_machine(lab, host, f"/dev/loop{number}")
+    if path.exists():
+        return []
+    os.mknod(path, stat.S_IFBLK | 0o660, os.makedev(loops.MAJOR, number))
+    return [f"{host.name}: /dev/loop{number}"]
