@@ -30,7 +30,7 @@ from shell import LabError  # noqa: E402
 
 def start_hosts(lab: spec.Lab) -> dict[str, Any]:
     """Hosts that answer over SSH; in the plain profile, their folders."""
-    changes = []
+    changes = drop_copy(lab)
     for host in lab.hosts:
         changes += host_files.make_folders(lab, host)
     (lab.folder / "shared").mkdir(exist_ok=True)
@@ -43,6 +43,18 @@ def start_hosts(lab: spec.Lab) -> dict[str, Any]:
     if started:
         controller.forget_connections(lab)
     return {"changes": changes, "started": [name.split()[-1] for name in started], "subnet": str(net.subnet)}
+
+
+def drop_copy(lab: spec.Lab) -> list[str]:
+    """Drop what a copied checkout brought along: two filesystems with one UUID must not be mounted side by side."""
+    made_as = lab.folder / "id"
+    copied = made_as.exists() and made_as.read_text(encoding="utf-8") != lab.id
+    if copied:
+        for name in ("hosts", "shared", "ssh"):
+            shutil.rmtree(lab.folder / name, ignore_errors=True)
+        (lab.folder / "pool.img").unlink(missing_ok=True)
+    made_as.write_text(lab.id, encoding="utf-8")
+    return ["dropped the lab that was copied along with the checkout"] if copied else []
 
 
 def make_storage(lab: spec.Lab) -> dict[str, Any]:

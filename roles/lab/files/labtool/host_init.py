@@ -7,7 +7,7 @@ A host's root is a tmpfs that shows the machine's programs read-only and the hos
 the machine is mounted in it: a filesystem unmounted on the machine is not held by a host, and a host cannot harm the
 machine.
 
-Arguments: host name, the host's folder, the folder shown as /lab, and one JSON list of further binds
+Arguments: host name, its kind, the host's folder, the folder shown as /lab, and one JSON list of further binds
 (objects of ``path``, ``source``, ``writable``).
 """
 
@@ -28,12 +28,16 @@ PACKAGES = ("var/lib/dpkg", "var/lib/apt", "var/cache/apt")
 OWN = ("root", "srv", "tmp", "var")
 # Folders that programs expect, empty.
 EMPTY = ("home", "media", "mnt", "run", "proc", "sys", "dev")
+# How many loop devices a host that may mount images can use. Opening the node of one makes the device.
+LOOPS = 64
 # Character devices: name to major, minor.
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+IMAGE_DEVICES = {"loop-control": (10, 237), "fuse": (10, 229)}
 
 
 def main() -> None:
-    name, folder, shared, binds = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+    name, kind, folder, shared = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
+    binds = json.loads(sys.argv[5])
     run("hostname", name)
     root = folder / "mnt"
     run("mount", "-t", "tmpfs", "-o", "mode=755,size=16m", "lab", str(root))
@@ -41,6 +45,9 @@ def main() -> None:
     show_own(root, folder)
     bind(shared, root / "lab", writable=False)
     make_devices(root / "dev")
+    # A file server sees its own LUNs and no other device.
+    if kind != "file_server":
+        make_image_devices(root / "dev")
     for each in binds:
         bind(Path(each["source"]), root / each["path"].lstrip("/"), writable=bool(each.get("writable")))
     enter(root)
@@ -83,7 +90,7 @@ def make_devices(dev: Path) -> None:
     run("mount", "-t", "tmpfs", "-o", "mode=755,nosuid", "dev", str(dev))
     for name, numbers in DEVICES.items():
         os.mknod(dev / name, stat.S_IFCHR | 0o666, os.makedev(*numbers))
-        (dev / name).chmod(0o666)
+        (dev / name).chmod(0o666)  # whatever the umask is
     for name in ("pts", "shm", "disk"):
         (dev / name).mkdir()
     (dev / "disk" / "by-id").mkdir()
@@ -93,6 +100,14 @@ def make_devices(dev: Path) -> None:
     links.update({name: f"/proc/self/fd/{number}" for number, name in enumerate(("stdin", "stdout", "stderr"))})
     for name, target in links.items():
         (dev / name).symlink_to(target)
+
+
+def make_image_devices(dev: Path) -> None:
+    """What it takes to mount images: loop devices and FUSE."""
+    for name, numbers in IMAGE_DEVICES.items():
+        os.mknod(dev / name, stat.S_IFCHR | 0o660, os.makedev(*numbers))
+    for number in range(LOOPS):
+        os.mknod(dev / f"loop{number}", stat.S_IFBLK | 0o660, os.makedev(7, number))
 
 
 def bind(source: Path, target: Path, *, writable: bool) -> None:

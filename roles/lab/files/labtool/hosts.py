@@ -133,7 +133,7 @@ def _start(lab: Lab, host: Host) -> subprocess.Popen[bytes]:
     namespaces = ["--net", "--mount", "--uts", "--ipc", "--pid"]
     program = [sys.executable, str(Path(__file__).with_name("host_init.py"))]
     binds = [each for each in lab.binds if host.name in each.get("hosts", [host.name])]
-    arguments = [host.name, str(lab.host_folder(host)), str(lab.folder / "shared"), json.dumps(binds)]
+    arguments = [host.name, host.kind, str(lab.host_folder(host)), str(lab.folder / "shared"), json.dumps(binds)]
     with _log(lab, host).open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - the arguments are the lab's own
             ["unshare", *namespaces, "--propagation", "private", "--fork", "--kill-child", *program, *arguments],
