@@ -20,7 +20,17 @@ _FALLOC_FL_PUNCH_HOLE = 0x02
 #: What a system says when it does not know how to do a thing, as opposed to failing at it.
 CANNOT = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL)
 
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed buffers of some MiB instead of giving their pages back and faulting them in anew."""
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        _libc.mallopt(_M_TRIM_THRESHOLD, 128 << 20)
 
 
 def block_size_bytes(fd: int) -> int:

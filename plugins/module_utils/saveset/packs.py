@@ -201,6 +201,6 @@ class PackSink:
 
     def _publish(self, pack: _OpenPack, rows: bytes) -> None:
         pack.upload.publish()
-        with self._lock:
-            self._open.discard(pack)
+        # Not under the lock: a worker may hold it while it waits for the writer, which may wait for this thread.
+        self._open.discard(pack)
         self._index.pack_finished(pack.pack_id, rows)

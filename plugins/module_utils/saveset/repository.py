@@ -28,6 +28,7 @@ from .extent import DATA, Extent
 from .index import ChunkIndex
 from .keys import KeyRing, public_master, unwrap, wrap
 from .leafmap import ENTRY, LEAF_ENTRIES, Entry, Geometry, LeafMap, MapWriter
+from .linux import keep_freed_memory
 from .packs import PACK_BYTES, PackSink
 from .progress import BackupStats, RestoreStats
 from .reader import ChunkReader
@@ -216,6 +217,7 @@ class Repository:
         Raises NotARepository, WrongSecret, UnsupportedFormat, Damaged, StoreError.
         """
         require()
+        keep_freed_memory()
         try:
             data = store.get(_REPO)
         except NotFound as error:

@@ -195,6 +195,7 @@ class NbdSource(Source):
         if handle is None:
             handle = self._nbd.NBD()
             handle.add_meta_context("base:allocation")
+            handle.set_uri_allow_local_file(True)  # the key of an export with TLS is in a file
             handle.connect_uri(self.spec)
             self._local.handle = handle
             with self._lock:

@@ -242,6 +242,7 @@ class NbdTarget(Target):
 
     def _connect(self) -> t.Any:
         handle = self._nbd.NBD()
+        handle.set_uri_allow_local_file(True)  # the key of an export with TLS is in a file
         handle.connect_uri(self.spec)
         with self._lock:
             self._handles.append(handle)

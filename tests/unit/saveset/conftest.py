@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small repositories, images and the shortest ways to back up and restore them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import random
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository, source, store, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+
+NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Lab:
+    """A repository in a folder, and what the tests do with it."""
+
+    def __init__(self, folder: Path, *, encryption: str = "aes-256-gcm", chunk_size: int = 64 * KIB) -> None:
+        self.path = folder / "repository"
+        self.folder = folder
+        passphrase = b"correct horse" if encryption != "none" else None
+        self.secret = Secret(passphrase, ScryptCost(n=16))
+        repository.Repository.create(self.store(), self.secret, encryption=encryption, chunk_size=chunk_size)
+        self._minutes = 0
+        self._outputs = 0
+
+    def store(self) -> store.Store:
+        """The store, opened anew."""
+        return store.open_store(str(self.path))
+
+    def open(self) -> repository.Repository:
+        """The repository, opened anew."""
+        return repository.Repository.open(self.store(), self.secret)
+
+    def backup(self, image: Path | str, volume: str = "fs1/m", **options: t.Any) -> repository.Saveset:
+        """Back up; every saveset is a minute younger than the one before."""
+        self._minutes += 1
+        options = {
+            "run_id": f"run-{self._minutes}",
+            "time": NOON + datetime.timedelta(minutes=self._minutes),
+            "verdict": "application-consistent",
+            **options,
+        }
+        with source.open_source(str(image)) as opened:
+            return self.open().backup(opened, volume, **options)
+
+    def restore(self, saveset: repository.Saveset) -> Path:
+        """Restore to a new file."""
+        self._outputs += 1
+        output = self.folder / f"restored-{self._outputs}"
+        with target.open_target(str(output), saveset.size) as opened:
+            saveset.restore(opened)
+        return output
+
+    def files(self, folder: str) -> list[Path]:
+        """The objects below a folder of the repository."""
+        return sorted(path for path in (self.path / folder).rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """An encrypted repository with chunks of 64 KiB."""
+    return Lab(tmp_path)
+
+
+@pytest.fixture
+def plain_lab(tmp_path: Path) -> Lab:
+    """A repository without encryption."""
+    return Lab(tmp_path, encryption="none")
+
+
+MakeImage = t.Callable[..., Path]
+
+
+@pytest.fixture
+def make_image(tmp_path: Path) -> MakeImage:
+    """Make a sparse image file from pieces ``(offset, bytes)``; reproducible data by ``noise`` and ``text``."""
+
+    def make(name: str, size: int, pieces: t.Iterable[tuple[int, bytes]] = ()) -> Path:
+        path = tmp_path / name
+        with open(path, "wb") as image:
+            image.truncate(size)
+            for offset, data in pieces:
+                image.seek(offset)
+                image.write(data)
+            image.truncate(size)
+        return path
+
+    return make
+
+
+def noise(length: int, seed: int = 1) -> bytes:
+    """Incompressible bytes."""
+    return random.Random(seed).randbytes(length)
+
+
+def text(length: int, seed: int = 1) -> bytes:
+    """Compressible bytes without a repeated chunk."""
+    line = b"".join(b"%08d entry of journal %d\n" % (number, seed) for number in range(length // 26 + 2))
+    return line[:length]
+
+
+@pytest.fixture
+def mixed(make_image: MakeImage) -> Path:
+    """An image with text, noise, written zeros, holes and a size that is no multiple of anything."""
+    return make_image(
+        "mixed",
+        6 * MIB + 12345,
+        [
+            (0, text(700 * KIB)),
+            (1 * MIB + 17, noise(900 * KIB)),
+            (3 * MIB, bytes(512 * KIB)),
+            (4 * MIB + 3, text(1 * MIB, seed=2)),
+            (6 * MIB + 12000, b"the end"),
+        ],
+    )
+
+
+@pytest.fixture
+def scratch_environment() -> dict[str, str]:
+    """The environment for child processes that import the collection."""
+    root = Path(__file__).resolve().parents[3]
+    return {**os.environ, "PYTHONPATH": str(root / "plugins" / "module_utils")}
