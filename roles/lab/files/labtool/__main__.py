@@ -34,8 +34,9 @@ def start_hosts(lab: spec.Lab) -> dict[str, Any]:
     for host in lab.hosts:
         changes += host_files.make_folders(lab, host)
     (lab.folder / "shared").mkdir(exist_ok=True)
+    changes += controller.make_passphrase(lab)
     if lab.plain:
-        return {"changes": changes}
+        return {"changes": changes + controller.make_run_folders(lab)}
     net, made = network.present(lab)
     changes += made + host_files.make_keys(lab) + host_files.write_files(lab, net)
     started = hosts.present(lab)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -22,6 +24,27 @@ def forget_connections(lab: Lab) -> list[str]:
             socket.unlink(missing_ok=True)
             changes.append(f"connection {socket.name}")
         folder.rmdir()
+    return changes
+
+
+def make_passphrase(lab: Lab) -> list[str]:
+    """A passphrase for the lab's repository."""
+    path = lab.folder / "passphrase"
+    if path.exists():
+        return []
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="ascii") as stream:
+        stream.write(secrets.token_urlsafe(24) + "\n")
+    return ["passphrase of the repository"]
+
+
+def make_run_folders(lab: Lab) -> list[str]:
+    """The plain hosts' volatile state; one folder a host, for nobody else."""
+    changes = []
+    for folder in [run_folder(lab), *(run_folder(lab) / host.name for host in lab.hosts)]:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700)
+            changes.append(f"folder {folder}")
     return changes
 
 
