@@ -6,18 +6,23 @@ build=$root/build
 venv=$root/.venv
 
 # Ansible reads the checkout's settings wherever the script was called from.
-# (How results look is an option of a callback plugin, which ansible.cfg cannot hold and still pass
+# (How results look is up to options of a callback plugin, which ansible.cfg cannot hold and still pass
 # `ansible-config validate`.)
 ANSIBLE_CONFIG=$root/ansible.cfg
 ANSIBLE_CALLBACK_RESULT_FORMAT=yaml
+ANSIBLE_DISPLAY_SKIPPED_HOSTS=no
 PATH=$venv/bin:$PATH
-export ANSIBLE_CONFIG ANSIBLE_CALLBACK_RESULT_FORMAT PATH
+export ANSIBLE_CONFIG ANSIBLE_CALLBACK_RESULT_FORMAT ANSIBLE_DISPLAY_SKIPPED_HOSTS PATH
 
 # Ansible refuses to start where the locale is not UTF-8, as in a bare container.
 case $(locale charmap 2>/dev/null) in
     UTF-8) ;;
     *) LC_ALL=C.UTF-8; export LC_ALL ;;
 esac
+
+# The folder of the lab that is meant: yours, unless a test has set another one.
+LAB_DIR=${LAB_DIR:-$build/lab}
+export LAB_DIR
 
 say() { printf '%s\n' "==> $*"; }
 die() { printf '%s\n' "$0: $*" >&2; exit 1; }

@@ -49,3 +49,13 @@ def test_collections_are_those_that_ansible_brings(project_root: Path) -> None:
         manifests = [Path(root, *name.split("."), "MANIFEST.json") for root in ansible_collections.__path__]
         manifest = next(path for path in manifests if path.exists())
         assert json.loads(manifest.read_text())["collection_info"]["version"] == version
+
+
+def test_the_execution_environment_is_the_same(project_root: Path) -> None:
+    """execution-environment.yml, which takes no locked file, names the locked versions."""
+    wanted = yaml.safe_load((project_root / "execution-environment.yml").read_text())["dependencies"]
+    pinned = [wanted["ansible_core"]["package_pip"], wanted["ansible_runner"]["package_pip"], *wanted["python"]]
+    assert dict(pin.split("==") for pin in pinned).items() <= locked(project_root / LOCKS["controller"]).items()
+
+    collections = yaml.safe_load((project_root / "requirements.yml").read_text())["collections"]
+    assert wanted["galaxy"]["collections"] == [item for item in collections if "name" in item]
