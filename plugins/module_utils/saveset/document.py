@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small authenticated JSON files: repo.json, key files and savesets' commits.
 
-One JSON object in canonical form (sorted keys, no spaces, ASCII) and a line feed.  ``hash`` is the BLAKE3 of the
-canonical form without ``hash`` and ``mac``, so that damage is found without a key and told from a wrong secret;
-``mac`` authenticates the same bytes.  A file that is not exactly its own canonical form is damaged.
+One JSON object in canonical form (sorted keys, no spaces, ASCII) and a line feed.  ``mac`` authenticates the canonical
+One JSON object in canonical form (sorted keys, no spaces, ASCII) and a line feed.  ``mac`` authenticates the
+canonical found without a key and told from a wrong secret.  A file that is not exactly its own canonical form is damaged.
 """
 
 from __future__ import annotations
@@ -56,10 +56,9 @@ def encode_document(kind: str, fields: t.Mapping[str, t.Any], mac: Mac | None = 
         "features": {"read": [], "write": [], "optional": []},
         **fields,
     }
-    signed = _canonical(body)
-    body["hash"] = blake3(signed).hexdigest()
     if mac is not None:
-        body["mac"] = mac(kind, signed).hex()
+        body["mac"] = mac(kind, _canonical(body)).hex()
+    body["hash"] = blake3(_canonical(body)).hexdigest()
     return _canonical(body) + b"\n"
 
 
@@ -72,12 +71,11 @@ def decode_document(name: str, data: bytes, kind: str) -> Document:
     if not isinstance(body, dict) or body.get("openisb") != kind or data != _canonical(body) + b"\n":
         raise Damaged(name, f"it is not a whole {kind} document", _WAY_OUT)
     digest = body.pop("hash", None)
-    mac = body.pop("mac", None)
-    signed = _canonical(body)
-    if digest != blake3(signed).hexdigest():
+    if digest != blake3(_canonical(body)).hexdigest():
         raise Damaged(name, "its hash does not fit its content", _WAY_OUT)
+    mac = body.pop("mac", None)
     read_only = _check_features(name, body)
-    return Document(kind, body, signed, mac if isinstance(mac, str) else None, read_only)
+    return Document(kind, body, _canonical(body), mac if isinstance(mac, str) else None, read_only)
 
 
 def _check_features(name: str, body: dict[str, t.Any]) -> bool:

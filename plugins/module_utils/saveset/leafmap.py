@@ -22,7 +22,7 @@ from .errors import Damaged
 from .extent import DATA, HOLE, ZERO
 from .frame import frame_length, seal_frame
 from .keys import KeyRing
-from .store import Store
+from .store import Store, begin_object
 
 #: An entry: identity, pack id, frame offset, frame length, chunk's place in the frame, kind.
 ENTRY = struct.Struct("<32s16sQIHH")
@@ -125,8 +125,7 @@ class MapWriter:
         self._frames = 0
         self._offset = len(self._prefix)
         self._leaves: dict[int, Leaf] = {}
-        self._upload = store.create(self.name)
-        self._upload.write([self._prefix])
+        self._upload = begin_object(store, self.name, self._prefix)
         self._empty: dict[tuple[int, int], bytes] = {}
 
     def add_page(self, number: int, page: bytes) -> None:

@@ -26,7 +26,7 @@ from .extent import DATA
 from .frame import frame_length, seal_frame
 from .index import ROW, ChunkIndex
 from .keys import Cipher, KeyRing
-from .store import Store, Upload
+from .store import Store, begin_object
 
 PACK_BYTES = 128 << 20
 _QUEUE_FRAMES = 32
@@ -49,8 +49,7 @@ class _OpenPack:
         self.written = 0
         self.waiting: dict[int, tuple[bytes, bytes]] = {}
         self.ended = False
-        self.upload: Upload = store.create(object_name(PACK_KIND, self.pack_id))
-        self.upload.write([self.prefix])
+        self.upload = begin_object(store, object_name(PACK_KIND, self.pack_id), self.prefix)
 
 
 class Slot(t.NamedTuple):

@@ -92,6 +92,17 @@ class Store(abc.ABC):
         """Remove what writers that died left half-written; returns how many.  Never touches a living writer's."""
 
 
+def begin_object(store: Store, name: str, head: bytes) -> Upload:
+    """Begin an object with its first bytes; nothing is left behind when that fails."""
+    upload = store.create(name)
+    try:
+        upload.write([head])
+    except BaseException:
+        upload.abort()
+        raise
+    return upload
+
+
 def open_store(spec: str) -> Store:
     """Open a store by its spec: the path of a local folder, which need not exist yet."""
     if "://" in spec:

@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writers that are killed, stores that fill up, and several writers at once."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository, source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, Upload
+
+from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, text
+
+CHILD = """
+import datetime, sys
+sys.path.insert(0, sys.argv[1])
+from saveset import repository, secret, source, store
+path, image, volume, run_id, rate = sys.argv[2:7]
+repo = repository.Repository.open(store.open_store(path), secret.Secret(b"correct horse"))
+print("open", flush=True)
+with source.open_source(image) as opened:
+    saveset = repo.backup(opened, volume, run_id=run_id, time=datetime.datetime.now(datetime.timezone.utc),
+                          verdict="crash-consistent", pack_bytes=1 << 20, rate_limit=int(rate) or None)
+print(saveset.id, flush=True)
+"""
+ENGINE = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
+
+
+def start(lab: Lab, image: Path, volume: str, run_id: str, rate: int = 0) -> subprocess.Popen[str]:
+    """A backup in a process of its own; returns when it has opened the repository."""
+    arguments = [sys.executable, "-c", CHILD, str(ENGINE), str(lab.path), str(image), volume, run_id, str(rate)]
+    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "open\n"
+    return child
+
+
+def test_kill_at_random_moments(lab: Lab, mixed: Path, make_image: MakeImage) -> None:
+    """kill -9 at any moment: earlier savesets stay whole, the killed run leaves none, the next run works."""
+    first = lab.backup(mixed)
+    image = make_image("large", 40 * MIB, [(0, text(10 * MIB, 5)), (10 * MIB, noise(30 * MIB))])
+    generator = random.Random()
+    killed = 0
+    for number in range(8):
+        child = start(lab, image, "fs2/m", f"killed-{number}", rate=60 * MIB)
+        time.sleep(generator.uniform(0, 0.6))
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        killed += child.returncode == -signal.SIGKILL
+        report = lab.open().verify(depth="full")
+        assert report.ok, report.problems
+        assert first.id in {info.id for info in lab.open().savesets()}
+    assert killed
+    assert filecmp.cmp(mixed, lab.restore(lab.open().find("fs1/m")), shallow=False)
+    last = lab.backup(image, volume="fs3/m")
+    assert lab.files("tmp") == []
+    assert filecmp.cmp(image, lab.restore(last), shallow=False)
+    assert lab.open().verify(depth="full").ok and scrub(lab.store()) == []
+
+
+def test_packs_of_a_killed_run_are_used_by_the_next(lab: Lab, make_image: MakeImage) -> None:
+    image = make_image("large", 24 * MIB, [(0, noise(24 * MIB))])
+    child = start(lab, image, "fs1/m", "killed", rate=12 * MIB)
+    deadline = time.monotonic() + 20
+    while len(lab.files("packs")) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.kill()
+    child.communicate()
+    assert lab.open().savesets() == []
+    saveset = lab.backup(image)
+    assert saveset.stats.bytes_known >= 4 * 1000 * KIB
+    assert filecmp.cmp(image, lab.restore(saveset), shallow=False)
+
+
+class _Failing(LocalStore):
+    """A store in which the ``countdown``-th step of writing fails, and every one after it."""
+
+    def __init__(self, path: str, countdown: int, error: Exception) -> None:
+        super().__init__(path)
+        self.countdown = countdown
+        self.error = error
+
+    def step(self) -> None:
+        """One step of writing."""
+        self.countdown -= 1
+        if self.countdown < 0:
+            raise self.error
+
+    def create(self, name: str) -> Upload:
+        self.step()
+        return _FailingUpload(self, super().create(name))
+
+
+class _FailingUpload(Upload):
+    def __init__(self, store: _Failing, inner: Upload) -> None:
+        self._store = store
+        self._inner = inner
+
+    def write(self, buffers: t.Sequence[t.Any]) -> None:
+        self._store.step()
+        self._inner.write(buffers)
+
+    def publish(self, exclusive: bool = True) -> None:
+        self._store.step()
+        self._inner.publish(exclusive)
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+
+def test_every_step_of_writing_may_fail(lab: Lab, mixed: Path, make_image: MakeImage) -> None:
+    """The store fails at each step in turn: nothing half-made stays, nothing earlier is hurt, then it works."""
+    first = lab.backup(mixed)
+    image = make_image("other", 3 * MIB, [(0, noise(3 * MIB, 9))])
+    full = errors.StoreFull("packs", "no room is left", "Add space")
+    for countdown in range(100):
+        store = _Failing(str(lab.path), countdown, full)
+        repo = repository.Repository.open(store, lab.secret)
+        with source.open_source(str(image)) as opened:
+            try:
+                repo.backup(opened, "fs2/m", run_id="x", time=NOON, verdict="x", pack_bytes=600 * KIB)
+            except errors.StoreFull as error:
+                assert error is full
+            else:
+                break
+        assert [info.id for info in lab.open().savesets()] == [first.id]
+        assert lab.files("tmp") == []
+        assert scrub(lab.store()) == []
+    assert countdown > 10
+    assert lab.open().verify(depth="full").ok
+    for volume, path in (("fs1/m", mixed), ("fs2/m", image)):
+        assert filecmp.cmp(path, lab.restore(lab.open().find(volume)), shallow=False)
+
+
+@pytest.mark.root
+def test_a_full_filesystem(tmp_path: Path, make_image: MakeImage) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(mount)], check=False).returncode:
+        pytest.skip("this machine refuses to mount a tmpfs")
+    try:
+        lab = Lab(mount)
+        small = make_image("small.img", MIB, [(0, noise(MIB))])
+        first = lab.backup(small)
+        large = make_image("large.img", 12 * MIB, [(0, noise(12 * MIB, 2))])
+        with pytest.raises(errors.StoreFull, match="no room left") as caught:
+            lab.backup(large, volume="fs2/m", pack_bytes=2 * MIB)
+        assert "earlier savesets are whole" in str(caught.value)
+        assert lab.files("tmp") == []
+        assert [info.id for info in lab.open().savesets()] == [first.id]
+        lab.folder = tmp_path
+        assert filecmp.cmp(small, lab.restore(lab.open().find("fs1/m")), shallow=False)
+        assert lab.open().verify(depth="full").ok
+        subprocess.run(["mount", "-o", "remount,size=40m", str(mount)], check=True)
+        again = lab.backup(large, volume="fs2/m")
+        assert filecmp.cmp(large, lab.restore(again), shallow=False)
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_concurrent_writers(lab: Lab, make_image: MakeImage) -> None:
+    """Several processes back up overlapping volumes into one repository at once; one is killed."""
+    shared = noise(4 * MIB)
+    images = [make_image(f"v{n}", 12 * MIB, [(0, shared), (6 * MIB, text(3 * MIB, n))]) for n in range(4)]
+    children = [start(lab, image, f"fs{n}/m", "together", rate=40 * MIB) for n, image in enumerate(images)]
+    time.sleep(0.1)
+    children[3].kill()
+    for child in children:
+        child.communicate(timeout=60)
+    assert [child.returncode for child in children[:3]] == [0, 0, 0]
+    repo = lab.open()
+    for number in range(3):
+        found = repo.find(f"fs{number}/m")
+        assert filecmp.cmp(images[number], lab.restore(found), shallow=False)
+    assert repo.verify(depth="full").ok
+
+
+def test_sweep_spares_the_living(lab: Lab) -> None:
+    """What a living writer has half-written stays; what a dead one left goes."""
+    store = lab.store()
+    living = store.create("packs/aa/living")
+    living.write([b"half"])
+    dead = lab.path / "tmp" / "dead"
+    dead.write_bytes(b"half")
+    assert store.sweep() == 1
+    assert not dead.exists() and len(lab.files("tmp")) == 1
+    living.publish()
+    assert store.get("packs/aa/living") == b"half" and lab.files("tmp") == []
+
+
+def test_names_are_taken_once(lab: Lab) -> None:
+    store = lab.store()
+    store.put("savesets/x/one", b"first")
+    with pytest.raises(errors.StoreError):
+        store.put("savesets/x/one", b"second")
+    assert store.get("savesets/x/one") == b"first" and lab.files("tmp") == []
+    store.delete("savesets/x/one")
+    with pytest.raises(errors.NotFound):
+        store.get("savesets/x/one")
+
+
+@pytest.mark.root
+def test_a_store_that_may_not_be_written(lab: Lab, mixed: Path) -> None:
+    """Permission problems are told as such (root passes permissions, so the folder is mounted read-only)."""
+    mounted = subprocess.run(["mount", "--bind", str(lab.path), str(lab.path)], check=False).returncode == 0
+    if not mounted:
+        pytest.skip("this machine refuses bind mounts")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(lab.path)], check=True)
+        with pytest.raises(errors.StoreError, match="Read-only"):
+            lab.backup(mixed)
+    finally:
+        subprocess.run(["umount", str(lab.path)], check=True)
+    assert os.path.exists(lab.path / "repo.json")

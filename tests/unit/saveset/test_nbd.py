@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NBD exports as source and target, served by a real nbdkit on a loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import os
+import shutil
+import socket
+import subprocess
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors, source, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import HOLE
+
+from .conftest import MIB, NOON, Lab, MakeImage, noise, text
+
+Serve = t.Callable[..., str]
+
+pytestmark = pytest.mark.skipif(
+    deps.nbd is None or not shutil.which("nbdkit"), reason="needs nbdkit and the Python module nbd (python3-libnbd)"
+)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> t.Iterator[Serve]:
+    """Serve something with nbdkit on a free loopback port; returns its URI."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*arguments: str) -> str:
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                port = probe.getsockname()[1]
+            command = ["nbdkit", "--foreground", "--exit-with-parent", "--ipaddr", "127.0.0.1", "--port", str(port)]
+            server = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
+            stack.callback(server.wait)
+            stack.callback(server.terminate)
+            _wait_for(port)
+            return f"nbd://127.0.0.1:{port}/"
+
+        yield begin
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def test_round_trip_over_nbd(lab: Lab, mixed: Path, serve: Serve) -> None:
+    saveset = lab.backup(serve("--readonly", "file", str(mixed)))
+    assert saveset.info.digest == lab.backup(mixed).info.digest
+    assert saveset.stats.bytes_read < mixed.stat().st_size
+    assert saveset.info.origin["source"].startswith("nbd://")
+    output = lab.folder / "output"
+    output.write_bytes(b"\xaa" * saveset.size)
+    uri = serve("file", str(output))
+    with target.open_target(uri, saveset.size) as opened:
+        saveset.restore(opened)
+    assert filecmp.cmp(mixed, output, shallow=False)
+
+
+def test_holes_are_not_read(lab: Lab, make_image: MakeImage, serve: Serve) -> None:
+    image = make_image("sparse", 3000 * MIB, [(2000 * MIB, text(MIB))])
+    uri = serve("--readonly", "file", str(image))
+    with source.open_source(uri) as opened:
+        extents = list(opened.extents())
+        assert sum(extent.length for extent in extents) == opened.size == 3000 * MIB
+        assert sum(extent.length for extent in extents if extent.kind == HOLE) == 2999 * MIB
+    saveset = lab.backup(uri)
+    assert saveset.stats.bytes_read == MIB
+    assert saveset.read(2000 * MIB - 5, 30) == bytes(5) + text(MIB)[:25]
+
+
+def test_a_server_without_extents_is_read_whole(lab: Lab, mixed: Path, serve: Serve) -> None:
+    uri = serve("--readonly", "--filter=noextents", "file", str(mixed))
+    saveset = lab.backup(uri)
+    assert saveset.stats.bytes_read == mixed.stat().st_size
+    assert filecmp.cmp(mixed, lab.restore(saveset), shallow=False)
+
+
+@pytest.mark.parametrize("filters", [["nozero"], ["nozero", "noparallel"], ["noparallel"]])
+def test_targets_that_can_do_less(lab: Lab, mixed: Path, serve: Serve, filters: list[str]) -> None:
+    saveset = lab.backup(mixed)
+    output = lab.folder / "output"
+    output.write_bytes(os.urandom(saveset.size))
+    uri = serve(*[f"--filter={name}" for name in filters], "file", str(output))
+    with target.open_target(uri, saveset.size) as opened:
+        saveset.restore(opened, workers=3)
+    assert filecmp.cmp(mixed, output, shallow=False)
+
+
+def test_refusals(lab: Lab, make_image: MakeImage, serve: Serve) -> None:
+    image = make_image("small", MIB, [(0, noise(MIB))])
+    with pytest.raises(errors.TargetTooSmall, match="has 1048576 bytes, the volume needs 1048577"):
+        target.open_target(serve("file", str(image)), MIB + 1)
+    with pytest.raises(errors.TargetError, match="read-only"):
+        target.open_target(serve("--readonly", "file", str(image)), MIB)
+    for open_it in (source.open_source, lambda uri: target.open_target(uri, 1)):
+        with pytest.raises((errors.SourceError, errors.TargetError), match="Check that the NBD server runs"):
+            open_it("nbd://127.0.0.1:1/")
+
+
+def test_a_server_that_fails_while_read_makes_no_saveset(lab: Lab, make_image: MakeImage, serve: Serve) -> None:
+    image = make_image("failing", 16 * MIB, [(0, noise(16 * MIB))])
+    uri = serve("--readonly", "--filter=error", "file", str(image), "error-pread-rate=40%", "error=EIO")
+    with source.open_source(uri) as opened, pytest.raises(errors.SourceError, match="reading .* bytes at offset"):
+        lab.open().backup(opened, "fs1/m", run_id="r", time=NOON, verdict="x")
+    assert lab.open().savesets() == [] and lab.files("tmp") == []
