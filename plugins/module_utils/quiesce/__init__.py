@@ -1,0 +1,9 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Quiescing a server: the drivers that freeze and thaw, and the holder that keeps a hold bounded in time.
+
+Layers, each importing only those before it: ``errors``, ``clock``, ``commands``, ``mounts``; ``drivers``; ``hold`` (the
+state machine), ``runner`` (its threads); ``records``, ``protocol``; ``holder`` and ``partner`` (the processes);
+``manage`` (what the modules call). Standard library alone, Python 3.8 or newer.
+"""

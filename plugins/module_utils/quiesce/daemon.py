@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes a process that outlives the module which starts it, and that keeps working when others have to wait."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import traceback
+from typing import Callable
+
+from .errors import HolderError
+
+MCL_CURRENT, MCL_FUTURE = 1, 2
+STARTED = b"started"
+
+
+def start(main: Callable[[Callable[[], None]], None], timeout: float) -> None:
+    """Run ``main`` in a new process, away from this one's session, descriptors and parents.
+
+    ``main`` is given a function to call once it is ready; this returns then. Raises HolderError where that does not
+    happen within ``timeout`` seconds, with what went wrong. Everything that ``main`` needs must be imported already, as
+    the file that this code came from goes away when the module ends.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _in_child(main, writer)
+    os.close(writer)
+    try:
+        os.waitpid(child, 0)
+        message = _read_message(reader, timeout)
+    finally:
+        os.close(reader)
+    if message != STARTED:
+        raise HolderError("the holder could not start: %s" % (message.decode("utf-8", "replace") or "it died"))
+
+
+def _read_message(reader: int, timeout: float) -> bytes:
+    message = b""
+    while select.select([reader], [], [], timeout)[0]:
+        piece = os.read(reader, 65536)
+        message += piece
+        if not piece or message == STARTED:
+            return message
+    raise HolderError(f"the holder did not start within {timeout:g} s: look for what keeps that server so busy")
+
+
+def _in_child(main: Callable[[Callable[[], None]], None], writer: int) -> None:
+    status = 1
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.setsid()  # a process group of its own, so that the partner can end what it leaves behind
+        detach([writer])
+        main(lambda: _report(writer, STARTED))
+        status = 0
+    except BaseException as error:  # nothing may return into the module's own code
+        _report(writer, (str(error) or traceback.format_exc()).encode())
+    finally:
+        os._exit(status)
+
+
+def _report(writer: int, message: bytes) -> None:
+    try:
+        os.write(writer, message)
+        os.close(writer)
+    except OSError:
+        pass  # said before, or nobody waits any more
+
+
+def detach(keep: list[int]) -> None:
+    """Let go of everything inherited but the descriptors in ``keep``."""
+    os.chdir("/")
+    os.umask(0o077)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    last = 3
+    for descriptor in sorted(keep):
+        os.closerange(last, descriptor)
+        last = descriptor + 1
+    os.closerange(last, max_descriptors())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def max_descriptors() -> int:
+    """One more than the highest descriptor that is open."""
+    try:
+        return max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    except (OSError, ValueError):
+        return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536)
+
+
+def lock_memory() -> bool:
+    """Keep all of this process in memory, so that it never waits for a disk to read itself. Whether it worked."""
+    try:
+        return ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def protect_from_oom() -> None:
+    """Ask the kernel to end other processes first when memory runs out, where that is allowed."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
+            stream.write("-1000")
+    except OSError:
+        pass

@@ -1,0 +1,36 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The drivers by name."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from ..errors import OptionError
+from .base import Driver, check_options
+from .filesystem import FilesystemDriver
+from .gtm import GtmDriver
+
+DRIVERS: dict[str, type[Driver]] = {driver.name: driver for driver in (FilesystemDriver, GtmDriver)}
+NAMES = ", ".join(sorted(DRIVERS))
+
+
+def build(descriptions: list[dict[str, Any]], marks: Sequence[dict[str, Any]] = ()) -> list[Driver]:
+    """Drivers from their descriptions (``name`` and the driver's own options), in that order.
+
+    ``marks``, where given, tells for each what it may have frozen. Raises OptionError.
+    """
+    if not descriptions:
+        raise OptionError(f"no driver is given: list at least one of {NAMES}")
+    known = list(marks) or [{} for _description in descriptions]
+    return [_build(description, mark) for description, mark in zip(descriptions, known)]
+
+
+def _build(description: dict[str, Any], marks: dict[str, Any]) -> Driver:
+    name = description.get("name") if isinstance(description, dict) else None
+    if name is None:
+        raise OptionError(f"a driver needs a 'name': one of {NAMES}")
+    if name not in DRIVERS:
+        raise OptionError(f"there is no driver '{name}': use one of {NAMES}")
+    return DRIVERS[name](check_options(DRIVERS[name], description), marks)

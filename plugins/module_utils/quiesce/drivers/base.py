@@ -1,0 +1,197 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every quiesce driver is: its options, and how it freezes, thaws and tells of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, ClassVar, NamedTuple
+
+from ..errors import DriverError, OptionError
+
+
+class Option(NamedTuple):
+    """One option of a driver. ``kind``: str, path, number, bool, list (of texts) or dict (of texts)."""
+
+    kind: str
+    help: str
+    required: bool = False
+    default: Any = None
+
+
+class Surroundings(NamedTuple):
+    """What a check needs to know beyond the driver itself.
+
+    ``paths`` are files and folders that the holder and all drivers of the hold use while the hold lasts.
+    """
+
+    paths: dict[str, str]
+
+
+TIMEOUT = Option("number", "Seconds that one freeze or thaw may take.", default=10)
+
+
+class Driver:
+    """Base of the drivers.
+
+    The holder calls ``check`` and ``prepare`` before anything is frozen, then ``freeze`` once, then ``thaw`` until it
+    succeeds. ``freeze`` and ``thaw`` run in threads, and ``thaw`` may run while a ``freeze`` that was given up still
+    does. ``marks`` is what the driver may have frozen, as JSON: it is recorded outside the process *before* each step,
+    so that another process can thaw after this one died. A driver that keeps a session open instead leaves marks that
+    say no more than that, and its freeze ends with the process.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[dict[str, Option]] = {}
+
+    def __init__(self, values: dict[str, Any], marks: dict[str, Any] | None = None) -> None:
+        self.values = values
+        self.timeout = float(values["timeout"])
+        self.marks: dict[str, Any] = dict(marks or {})
+        self.cancelled = threading.Event()
+        self._note: Callable[[], None] = lambda: None
+        self._lock = threading.Lock()
+
+    def on_marks(self, note: Callable[[], None]) -> None:
+        """Have ``note`` called, and finished, whenever ``marks`` has changed and before the driver goes on."""
+        self._note = note
+
+    def paths(self) -> dict[str, str]:
+        """Files and folders that must stay usable while the hold lasts: what each is for -> path."""
+        return {}
+
+    def check(self, surroundings: Surroundings) -> str:
+        """Whether a freeze would work; changes nothing. Returns what was found, in a few words. Raises DriverError."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Do what can be done before the freeze, in the holder itself: open sessions and descriptors."""
+
+    def freeze(self) -> None:
+        """Freeze, and return once it is proven. Raises DriverError; part of it may then be frozen."""
+        raise NotImplementedError
+
+    def thaw(self) -> list[str]:
+        """End what ``marks`` tells of. Safe to repeat. Returns how the hold was broken meanwhile; empty: it was not.
+
+        Raises DriverError where something is, or may be, still frozen.
+        """
+        raise NotImplementedError
+
+    def status(self) -> dict[str, Any]:
+        """``{"frozen": bool or None}`` (None: it cannot be told), and what else the driver knows."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Have a freeze that is still under way stop as soon as it can."""
+        self.cancelled.set()
+
+    def stop_if_cancelled(self) -> None:
+        """Raise DriverError once the freeze was cancelled."""
+        if self.cancelled.is_set():
+            raise DriverError(f"{self.name}: the freeze was cancelled")
+
+    def mark(self, key: str, value: Any) -> None:
+        """Set one mark and have it recorded."""
+        with self._lock:
+            self.marks[key] = value
+            self._note()
+
+    def mark_item(self, key: str, item: str, present: bool) -> None:
+        """Put ``item`` into the list ``marks[key]``, or take it out, and have it recorded."""
+        with self._lock:
+            items = [entry for entry in self.marks.get(key, []) if entry != item]
+            if present:
+                items.append(item)
+            if items:
+                self.marks[key] = items
+            else:
+                self.marks.pop(key, None)
+            self._note()
+
+    def clear_marks(self) -> None:
+        """Nothing is frozen any more."""
+        with self._lock:
+            self.marks.clear()
+            self._note()
+
+
+def check_options(driver: type[Driver], given: dict[str, Any]) -> dict[str, Any]:
+    """The driver's options, complete with defaults and of the right types. Raises OptionError."""
+    known = dict(driver.options, timeout=TIMEOUT)
+    unknown = sorted(set(given) - set(known) - {"name"})
+    if unknown:
+        raise OptionError(f"driver {driver.name} has no option '{unknown[0]}': it knows {', '.join(sorted(known))}")
+    values = {}
+    for name, option in known.items():
+        value = given.get(name)
+        if value is None and option.required:
+            raise OptionError(f"driver {driver.name} needs the option '{name}': {option.help}")
+        values[name] = _copy(option.default) if value is None else _convert(driver.name, name, option.kind, value)
+    if values["timeout"] <= 0:
+        raise OptionError(f"driver {driver.name}: 'timeout' must be more than 0 s")
+    return values
+
+
+def _copy(default: Any) -> Any:
+    return type(default)(default) if isinstance(default, (list, dict)) else default
+
+
+def _convert(driver: str, name: str, kind: str, value: Any) -> Any:
+    try:
+        return _CONVERTERS[kind](value)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"driver {driver}: '{name}' must be {_KINDS[kind]}, not {value!r}") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise TypeError
+    return str(value)
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError
+    return value
+
+
+def _bool(value: Any) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in words:
+        raise ValueError
+    return words[str(value).lower()]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
+
+
+def _list(value: Any) -> list[str]:
+    if isinstance(value, str):
+        value = [item.strip() for item in value.split(",")]
+    if not isinstance(value, list) or not value:
+        raise TypeError
+    return [_text(item) for item in value]
+
+
+def _dict(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return {_text(key): _text(item) for key, item in value.items()}
+
+
+_CONVERTERS = {"str": _text, "path": _path, "number": _number, "bool": _bool, "list": _list, "dict": _dict}
+_KINDS = {
+    "str": "a text",
+    "path": "an absolute path",
+    "number": "a number",
+    "bool": "true or false",
+    "list": "a list of texts with at least one item",
+    "dict": "a dictionary of texts",
+}

@@ -1,0 +1,333 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state machine of one hold: pure logic, told the time and what happened, and asked what to do next.
+
+::
+
+    armed -> freezing -> frozen -> thawing -> thawed
+      |          |                    ^  |
+      |          +-- error, deadline -+  +--> failed   (it never was wholly frozen)
+      +-- thaw: thawed, without ever having been frozen; a freeze that arrives later is refused
+
+Drivers freeze one after the other and thaw in reverse. A thaw of one driver that fails or hangs does not keep the
+others frozen: it is tried again, without end, and the hold leaves ``thawing`` only when nothing can be frozen any more.
+A freeze that was given up may still take hold later, so its driver is thawed again after that call has ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .clock import Clock
+from .errors import Refused
+
+ARMED, FREEZING, FROZEN, THAWING, THAWED, FAILED = "armed", "freezing", "frozen", "thawing", "thawed", "failed"
+FREEZE, THAW, STATUS, END = "freeze", "thaw", "status", "end"
+COMMANDS = (FREEZE, THAW, STATUS, END)
+
+BY_COMMAND, BY_TTL, BY_ARM_TTL, BY_SIGNAL, BY_FAILURE = "command", "ttl", "arm_ttl", "signal", "freeze_failed"
+BY_PARTNER, BY_RECOVERY = "partner", "recovery"
+
+RETRY_AFTER = 0.5
+"""Seconds until a thaw that failed is tried again."""
+
+
+class Limits(NamedTuple):
+    """Seconds: armed but never frozen; frozen, from the start of the freeze; answering after the end."""
+
+    arm_ttl: float
+    hold_ttl: float
+    linger: float = 600.0
+
+
+class Work(NamedTuple):
+    """A driver's call to make: ``freeze`` or ``thaw`` of driver number ``index``."""
+
+    kind: str
+    index: int
+
+
+class Call:
+    """A driver's call that is under way. ``given_up``: it took too long, and the hold went on without it."""
+
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.given_up = False
+
+
+class Part:
+    """One driver's share in the hold.
+
+    ``touched``: its freeze was begun. ``dirty``: it may be frozen, and no thaw that could end this is under way.
+    """
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.name = name
+        self.timeout = timeout
+        self.touched = False
+        self.dirty = False
+        self.calls: dict[str, Call] = {}
+        self.retry_at = 0.0
+        self.error: str | None = None
+        self.freeze_ms: float | None = None
+        self.thaw_ms: float | None = None
+
+
+class Hold:
+    """One hold over some drivers. ``drivers`` is name and timeout in seconds of each, in freeze order."""
+
+    def __init__(self, run_id: str, drivers: list[tuple[str, float]], limits: Limits, clock: Clock) -> None:
+        self.run_id = run_id
+        self.limits = limits
+        self.parts = [Part(name, timeout) for name, timeout in drivers]
+        self.state = ARMED
+        self.reason: str | None = None
+        self.error: str | None = None
+        self.broken: list[str] = []
+        self.finished = False
+        self._clock = clock
+        self._since = clock.monotonic()
+        self._freeze_begun: float | None = None
+        self._end_asked = False
+        self._complete = False
+        self._window: float | None = None
+        self._times: dict[str, float | None] = dict.fromkeys(
+            ("armed", "freeze_started", "frozen", "thaw_started", "thawed")
+        )
+        self._stamp("armed")
+
+    @classmethod
+    def leftover(
+        cls, run_id: str, drivers: list[tuple[str, float]], limits: Limits, clock: Clock, reason: str, error: str
+    ) -> Hold:
+        """The hold of a process that is gone: everything may be frozen, and is to be thawed."""
+        hold = cls(run_id, drivers, limits, clock)
+        hold._times["armed"] = None
+        hold.error = error
+        for part in hold.parts:
+            part.touched = True
+        hold._begin_thaw(reason)
+        return hold
+
+    # What happens to it
+
+    def request(self, command: str) -> None:
+        """A command came. Raises Refused where it makes no sense now."""
+        if command == FREEZE:
+            self._ask_freeze()
+        elif command in (THAW, END):
+            self._ask_thaw(BY_COMMAND)
+            self._end_asked = self._end_asked or command == END
+            self._settle()
+        elif command != STATUS:
+            raise Refused(f"'{command}' is no command: use one of {', '.join(COMMANDS)}")
+
+    def terminate(self) -> None:
+        """The process was told to end: thaw, then end."""
+        self._end_asked = True
+        self._ask_thaw(BY_SIGNAL)
+        self._settle()
+
+    def tick(self) -> None:
+        """Time went by: end what is over its time."""
+        now = self._clock.monotonic()
+        if self.state == ARMED and now >= self._since + self.limits.arm_ttl:
+            self._end_asked = True
+            self._never_frozen(BY_ARM_TTL)
+        if self.state in (FREEZING, FROZEN) and now >= self._ttl_end():
+            self.error = f"the hold's time to live of {self.limits.hold_ttl:g} s ended before the thaw came"
+            self._begin_thaw(BY_TTL)
+        for part in self.parts:
+            for kind, call in list(part.calls.items()):
+                if now >= call.begun + part.timeout and not call.given_up:
+                    call.given_up = True
+                    self._overdue(kind, part)
+        self._settle()
+
+    def take_work(self) -> list[Work]:
+        """The calls to start now. Each must be told of with ``done`` when it has ended."""
+        now = self._clock.monotonic()
+        work: list[Work] = []
+        if self.state == FREEZING and not any(part.calls for part in self.parts):
+            work = [Work(FREEZE, index) for index, part in enumerate(self.parts) if not part.touched][:1]
+        elif self.state == THAWING:
+            work = self._next_thaw(now)
+        for item in work:
+            self._start(item, now)
+        return work
+
+    def done(self, work: Work, error: str | None = None, broken: list[str] | None = None) -> None:
+        """A call has ended: with ``error`` where it failed, and for a thaw how the hold was ``broken``."""
+        now = self._clock.monotonic()
+        part = self.parts[work.index]
+        took = (now - part.calls.pop(work.kind).begun) * 1000.0
+        if work.kind == FREEZE:
+            part.freeze_ms = took
+            self._freeze_done(part, error)
+        else:
+            part.thaw_ms = took
+            self._thaw_done(part, now, error, broken or [])
+        self._settle()
+
+    # What it tells
+
+    def deadline(self) -> float | None:
+        """When ``tick`` must come at the latest, on the monotonic clock; None: no need."""
+        times = [call.begun + part.timeout for part in self.parts for call in part.calls.values() if not call.given_up]
+        if self.state == ARMED:
+            times.append(self._since + self.limits.arm_ttl)
+        elif self.state in (FREEZING, FROZEN):
+            times.append(self._ttl_end())
+        elif self.state == THAWING:
+            times += [part.retry_at for part in self.parts if part.dirty and THAW not in part.calls]
+        else:
+            times.append(self._since + self.limits.linger)
+        return min(times) if times else None
+
+    def settled(self) -> bool:
+        """Whether an answer can be given: nothing is under way, or the thaw has met an error and goes on trying."""
+        return self.state not in (FREEZING, THAWING) or any(part.error for part in self.parts)
+
+    def live(self) -> bool:
+        """Whether it is, or may come to be, frozen."""
+        return self.state not in (THAWED, FAILED)
+
+    def succeeded(self, command: str) -> bool:
+        """Whether what ``command`` wants is so."""
+        if command == FREEZE:
+            return self.state == FROZEN
+        return command == STATUS or not self.live()
+
+    def unbroken(self) -> bool:
+        """Whether it was frozen wholly, and from then until now or until it was thawed by command."""
+        if not self._complete or self.broken:
+            return False
+        return self.state == FROZEN or (self.state in (THAWING, THAWED) and self.reason == BY_COMMAND)
+
+    def status(self) -> dict[str, Any]:
+        """All of it, as JSON: times in seconds since the epoch, durations in milliseconds."""
+        return {
+            "run_id": self.run_id,
+            "state": self.state,
+            "hold_unbroken": self.unbroken(),
+            "reason": self.reason,
+            "error": self._errors(),
+            **self._times,
+            "window_ms": self._window,
+            "arm_ttl": self.limits.arm_ttl,
+            "hold_ttl": self.limits.hold_ttl,
+            "drivers": [
+                {"name": part.name, "freeze_ms": _round(part.freeze_ms), "thaw_ms": _round(part.thaw_ms)}
+                for part in self.parts
+            ],
+        }
+
+    # Freezing
+
+    def _ask_freeze(self) -> None:
+        if self.state in (FREEZING, FROZEN):
+            return
+        if self.state != ARMED:
+            raise Refused(
+                f"the hold of run {self.run_id} is {self.state} already, and a hold freezes once: start a new run"
+            )
+        self.state = FREEZING
+        self._freeze_begun = self._stamp("freeze_started")
+
+    def _freeze_done(self, part: Part, error: str | None) -> None:
+        if self.state != FREEZING:
+            part.dirty = True  # the hold went on without it, so whatever it did since then has to be undone
+            part.retry_at = 0.0
+        elif error is not None:
+            self.error = error
+            self._begin_thaw(BY_FAILURE)
+        elif all(other.touched for other in self.parts):
+            self.state = FROZEN
+            self._complete = True
+            self._stamp("frozen")
+
+    def _overdue(self, kind: str, part: Part) -> None:
+        text = f"driver {part.name}: the {kind} takes longer than {part.timeout:g} s"
+        if kind == THAW:
+            part.error = text
+        elif self.state == FREEZING:
+            self.error = text
+            self._begin_thaw(BY_FAILURE)
+
+    # Thawing
+
+    def _ask_thaw(self, reason: str) -> None:
+        if self.state == FREEZING:
+            self.error = "the thaw came before all was frozen"
+        if self.state in (FREEZING, FROZEN):
+            self._begin_thaw(reason)
+        elif self.state == ARMED:
+            self._never_frozen(reason)
+
+    def _never_frozen(self, reason: str) -> None:
+        self.state = THAWED
+        self.reason = reason
+        self._since = self._clock.monotonic()
+
+    def _begin_thaw(self, reason: str) -> None:
+        self.state = THAWING
+        self.reason = reason
+        self._stamp("thaw_started")
+        for part in self.parts:
+            part.dirty = part.touched
+
+    def _next_thaw(self, now: float) -> list[Work]:
+        """The last driver that is still to be thawed, unless a thaw is under way that may still succeed in time."""
+        if any(THAW in part.calls and not part.calls[THAW].given_up for part in self.parts):
+            return []
+        due = [
+            index
+            for index, part in enumerate(self.parts)
+            if part.dirty and THAW not in part.calls and now >= part.retry_at
+        ]
+        return [Work(THAW, index) for index in due[-1:]]
+
+    def _thaw_done(self, part: Part, now: float, error: str | None, broken: list[str]) -> None:
+        part.error = error
+        if error is not None:
+            part.dirty = True
+            part.retry_at = now + RETRY_AFTER
+        elif self._complete:
+            self.broken += broken
+
+    def _start(self, work: Work, now: float) -> None:
+        part = self.parts[work.index]
+        part.calls[work.kind] = Call(now)
+        if work.kind == FREEZE:
+            part.touched = True
+        else:
+            part.dirty = False
+
+    def _settle(self) -> None:
+        """Leave ``thawing`` once nothing can be frozen any more, and end once that was asked or the linger is over."""
+        if self.state == THAWING and not any(part.dirty or part.calls for part in self.parts):
+            recovered = self.reason in (BY_PARTNER, BY_RECOVERY)
+            self.state = THAWED if self._complete or recovered else FAILED
+            self._since = self._stamp("thawed")
+            if self._freeze_begun is not None:
+                self._window = _round((self._since - self._freeze_begun) * 1000.0)
+        if not self.live():
+            self.finished = self._end_asked or self._clock.monotonic() >= self._since + self.limits.linger
+
+    # Small things
+
+    def _ttl_end(self) -> float:
+        return (self._freeze_begun or 0.0) + self.limits.hold_ttl
+
+    def _stamp(self, name: str) -> float:
+        self._times[name] = round(self._clock.wall(), 6)
+        return self._clock.monotonic()
+
+    def _errors(self) -> str | None:
+        texts = ([self.error] if self.error else []) + [part.error for part in self.parts if part.error] + self.broken
+        return "; ".join(texts) or None
+
+
+def _round(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)

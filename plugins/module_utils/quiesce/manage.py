@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules do with holds on this server: look, check, arm, freeze, thaw, end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from typing import Any
+
+from ..processes import is_running
+from . import drivers, holder, protocol, records
+from .clock import Clock
+from .drivers.base import Driver, Surroundings
+from .errors import HolderError, QuiesceError
+from .hold import ARMED, BY_RECOVERY, END, FREEZE, STATUS, THAW, Hold, Limits
+from .runner import run_until_settled
+from .server import timeouts
+
+ABSENT = "absent"
+LIVE = ("armed", "freezing", "frozen", "thawing")
+LOOK_TIMEOUT = 3.0
+TAKEOVER_PATIENCE = 5.0
+"""Seconds to wait for the partner of a holder that has just died to take its place."""
+POLL = 0.05
+LEFT_OVER = "the holder and its partner are gone; what they had left frozen was thawed from their record"
+
+
+class Found:
+    """A hold on record here: whether its process runs, whether that answers, and its last known status."""
+
+    def __init__(self, record: dict[str, Any], look_timeout: float, run_dir: str) -> None:
+        self.run_id: str = record["run_id"]
+        self.record = record
+        self.alive = any(
+            process is not None and is_running(process["pid"], process["ticks"])
+            for process in (record["holder"], record["partner"])
+        )
+        self.status: dict[str, Any] = record["status"] or {"state": ARMED}
+        self.answers = False
+        if self.alive:
+            with contextlib.suppress(HolderError):
+                path = records.socket_path(run_dir, self.run_id)
+                self.status = protocol.call(path, self.run_id, STATUS, look_timeout)
+                self.answers = True
+
+    @property
+    def state(self) -> str:
+        """The hold's state; ``absent`` where nothing of it is left but a record that nothing is frozen."""
+        return str(self.status["state"]) if self.alive or self.leftover else ABSENT
+
+    @property
+    def live(self) -> bool:
+        """Whether a process has, or may come to have, something frozen."""
+        return self.alive and (not self.answers or self.status["state"] in LIVE)
+
+    @property
+    def leftover(self) -> bool:
+        """Whether something may be frozen with no process left to thaw it."""
+        return not self.alive and records.may_be_frozen(self.record)
+
+    def public(self) -> dict[str, Any]:
+        """For people: the status, without the drivers' options."""
+        status = {key: value for key, value in self.status.items() if key != "ok"}
+        return dict(
+            status, run_id=self.run_id, state=self.state, alive=self.alive, answers=self.answers, leftover=self.leftover
+        )
+
+
+def find_all(run_dir: str, look_timeout: float = LOOK_TIMEOUT) -> list[Found]:
+    """All holds on record here. Raises HolderError."""
+    return [Found(record, look_timeout, run_dir) for record in records.read_all(run_dir)]
+
+
+def find(run_dir: str, run_id: str) -> Found | None:
+    """The hold of one run. Raises HolderError."""
+    record = records.read(run_dir, records.check_run_id(run_id))
+    return None if record is None else Found(record, LOOK_TIMEOUT, run_dir)
+
+
+def check(run_dir: str, built: list[Driver]) -> list[dict[str, Any]]:
+    """What each driver says of a freeze here: driver, ok, message. Changes nothing."""
+    surroundings = Surroundings(_used_paths(run_dir, built))
+    return [_check_one(driver, surroundings) for driver in built]
+
+
+def _check_one(driver: Driver, surroundings: Surroundings) -> dict[str, Any]:
+    try:
+        return {"driver": driver.name, "ok": True, "message": driver.check(surroundings)}
+    except (QuiesceError, OSError) as error:
+        return {"driver": driver.name, "ok": False, "message": str(error)}
+
+
+def _used_paths(run_dir: str, built: list[Driver]) -> dict[str, str]:
+    paths = {
+        "the holder's folder": run_dir,
+        "Python": os.path.realpath(sys.executable),
+        "Python's library": os.path.dirname(os.__file__),
+    }
+    for driver in built:
+        paths.update(driver.paths())
+    return paths
+
+
+class Arming:
+    """Arms a hold for one run: ``plan`` finds what stands in the way and says whether there is anything to do."""
+
+    def __init__(self, run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits) -> None:
+        self.run_dir = run_dir
+        self.run_id = records.check_run_id(run_id)
+        self.descriptions = descriptions
+        self.limits = limits
+        self._in_the_way: list[Found] = []
+
+    def plan(self) -> bool:
+        """Whether a holder has to be started. Raises QuiesceError where it must not, or a driver's check fails."""
+        built = drivers.build(self.descriptions)
+        self._in_the_way = []
+        armed = False
+        for found in find_all(self.run_dir):
+            if found.run_id == self.run_id:
+                armed = self._look_at_own(found)
+            else:
+                self._look_at_other(found)
+        failures = [result["message"] for result in check(self.run_dir, built) if not result["ok"]]
+        if failures:
+            raise HolderError("; ".join(failures))
+        return not armed
+
+    def carry_out(self) -> dict[str, Any]:
+        """Start the holder, and return its status."""
+        for found in self._in_the_way:
+            _end(self.run_dir, found)
+        holder.start(self.run_dir, self.run_id, self.descriptions, self.limits)
+        return protocol.call(records.socket_path(self.run_dir, self.run_id), self.run_id, STATUS, LOOK_TIMEOUT)
+
+    def _look_at_other(self, found: Found) -> None:
+        if found.live:
+            raise HolderError(
+                f"run {found.run_id} holds this server ({found.state}), so run {self.run_id} cannot: wait for its end, "
+                "or end it with 'ansible-playbook recover.yml' if it is no longer running"
+            )
+        if found.leftover:
+            raise HolderError(
+                f"run {found.run_id} left this server frozen, and its holder is gone: "
+                "thaw it with 'ansible-playbook recover.yml'"
+            )
+        self._in_the_way.append(found)
+
+    def _look_at_own(self, found: Found) -> bool:
+        if found.leftover:
+            raise HolderError(f"run {self.run_id} left this server frozen: thaw it with state=thawed first")
+        if found.live and found.state == ARMED and found.answers:
+            if self._same(found.record):
+                return True
+        elif found.live or found.status.get("freeze_started") is not None:
+            raise HolderError(
+                f"the hold of run {self.run_id} is {found.status['state']} here already, and a hold freezes once: "
+                "start a new run"
+            )
+        self._in_the_way.append(found)
+        return False
+
+    def _same(self, record: dict[str, Any]) -> bool:
+        options = [entry["options"] for entry in record["drivers"]]
+        return options == self.descriptions and Limits(**record["limits"]) == self.limits
+
+
+def freeze(run_dir: str, run_id: str, timeout: float) -> dict[str, Any]:
+    """Have the run's holder freeze, and return its answer. Raises HolderError where there is no holder."""
+    found = find(run_dir, run_id)
+    if found is None or not found.alive:
+        raise HolderError(f"run {run_id} has no holder here: arm it first with state=armed")
+    return protocol.call(records.socket_path(run_dir, run_id), run_id, FREEZE, timeout)
+
+
+def thaw(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
+    """Thaw what a run holds here, by its holder, its holder's partner, or else from its record. Safe to repeat."""
+    if found.alive:
+        answer = _ask_until_answered(run_dir, found, THAW, timeout)
+        if answer is not None:
+            return answer
+    return recover(run_dir, records.read(run_dir, found.run_id) or found.record, timeout)
+
+
+def _ask_until_answered(run_dir: str, found: Found, command: str, timeout: float) -> dict[str, Any] | None:
+    """The holder's answer; its partner's where it dies meanwhile; None where both are gone."""
+    end = time.monotonic() + timeout
+    while True:
+        path = records.socket_path(run_dir, found.run_id)
+        try:
+            return protocol.call(path, found.run_id, command, max(end - time.monotonic(), 0.1))
+        except HolderError:
+            if time.monotonic() >= end:
+                raise
+            now = find(run_dir, found.run_id)
+            if now is None or not now.alive:
+                return None
+            time.sleep(POLL)
+
+
+def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Thaw from the record of a hold whose processes are gone, and return the hold's status as an answer."""
+    entries = record["drivers"]
+    built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries])
+    limits = Limits(**record["limits"])
+    hold = Hold.leftover(record["run_id"], timeouts(built), limits, Clock(), BY_RECOVERY, LEFT_OVER)
+    run_until_settled(hold, built, timeout)
+    for entry, driver in zip(entries, built):
+        entry["marks"] = dict(driver.marks)
+    record["status"] = dict(hold.status(), freeze_started=(record["status"] or {}).get("freeze_started"))
+    records.write(run_dir, record)
+    return dict(record["status"], ok=hold.succeeded(THAW))
+
+
+def end(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
+    """Thaw, end the holder, and forget the hold. Returns the last answer."""
+    answer = thaw(run_dir, found, timeout)
+    if answer["ok"]:
+        _end(run_dir, found)
+    return answer
+
+
+def _end(run_dir: str, found: Found) -> None:
+    """End a holder that has nothing frozen, and forget it."""
+    now = find(run_dir, found.run_id)
+    if now is not None and now.alive:
+        with contextlib.suppress(HolderError):
+            protocol.call(records.socket_path(run_dir, found.run_id), found.run_id, END, LOOK_TIMEOUT)
+        _wait_gone(run_dir, now)
+    records.remove(run_dir, found.run_id)
+
+
+def _wait_gone(run_dir: str, found: Found) -> None:
+    process = found.record["holder"]
+    deadline = time.monotonic() + TAKEOVER_PATIENCE
+    while is_running(process["pid"], process["ticks"]):
+        if time.monotonic() >= deadline:
+            raise HolderError(
+                f"the holder of run {found.run_id} (process {process['pid']}) does not end: end it by hand"
+            )
+        time.sleep(0.01)

@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which filesystem a path is on, as the kernel tells it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+MOUNTINFO = "/proc/self/mountinfo"
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One mount. ``device`` names the filesystem itself: mounts of one filesystem share it, and a freeze covers all."""
+
+    number: int
+    device: str
+    point: str
+    type: str
+
+
+def parse(text: str) -> list[Mount]:
+    """Read the text of a mountinfo file (proc(5)); later mounts come last."""
+    return [_parse_line(line) for line in text.splitlines() if line.strip()]
+
+
+def _parse_line(line: str) -> Mount:
+    fields, _separator, rest = line.partition(" - ")
+    words = fields.split()
+    return Mount(int(words[0]), words[2], _unescape(words[4]), rest.split()[0])
+
+
+def _unescape(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text)
+
+
+def current() -> list[Mount]:
+    """The mounts that this process sees."""
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
+        return parse(stream.read())
+
+
+def mount_of(path: str, mounts: list[Mount]) -> Mount:
+    """The mount that ``path`` is on; the nearest existing parent where it does not exist. Raises OSError, KeyError."""
+    number = mount_number(_existing(path))
+    return {mount.number: mount for mount in mounts}[number]
+
+
+def _existing(path: str) -> str:
+    path = os.path.realpath(path)
+    while not os.path.lexists(path) and path != "/":
+        path = os.path.dirname(path)
+    return path
+
+
+def mount_number(path: str) -> int:
+    """The kernel's number of the mount that ``path`` is on. Works without access to the file itself."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as stream:
+            fields = dict(line.split(":", 1) for line in stream if ":" in line)
+    finally:
+        os.close(descriptor)
+    return int(fields["mnt_id"])

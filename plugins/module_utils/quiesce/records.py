@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is on record of a hold, beside its socket, for whoever comes after its holder.
+
+``<run_dir>/hold-<run_id>.json`` is written before the first freeze and before each step of it, and says who holds, with
+which drivers, what may be frozen (``marks``), and the last status. ``run_dir`` is volatile, as a freeze is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from typing import Any, Iterator
+
+from .errors import HolderError
+
+RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+_RECORD = re.compile(r"^hold-(.+)\.json$")
+
+
+def check_run_id(run_id: str) -> str:
+    """Return ``run_id``, or raise HolderError where it cannot name a hold's files."""
+    if not RUN_ID.match(run_id):
+        raise HolderError(f"'{run_id}' cannot be a run id: use letters, digits, '.', '_' and '-', at most 100")
+    return run_id
+
+
+def socket_path(run_dir: str, run_id: str) -> str:
+    """Where the holder of a run listens."""
+    return os.path.join(run_dir, f"holder-{run_id}.sock")
+
+
+def record_path(run_dir: str, run_id: str) -> str:
+    """Where the record of a run's hold is."""
+    return os.path.join(run_dir, f"hold-{run_id}.json")
+
+
+def prepare_folder(run_dir: str) -> None:
+    """Make ``run_dir``; what is in it is for its owner alone."""
+    os.makedirs(run_dir, mode=0o755, exist_ok=True)
+
+
+@contextlib.contextmanager
+def locked(run_dir: str) -> Iterator[None]:
+    """Only one at a time starts or ends holders."""
+    prepare_folder(run_dir)
+    descriptor = os.open(os.path.join(run_dir, "quiesce.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write(run_dir: str, record: dict[str, Any]) -> None:
+    """Put a record in place, whole or not at all."""
+    path = record_path(run_dir, record["run_id"])
+    temporary = path + ".new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(record, stream, sort_keys=True)
+    os.replace(temporary, path)
+
+
+def read(run_dir: str, run_id: str) -> dict[str, Any] | None:
+    """The record of a run's hold; None where there is none. Raises HolderError where it cannot be read."""
+    path = record_path(run_dir, run_id)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise HolderError(f"{path} cannot be read: {error}: look at it, thaw by hand and remove it") from error
+
+
+def read_all(run_dir: str) -> list[dict[str, Any]]:
+    """All records, by run id. Raises HolderError."""
+    try:
+        names = sorted(os.listdir(run_dir))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    run_ids = [match.group(1) for match in map(_RECORD.match, names) if match]
+    return [record for record in (read(run_dir, run_id) for run_id in run_ids) if record is not None]
+
+
+def remove(run_dir: str, run_id: str) -> None:
+    """Forget a run's hold."""
+    for path in (socket_path(run_dir, run_id), record_path(run_dir, run_id)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def may_be_frozen(record: dict[str, Any]) -> bool:
+    """Whether, as far as the record tells, something may still be frozen."""
+    return any(driver["marks"] for driver in record["drivers"])

@@ -1,0 +1,242 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: quiesce
+short_description: Quiesce a server, with a dead-man that thaws it whatever happens
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Starts a holder process on the server before anything is frozen. The holder freezes and thaws with the drivers in
+    O(drivers), and thaws by itself when O(hold_ttl) ends, when it is told to end, and, through a partner process, when
+    it is killed.
+  - Arm the holders with this module on all servers at once, then freeze and thaw them with M(openisb.backup.hold),
+    which reaches many servers in a fraction of a second.
+  - A thaw is always safe to repeat.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+options:
+  run_id:
+    description: The run that the hold belongs to. A hold freezes once, so each run needs its own.
+    type: str
+    required: true
+  state:
+    description:
+      - With V(armed) every driver is checked and a holder is there, ready to freeze.
+        A second run is refused as long as another one may have something frozen on this server.
+      - With V(frozen) the run's holder has frozen.
+      - With V(thawed) nothing is frozen by the run any more. Where its holder and its partner are gone, what they left
+        is thawed from their record in O(run_dir).
+      - With V(absent) nothing is frozen, and the holder and its record are gone too.
+    type: str
+    choices: [armed, frozen, thawed, absent]
+    default: armed
+  drivers:
+    description:
+      - How to quiesce this server, in the order in which to freeze. The thaw goes in reverse.
+      - Each has a C(name) and the options of that driver. See the collection's C(docs/quiesce.md).
+      - Needed with O(state=armed).
+    type: list
+    elements: dict
+  run_dir:
+    description: Folder for volatile state, on a filesystem that is not frozen.
+    type: path
+    default: /run/openisb
+  arm_ttl:
+    description: Seconds after which a holder that was never told to freeze ends.
+    type: float
+    default: 3600
+  hold_ttl:
+    description: Seconds, from the start of the freeze, after which the holder thaws by itself. The freeze budget.
+    type: float
+    default: 30
+  timeout:
+    description: Seconds to wait for the holder's answer to a freeze or a thaw.
+    type: float
+    default: 60
+seealso:
+  - module: openisb.backup.quiesce_info
+  - module: openisb.backup.hold
+"""
+
+EXAMPLES = r"""
+- name: Arm a holder
+  openisb.backup.quiesce:
+    run_id: isb-20261123T021500Z-4f1c2a
+    hold_ttl: 9
+    drivers:
+      - name: gtm
+        gtm_dist: /usr/lib/x86_64-linux-gnu/fis-gtm/V7.0-005_x86_64
+        gbldir: /srv/m/mumps.gld
+      - name: filesystem
+        mounts: [/srv/m, /srv/files]
+
+- name: Thaw, whatever became of the run
+  openisb.backup.quiesce:
+    run_id: isb-20261123T021500Z-4f1c2a
+    state: thawed
+"""
+
+RETURN = r"""
+hold:
+  description: The hold as its holder tells it. Where there is none, only C(run_id) and C(state) (V(absent)).
+  returned: always
+  type: dict
+  contains:
+    run_id:
+      description: The run that the hold belongs to.
+      type: str
+    state:
+      description:
+        - V(armed), V(freezing), V(frozen), V(thawing), V(thawed), V(failed) or V(absent).
+        - V(failed) means that it never was wholly frozen, and that nothing is frozen any more.
+      type: str
+    hold_unbroken:
+      description: Whether all was frozen, and from then until now, or until it was thawed by command.
+      type: bool
+    reason:
+      description: What ended it. V(command), V(ttl), V(arm_ttl), V(signal), V(freeze_failed), V(partner), V(recovery).
+      type: str
+    error:
+      description: What went wrong; null where nothing did.
+      type: str
+    armed:
+      description: When the holder was armed, in seconds since the epoch by the server's clock, as all times here.
+      type: float
+    freeze_started:
+      description: When the freeze began; null where it did not.
+      type: float
+    frozen:
+      description: When all was frozen; null where it was not.
+      type: float
+    thaw_started:
+      description: When the thaw began; null where it did not.
+      type: float
+    thawed:
+      description: When all was thawed; null where it is not.
+      type: float
+    window_ms:
+      description: Milliseconds from the start of the freeze to the end of the thaw; null until then.
+      type: float
+    arm_ttl:
+      description: The holder's own O(arm_ttl).
+      type: float
+    hold_ttl:
+      description: The holder's own O(hold_ttl).
+      type: float
+    drivers:
+      description: What each driver took. C(name), C(freeze_ms), C(thaw_ms); null where it has not.
+      type: list
+      elements: dict
+    pid:
+      description: The holder's process id.
+      type: int
+    memory_locked:
+      description: Whether the holder's memory is locked.
+      type: bool
+    partner_alive:
+      description: Whether the holder's partner process runs; null where the partner has become the holder.
+      type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage, records
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import QuiesceError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.hold import Limits
+
+
+def absent(run_id):
+    return {"run_id": run_id, "state": manage.ABSENT}
+
+
+def current(params):
+    found = manage.find(params["run_dir"], params["run_id"])
+    return (found, found.public()) if found else (None, absent(params["run_id"]))
+
+
+def ensure_armed(params, check_mode):
+    limits = Limits(arm_ttl=params["arm_ttl"], hold_ttl=params["hold_ttl"])
+    arming = manage.Arming(params["run_dir"], params["run_id"], params["drivers"], limits)
+    if check_mode:
+        changed = arming.plan()
+        return changed, dict(current(params)[1], state="armed")
+    with records.locked(params["run_dir"]):
+        changed = arming.plan()
+        return (True, arming.carry_out()) if changed else (False, current(params)[1])
+
+
+def ensure_frozen(params, check_mode):
+    found, before = current(params)
+    if before["state"] == "frozen":
+        return False, before
+    if check_mode:
+        if not found or before["state"] != "armed":
+            raise QuiesceError(f"run {params['run_id']} is {before['state']} here, so it cannot freeze: arm it first")
+        return True, dict(before, state="frozen")
+    return True, manage.freeze(params["run_dir"], params["run_id"], params["timeout"])
+
+
+def ensure_thawed(params, check_mode):
+    found, before = current(params)
+    if not found or not (found.live or found.leftover):
+        return False, before
+    if check_mode:
+        return True, dict(before, state="thawed")
+    with records.locked(params["run_dir"]):
+        return True, manage.thaw(params["run_dir"], found, params["timeout"])
+
+
+def ensure_absent(params, check_mode):
+    found, before = current(params)
+    if not found:
+        return False, before
+    if check_mode:
+        return True, absent(params["run_id"])
+    with records.locked(params["run_dir"]):
+        answer = manage.end(params["run_dir"], found, params["timeout"])
+    return True, dict(answer, state=manage.ABSENT) if answer["ok"] else answer
+
+
+ENSURE = {"armed": ensure_armed, "frozen": ensure_frozen, "thawed": ensure_thawed, "absent": ensure_absent}
+
+
+def check_times(module):
+    for name in ("arm_ttl", "hold_ttl", "timeout"):
+        if module.params[name] <= 0:
+            module.fail_json(msg=f"'{name}' must be more than 0 seconds, not {module.params[name]:g}")
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "run_id": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": list(ENSURE), "default": "armed"},
+            "drivers": {"type": "list", "elements": "dict"},
+            "run_dir": {"type": "path", "default": "/run/openisb"},
+            "arm_ttl": {"type": "float", "default": 3600},
+            "hold_ttl": {"type": "float", "default": 30},
+            "timeout": {"type": "float", "default": 60},
+        },
+        required_if=[("state", "armed", ("drivers",))],
+        supports_check_mode=True,
+    )
+    check_times(module)
+    params = module.params
+    try:
+        before = current(params)[1]
+        changed, hold = ENSURE[params["state"]](params, module.check_mode)
+    except (QuiesceError, OSError) as error:
+        module.fail_json(msg=f"Run {params['run_id']} cannot be {params['state']}: {error}")
+    ok = hold.pop("ok", True)
+    result = {"hold": hold, "diff": {"before": {"state": before["state"]}, "after": {"state": hold["state"]}}}
+    if not ok:
+        module.fail_json(msg=f"Run {params['run_id']} is not {params['state']}: {hold['error']}", **result)
+    module.exit_json(changed=changed, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: quiesce_info
+short_description: Which holds a server has, and whether it could be quiesced
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Lists the holds on record on this server, those of dead processes too.
+  - Where O(drivers) are given, has each check whether a freeze would work.
+extends_documentation_fragment:
+  - openisb.backup.attributes.info
+options:
+  drivers:
+    description: Drivers to check, as in M(openisb.backup.quiesce).
+    type: list
+    elements: dict
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+seealso:
+  - module: openisb.backup.quiesce
+"""
+
+EXAMPLES = r"""
+- name: Could this server be quiesced, and is anything frozen?
+  openisb.backup.quiesce_info:
+    drivers:
+      - name: filesystem
+        mounts: [/srv/files]
+  register: quiesce
+  failed_when: quiesce.checks | rejectattr('ok') | length > 0
+"""
+
+RETURN = r"""
+holders:
+  description: The holds on record, by run id.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    run_id:
+      description: The run that the hold belongs to.
+      type: str
+    state:
+      description: As M(openisb.backup.quiesce) returns it. V(absent) where only the record of an ended hold is left.
+      type: str
+    alive:
+      description: Whether its holder, or the holder's partner, runs.
+      type: bool
+    answers:
+      description: Whether it answered. If not, the rest is what was last on record.
+      type: bool
+    leftover:
+      description:
+        - Whether something may be frozen with no process left to thaw it.
+        - M(openisb.backup.quiesce) with O(openisb.backup.quiesce#module:state=thawed) thaws it.
+      type: bool
+checks:
+  description: What each driver says; empty without O(drivers). A wrong option is a check that failed.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    driver:
+      description: The driver's name.
+      type: str
+    ok:
+      description: Whether a freeze would work.
+      type: bool
+    message:
+      description: What was found, or what is wrong.
+      type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import OptionError, QuiesceError
+
+
+def checks(run_dir, descriptions):
+    """One result for each driver, also for one whose options are wrong."""
+    built, results = [], []
+    for description in descriptions:
+        try:
+            built += drivers.build([description])
+        except OptionError as error:
+            results.append({"driver": str(description.get("name")), "ok": False, "message": str(error)})
+    return results + manage.check(run_dir, built)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "drivers": {"type": "list", "elements": "dict"},
+            "run_dir": {"type": "path", "default": "/run/openisb"},
+        },
+        supports_check_mode=True,
+    )
+    run_dir = module.params["run_dir"]
+    try:
+        holders = [found.public() for found in manage.find_all(run_dir)]
+        results = checks(run_dir, module.params["drivers"] or [])
+    except (QuiesceError, OSError) as error:
+        module.fail_json(msg=f"The holds in {run_dir} cannot be told: {error}")
+    module.exit_json(changed=False, holders=holders, checks=results)
+
+
+if __name__ == "__main__":
+    main()
