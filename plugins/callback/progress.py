@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Shows what the default callback shows. In place of C(FAILED - RETRYING) lines of M(openisb.backup.job_info) it shows
-    how far the job is, and multi-line messages of M(ansible.builtin.debug) as the text that they are.
+    how far the job is, and messages of M(ansible.builtin.debug) as the text that they are.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -53,7 +53,7 @@ class CallbackModule(Default):
     def v2_runner_on_ok(self, result):
         """Text is shown as text."""
         message = result.result.get("msg")
-        if result.task.action in C._ACTION_DEBUG and isinstance(message, str) and "\n" in message:
+        if result.task.action in C._ACTION_DEBUG and isinstance(message, str):
             self._display.display(f"\n{message}\n")
         else:
             super().v2_runner_on_ok(result)

@@ -14,15 +14,12 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
 
 START_TIMEOUT = 10.0
 USER = "openisb"
-# nbdkit takes its listening socket as descriptor 3 of a process that is named in LISTEN_PID.
-ACTIVATE = 'exec 3<&"$1"; shift; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
 
 
 class ExportError(Exception):
@@ -67,7 +64,9 @@ class Exports:
         key_file = self._new_key(name) if tls else None
         with _listen(address) as listener:
             port = listener.getsockname()[1]
-            process = self._spawn(listener, name, _command(name, path, key_file, readonly))
+            pid = processes.spawn_orphan(
+                _command(name, path, key_file, readonly), self._file(name, "log"), listener.fileno()
+            )
         scheme = f"nbds://{USER}@" if tls else "nbd://"
         record = {
             "name": name,
@@ -75,11 +74,11 @@ class Exports:
             "path": path,
             "readonly": readonly,
             "uri": f"{scheme}{address}:{port}/{name}",
-            "pid": process.pid,
-            "ticks": processes.start_ticks(process.pid),
+            "pid": pid,
+            "ticks": processes.start_ticks(pid),
         }
         self._write(record)
-        if not _answers(process, address, port):
+        if not _answers(record, address, port):
             log = self._log(name)
             self.stop(name)
             raise ExportError("nbdkit did not start to serve {}: {}".format(path, log or "it gave no reason"))
@@ -96,18 +95,6 @@ class Exports:
         for ending in ("log", "psk", "json"):
             if os.path.exists(self._file(name, ending)):
                 os.unlink(self._file(name, ending))
-
-    def _spawn(self, listener, name, command):
-        with open(self._file(name, "log"), "w", encoding="utf-8") as log:
-            return subprocess.Popen(  # pylint: disable=consider-using-with  # it outlives this module on purpose
-                ["/bin/sh", "-c", ACTIVATE, "sh", str(listener.fileno()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                pass_fds=(listener.fileno(),),
-                start_new_session=True,
-            )
 
     def _new_key(self, name):
         path = self._file(name, "psk")
@@ -137,7 +124,7 @@ def _command(name, path, key_file, readonly):
         raise ExportError(f"{path} is not there, so it cannot be exported")
     tls = ["--tls=require", "--tls-psk=" + key_file] if key_file else ["--tls=off"]
     mode = ["--readonly"] if readonly else []
-    return [nbdkit, "--foreground", *tls, *mode, "--exportname", name, "file", path]
+    return [nbdkit, *tls, *mode, "--exportname", name, "file", path]
 
 
 def _check_encrypted(address, tls):
@@ -170,10 +157,10 @@ def _listen(address):
     return listener
 
 
-def _answers(process, address, port):
+def _answers(record, address, port):
     """Whether nbdkit takes connections: it greets whoever connects."""
     deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and processes.is_running(record["pid"], record["ticks"]):
         try:
             with socket.create_connection((address, port), timeout=1.0) as probe:
                 return probe.recv(8) == b"NBDMAGIC"

@@ -9,6 +9,9 @@ import os
 import signal
 import time
 
+FIRST_SOCKET = 3  # where socket activation puts the first one
+HIGHEST_DESCRIPTOR = 65536
+
 
 def start_ticks(pid):
     """When the process began, in clock ticks since the system started; None where there is no such process."""
@@ -36,3 +39,49 @@ def stop(pid, ticks, grace=5.0):
         while is_running(pid, ticks) and time.monotonic() < deadline:
             time.sleep(0.01)
     return not is_running(pid, ticks)
+
+
+def spawn_orphan(command, log, listener):
+    """Start ``command`` (a list, its program as a path) as nobody's child, and return its process id.
+
+    It gets the socket ``listener`` as systemd's socket activation would give it, and the file ``log`` as output. nbdkit
+    ends with its parent when it is activated so; an orphan's parent is the system's first process, which stays.
+    """
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        _in_middle(command, log, listener, writer)
+    os.close(writer)
+    os.waitpid(middle, 0)
+    with os.fdopen(reader, "rb") as stream:
+        return int(stream.read())
+
+
+def _in_middle(command, log, listener, writer):
+    """In the first child: start the second one, tell its id, and end, so that it becomes an orphan."""
+    try:
+        os.setsid()
+        middle = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _in_orphan(command, log, listener, middle)
+        os.write(writer, str(child).encode())
+    finally:
+        os._exit(0)
+
+
+def _in_orphan(command, log, listener, middle):
+    """In the second child: wait until it is an orphan, and become the program."""
+    try:
+        while os.getppid() == middle:
+            time.sleep(0.001)
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDONLY)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        for descriptor, place in ((listener, FIRST_SOCKET + 1), (null, 0), (output, 1), (output, 2)):
+            os.dup2(descriptor, place)
+        os.dup2(FIRST_SOCKET + 1, FIRST_SOCKET)
+        os.closerange(FIRST_SOCKET + 1, HIGHEST_DESCRIPTOR)
+        os.execve(command[0], command, dict(os.environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid())))
+    finally:
+        os._exit(127)

@@ -19,7 +19,7 @@ import struct
 import typing as t
 
 from .deps import blake3
-from .errors import Damaged, NotFound, UnsupportedFormat
+from .errors import Damaged, UnsupportedFormat
 from .frame import FOOTER_NUMBER, FrameHead, check_hash, open_body, parse_head, seal_frame
 from .keys import INDEX, MAP, PACK, Cipher, KeyRing
 from .store import Store
@@ -174,15 +174,6 @@ def object_name(kind: Kind, container_id: bytes, folder: str = "") -> str:
     if kind is PACK_KIND:
         return f"packs/{text[:2]}/{text}"
     return f"maps/{folder}/{text}"
-
-
-def exists(store: Store, name: str) -> bool:
-    """Whether an object is in the store."""
-    try:
-        store.size(name)
-    except NotFound:
-        return False
-    return True
 
 
 def _check(data: bytes) -> bytes:

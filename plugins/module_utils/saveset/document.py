@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small authenticated JSON files: repo.json, key files and savesets' commits.
 
-One JSON object in canonical form (sorted keys, no spaces, ASCII) and a line feed.  ``mac`` authenticates the canonical
 One JSON object in canonical form (sorted keys, no spaces, ASCII) and a line feed.  ``mac`` authenticates the
-canonical found without a key and told from a wrong secret.  A file that is not exactly its own canonical form is damaged.
+canonical form without ``mac`` and ``hash``; ``hash`` is the BLAKE3 of the canonical form without ``hash`` alone, so
+that damage is found without a key and told from a wrong secret.  A file that is not exactly its own canonical form is
+damaged.
 """
 
 from __future__ import annotations

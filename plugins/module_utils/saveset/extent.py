@@ -12,8 +12,6 @@ HOLE = 0
 ZERO = 1
 DATA = 2
 
-KIND_NAMES = {HOLE: "hole", ZERO: "zero", DATA: "data"}
-
 
 class Extent(t.NamedTuple):
     """``length`` bytes from ``offset``, of kind HOLE (not allocated), ZERO (reads as zeros) or DATA."""

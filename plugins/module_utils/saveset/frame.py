@@ -56,11 +56,6 @@ def frame_length(count: int, body_length: int) -> int:
     return _HEAD.size + count * IDENTITY_BYTES + HASH_BYTES + body_length
 
 
-def head_length(count: int) -> int:
-    """The length in bytes of everything before a frame's body."""
-    return frame_length(count, 0)
-
-
 def seal_frame(
     prefix: bytes,
     cipher: Cipher,

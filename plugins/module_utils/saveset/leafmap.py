@@ -19,7 +19,7 @@ from .codec import Compressor
 from .container import MAP_KIND, Container, make_end, make_header, object_name
 from .deps import blake3
 from .errors import Damaged
-from .extent import DATA, HOLE, ZERO
+from .extent import HOLE, ZERO
 from .frame import frame_length, seal_frame
 from .keys import KeyRing
 from .store import Store, begin_object
@@ -245,8 +245,3 @@ class LeafMap:
                 name = object_name(MAP_KIND, map_id, self._folder)
                 container = self._containers[map_id] = Container(self._store, name, MAP_KIND, self._ring)
             return container
-
-
-def is_data(entry: Entry) -> bool:
-    """Whether an entry's chunk is stored in a pack."""
-    return entry.kind == DATA

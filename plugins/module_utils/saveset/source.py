@@ -196,6 +196,7 @@ class NbdSource(Source):
             handle = self._nbd.NBD()
             handle.add_meta_context("base:allocation")
             handle.set_uri_allow_local_file(True)  # the key of an export with TLS is in a file
+            handle.set_uri_allow_local_file(True)  # keys for TLS are named in the URI
             handle.connect_uri(self.spec)
             self._local.handle = handle
             with self._lock:

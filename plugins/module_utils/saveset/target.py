@@ -15,7 +15,7 @@ import typing as t
 
 from .deps import require_nbd
 from .errors import TargetBusy, TargetError, TargetTooSmall
-from .linux import CANNOT, block_size_bytes, punch_hole, pwrite_all, zero_out_blocks
+from .linux import CANNOT, block_size_bytes, loop_device_of, punch_hole, pwrite_all, zero_out_blocks
 from .source import is_nbd
 
 Buffer = t.Union[bytes, memoryview]
@@ -117,11 +117,18 @@ class FileTarget(Target):
         status = os.fstat(self._fd)
         self._regular = stat.S_ISREG(status.st_mode)
         if self._regular:
-            if status.st_size == 0:
+            if status.st_size:
+                _check_size(self.spec, status.st_size, size)
+            loop = loop_device_of(self._fd)
+            if loop:
+                raise TargetBusy(
+                    self.spec,
+                    f"the file is in use as the loop device {loop}",
+                    f"Detach it (losetup --detach {loop}), or name another target",
+                )
+            if not status.st_size:
                 os.ftruncate(self._fd, size)
                 self.fresh = True
-            else:
-                _check_size(self.spec, status.st_size, size)
         elif stat.S_ISBLK(status.st_mode):
             _check_size(self.spec, block_size_bytes(self._fd), size)
         else:
@@ -243,6 +250,7 @@ class NbdTarget(Target):
     def _connect(self) -> t.Any:
         handle = self._nbd.NBD()
         handle.set_uri_allow_local_file(True)  # the key of an export with TLS is in a file
+        handle.set_uri_allow_local_file(True)  # keys for TLS are named in the URI
         handle.connect_uri(self.spec)
         with self._lock:
             self._handles.append(handle)

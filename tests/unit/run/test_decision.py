@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Preflight's decision: every problem is named before anything is frozen."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.decision import decide
+from ansible_collections.openisb.backup.plugins.module_utils.inventory import inventory_problems, volumes_by_storage
+
+GIB = 1024**3
+SERIALS = {"fs1": "6000000000000001", "fs2": "6000000000000002"}
+GROUPS = {
+    "file_servers": ["fs1", "fs2"],
+    "storage_hosts": ["storage1"],
+    "backup_servers": ["backup1"],
+    "listeners": ["backup1"],
+}
+
+
+def server(name):
+    volume = {"name": "m", "serial": SERIALS[name], "size": GIB}
+    return {
+        "isb_storage_host": "storage1",
+        "isb_backup_server": "backup1",
+        "isb_drivers": [{"name": "filesystem"}],
+        "isb_volumes": [{"name": "m", "serial": SERIALS[name], "mount": "/srv/m"}],
+        "preflight": {"server": {"checks": [], "holders": [], "volumes": [volume]}},
+    }
+
+
+@pytest.fixture
+def hostvars():
+    return {
+        "fs1": server("fs1"),
+        "fs2": server("fs2"),
+        "storage1": {
+            "preflight": {
+                "storage": {
+                    "luns": {serial: {"size": GIB, "allocated": GIB // 4} for serial in SERIALS.values()},
+                    "free_bytes": 4 * GIB,
+                }
+            }
+        },
+        "backup1": {
+            "openisb_host": {"journal": "/j", "repository": "/r"},
+            "preflight": {
+                "listener": {"open_runs": [], "problems": []},
+                "repository": {"savesets": [], "free_bytes": 10 * GIB},
+            },
+        },
+    }
+
+
+def decided(hostvars, policy="abort"):
+    return decide(hostvars, GROUPS, policy, 0.1, 64 * 1024**2)
+
+
+def test_all_is_well(hostvars):
+    assert decided(hostvars) == {"servers": ["fs1", "fs2"], "skipped": [], "problems": []}
+
+
+def test_a_server_that_did_not_answer_stops_the_run(hostvars):
+    del hostvars["fs2"]["preflight"]
+    assert decided(hostvars)["problems"] == ["fs2: did not answer, so it could not be checked"]
+
+
+def test_a_server_that_did_not_answer_is_left_out_where_the_site_asked_for_it(hostvars):
+    del hostvars["fs2"]["preflight"]
+    decision = decided(hostvars, "skip")
+    assert decision["servers"] == ["fs1"]
+    assert decision["problems"] == []
+    assert decision["skipped"] == ["fs2: did not answer, so it could not be checked"]
+
+
+def test_no_server_is_left(hostvars):
+    del hostvars["fs1"]["preflight"], hostvars["fs2"]["preflight"]
+    assert "no file server can take part" in decided(hostvars, "skip")["problems"]
+
+
+@pytest.mark.parametrize(
+    ("host", "part", "changes", "text"),
+    [
+        ("fs1", "server", {"problem": "volume m: no LUN with serial 1"}, "fs1: volume m: no LUN with serial 1"),
+        ("fs1", "server", {"checks": [{"driver": "gtm", "ok": False, "message": "no mupip"}]}, "fs1: driver gtm: no mupip"),
+        ("fs1", "server", {"holders": [{"run_id": "isb-x", "state": "frozen"}]}, "fs1: a holder of run isb-x is frozen"),
+        ("storage1", "storage", {"problem": "no LUN"}, "storage1: no LUN"),
+        ("storage1", "storage", {"free_bytes": GIB // 10}, "storage1 has 102 MiB free"),
+        ("backup1", "repository", {"problem": "wrong passphrase"}, "backup1: wrong passphrase"),
+        ("backup1", "repository", {"free_bytes": GIB // 2}, "backup1: the repository /r has 512 MiB free"),
+        ("backup1", "listener", {"problem": "unreadable"}, "backup1: unreadable"),
+        ("backup1", "listener", {"problems": ["record 2 was changed"]}, "the journal /j does not hold: record 2"),
+        (
+            "backup1",
+            "listener",
+            {"open_runs": [{"run_id": "isb-x", "opened": "t", "last_event": "freezing", "last_time": "t"}]},
+            "run isb-x, opened t, is still open",
+        ),
+    ],
+)
+def test_each_problem_stops_the_run(hostvars, host, part, changes, text):
+    hostvars[host]["preflight"][part].update(changes)
+    problems = decided(hostvars)["problems"]
+    assert len(problems) == 1
+    assert problems[0].startswith(text)
+
+
+def test_a_lun_of_another_size_is_not_the_same_lun(hostvars):
+    hostvars["fs1"]["preflight"]["server"]["volumes"][0]["size"] = GIB - 1
+    assert "does not name the same LUN on both" in decided(hostvars)["problems"][0]
+
+
+def test_a_thawed_holder_is_no_obstacle(hostvars):
+    hostvars["fs1"]["preflight"]["server"]["holders"] = [{"run_id": "isb-x", "state": "thawed"}]
+    assert decided(hostvars)["problems"] == []
+
+
+def test_known_volumes_need_only_the_room_of_their_last_savesets(hostvars):
+    repository = hostvars["backup1"]["preflight"]["repository"]
+    repository["free_bytes"] = 256 * 1024**2
+    assert decided(hostvars)["problems"]
+    repository["savesets"] = [
+        {"volume": f"{name}/m", "stats": {"bytes_stored": stored}} for name in SERIALS for stored in (4096, 8192)
+    ]
+    assert decided(hostvars)["problems"] == []
+
+
+def test_inventory_without_problems(hostvars):
+    assert inventory_problems(GROUPS["file_servers"], hostvars) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"isb_drivers": []}, "fs1 has no isb_drivers"),
+        ({"isb_drivers": [{"mounts": ["/srv/m"]}]}, "a driver in isb_drivers has no name"),
+        ({"isb_volumes": []}, "fs1 has no isb_volumes"),
+        ({"isb_volumes": [{"name": "a b", "serial": SERIALS["fs1"]}]}, "'a b' cannot name a volume"),
+        ({"isb_volumes": [{"name": "m", "serial": "XYZ"}]}, "serial 'XYZ' is not 16 to 32"),
+        ({"isb_volumes": [{"name": "m", "serial": SERIALS["fs2"]}]}, "belongs to fs1/m and to fs2/m"),
+        (
+            {"isb_volumes": [{"name": "m", "serial": SERIALS["fs1"]}, {"name": "m", "serial": "6000000000000009"}]},
+            "two volumes with the name m",
+        ),
+    ],
+)
+def test_inventory_problems_are_named(hostvars, changes, text):
+    hostvars["fs1"].update(changes)
+    problems = inventory_problems(GROUPS["file_servers"], hostvars)
+    assert len(problems) == 1
+    assert text in problems[0]
+
+
+def test_volumes_by_storage(hostvars):
+    found = volumes_by_storage(["fs1", "fs2"], hostvars)
+    assert found == {
+        "storage1": [
+            {"name": "m", "serial": SERIALS["fs1"], "server": "fs1"},
+            {"name": "m", "serial": SERIALS["fs2"], "server": "fs2"},
+        ]
+    }
