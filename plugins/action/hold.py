@@ -1,0 +1,311 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Freezes and thaws many servers at once, from one task, by their holders.
+
+One thread a server sends one small program over that server's own connection plugin, which hands one line to the
+holder's socket and brings back the answer. Everything that needs variables or templates happens before the threads
+start; whatever a connection does, the task returns in time with a result for every server.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import queue
+import shlex
+import signal
+import threading
+import time
+from typing import Any, Iterator, Mapping
+
+from ansible import constants as C
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import become_loader, connection_loader
+
+CONNECT = "connect"
+COMMANDS = ("freeze", "thaw", "status", "end", CONNECT)
+CHANGING = ("freeze", "thaw", "end")
+
+ARGUMENTS = {
+    "run_id": {"type": "str"},
+    "command": {"type": "str", "choices": list(COMMANDS), "required": True},
+    "servers": {"type": "list", "elements": "str", "required": True},
+    "timeout": {"type": "float", "default": 30.0},
+}
+
+ANSWER = "OPENISB-ANSWER "
+ERROR = "OPENISB-ERROR "
+MARGIN = 0.5
+"""Seconds before the task's own end at which a program on a server gives up, so that its word still arrives."""
+
+POKE = """
+import _socket, os, sys, time
+end = time.monotonic() + {timeout!r}
+def ask():
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    connection.settimeout(max(end - time.monotonic(), 0.1))
+    connection.connect({name!r})
+    connection.send({request!r})
+    line = b""
+    while not line.endswith(b"\\n"):
+        piece = connection.recv(65536)
+        if not piece:
+            raise ConnectionResetError("the holder ended without an answer")
+        line += piece
+    return line.decode()
+def main():
+    patience = min(time.monotonic() + 2.0, end)
+    try:
+        os.chdir({run_dir!r})
+        while True:
+            try:
+                return {answer!r} + ask()
+            except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
+                # The holder has just died: its partner takes its place at once.
+                if time.monotonic() > patience:
+                    raise
+                time.sleep(0.02)
+    except FileNotFoundError:
+        if os.path.exists({record!r}):
+            return {error!r} + "the holder of this run is gone from that server: thaw it there with state=thawed"
+        return {missing!r}
+    except OSError as error:
+        return {error!r} + "the holder does not answer: %s" % error
+sys.stdout.write(main())
+"""
+
+GREET = "import sys\nsys.stdout.write({answer!r} + '{{\"ok\": true}}')\n"
+
+
+def program(command: str, run_id: str | None, run_dir: str, timeout: float) -> str:
+    """The program to run on a server: Python, for a bare interpreter."""
+    if command == CONNECT:
+        return GREET.format(answer=ANSWER)
+    request = json.dumps({"run_id": run_id, "command": command}).encode() + b"\n"
+    return POKE.format(
+        timeout=timeout,
+        request=request,
+        run_dir=run_dir,
+        name=f"holder-{run_id}.sock",
+        record=os.path.join(run_dir, f"hold-{run_id}.json"),
+        missing=_missing(command, run_id),
+        answer=ANSWER,
+        error=ERROR,
+    )
+
+
+def _missing(command: str, run_id: str | None) -> str:
+    """What to say where the run has neither a holder nor a record: nothing is frozen, so a thaw has no more to do."""
+    if command in ("thaw", "end"):
+        return ANSWER + json.dumps({"ok": True, "run_id": run_id, "state": "absent", "hold_unbroken": False})
+    return ERROR + "there is no holder of this run on that server: arm it first"
+
+
+def parse_answer(output: str, errors: str) -> dict[str, Any]:
+    """The holder's answer from what the program printed, among whatever else a login prints."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(ANSWER):
+            return json.loads(line[len(ANSWER) :])
+        if line.startswith(ERROR):
+            return {"ok": False, "unreachable": False, "error": line[len(ERROR) :].strip()}
+    said = " ".join((errors or output).split())[-300:]
+    return {"ok": False, "unreachable": True, "error": f"Python did not run on that server: {said or 'no output'}"}
+
+
+def summarise(answers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The window of all servers: seconds since the epoch by the servers' own clocks; null where it is not known."""
+
+    def times(name: str) -> list[float]:
+        return [answer[name] for answer in answers.values() if answer.get(name) is not None]
+
+    def whole(name: str, choose: Any) -> float | None:
+        found = times(name)
+        return choose(found) if found and len(found) == len(answers) else None
+
+    first_freeze, last_thaw = whole("freeze_started", min), whole("thawed", max)
+    known = first_freeze is not None and last_thaw is not None
+    return {
+        "first_freeze": first_freeze,
+        "last_frozen": whole("frozen", max),
+        "first_thaw": whole("thaw_started", min),
+        "last_thaw": last_thaw,
+        "ms": round((last_thaw - first_freeze) * 1000.0, 3) if known else None,  # type: ignore[operator]
+        "servers": {server: answer.get("window_ms") for server, answer in answers.items()},
+    }
+
+
+def is_unbroken(answers: Mapping[str, Mapping[str, Any]], run_id: str | None) -> bool:
+    """Whether every server's hold of this very run is unbroken."""
+    return bool(answers) and all(
+        answer.get("ok") and answer.get("hold_unbroken") and answer.get("run_id") == run_id
+        for answer in answers.values()
+    )
+
+
+def child_processes() -> Iterator[int]:
+    """This process's own children."""
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
+                    parent = int(stream.read().rpartition(")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                continue
+            if parent == os.getpid():
+                yield int(name)
+
+
+class ActionModule(ActionBase):
+    """Reaches the holders of O(servers) in threads."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        self._check(args)
+        command = args["command"]
+        asked = "status" if self._task.check_mode and command in CHANGING else command
+        answers = self._ask_all(args, asked, (task_vars or {})["hostvars"])
+        failed = {server: answer["error"] for server, answer in answers.items() if not answer["ok"]}
+        result.update(
+            changed=command in CHANGING and any(answer["ok"] for answer in answers.values()),
+            failed=bool(failed),
+            servers=answers,
+            window=summarise(answers),
+            unbroken=is_unbroken(answers, args["run_id"]),
+        )
+        if failed:
+            result["msg"] = f"{command}: " + "; ".join(f"{server}: {error}" for server, error in failed.items())
+        return result
+
+    @staticmethod
+    def _check(args: Mapping[str, Any]) -> None:
+        if args["command"] != CONNECT and not args["run_id"]:
+            raise AnsibleError(f"'run_id' is needed with command '{args['command']}'")
+        if not args["servers"]:
+            raise AnsibleError("'servers' is empty: name at least one server")
+        if args["timeout"] <= 2 * MARGIN:
+            raise AnsibleError(f"'timeout' must be more than {2 * MARGIN:g} s, not {args['timeout']:g}")
+
+    # All servers
+
+    def _ask_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
+        """An answer for every server, within the timeout."""
+        end = time.monotonic() + args["timeout"]
+        answers: dict[str, Any] = {}
+        outcomes: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+        for server in dict.fromkeys(args["servers"]):
+            try:
+                task = self._prepare(server, args, command, hostvars)
+            except Exception as error:
+                answers[server] = {"ok": False, "unreachable": True, "error": f"cannot be reached: {error}"}
+                continue
+            threading.Thread(target=self._ask, args=(server, *task, outcomes), daemon=True).start()
+        wanted = set(args["servers"]) - set(answers)
+        while wanted:
+            try:
+                server, answer = outcomes.get(timeout=max(end - time.monotonic(), 0.0))
+            except queue.Empty:
+                break
+            answers[server] = answer
+            wanted.discard(server)
+        if wanted:
+            self._give_up(wanted, answers, args["timeout"])
+        return {server: answers[server] for server in args["servers"]}
+
+    @staticmethod
+    def _give_up(wanted: set[str], answers: dict[str, Any], timeout: float) -> None:
+        """Leave the threads of servers that do not answer, and end their connection programs."""
+        for server in wanted:
+            answers[server] = {"ok": False, "unreachable": True, "error": f"no answer within {timeout:g} s"}
+        for child in child_processes():
+            try:
+                os.kill(child, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+
+    def _ask(self, server: str, peer: ActionModule, line: str, source: str, outcomes: queue.SimpleQueue[Any]) -> None:
+        """In a thread: run the program on a server and put its answer into ``outcomes``."""
+        begun = time.monotonic()
+        try:
+            done = peer._low_level_execute_command(line, in_data=source.encode())
+            answer = parse_answer(done["stdout"], done["stderr"])
+        except AnsibleConnectionFailure as error:
+            answer = {"ok": False, "unreachable": True, "error": f"cannot be reached: {error}"}
+        except Exception as error:
+            answer = {"ok": False, "unreachable": False, "error": f"{type(error).__name__}: {error}"}
+        if not answer["ok"] and not answer.get("error"):
+            answer["error"] = f"the hold is {answer.get('state')}"
+        answer["poke_ms"] = round((time.monotonic() - begun) * 1000.0, 3)
+        outcomes.put((server, answer))
+
+    # One server
+
+    def _prepare(
+        self, server: str, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]
+    ) -> tuple[ActionModule, str, str]:
+        """This action on that server's connection, the command line of its Python, and the program for it."""
+        if server not in hostvars:
+            raise AnsibleError("it is not in the inventory")
+        variables = hostvars[server]  # templates each value, in that server's context, as it is looked up
+        peer = copy.copy(self)
+        peer._play_context = self._play_context_for(server, variables)
+        peer._connection = self._connection_for(peer._play_context, variables)
+        interpreter = str(variables.get("ansible_python_interpreter") or "/usr/bin/python3")
+        if interpreter.startswith("auto"):
+            interpreter = "/usr/bin/python3"
+        run_dir = str(variables.get("openisb_run_dir") or "/run/openisb")
+        source = program(command, args["run_id"], run_dir, args["timeout"] - MARGIN)
+        return peer, f"{shlex.quote(interpreter)} -I -S -", source
+
+    def _play_context_for(self, server: str, variables: Mapping[str, Any]) -> Any:
+        context = self._play_context.copy()
+        for attribute, names in C.MAGIC_VARIABLE_MAPPING.items():
+            found = [variables[name] for name in names if name in variables]
+            if found:
+                setattr(context, attribute, found[0])
+        context.remote_addr = next(
+            (variables[name] for name in ("ansible_ssh_host", "ansible_host") if name in variables), server
+        )
+        context.connection = variables.get("ansible_connection") or C.DEFAULT_TRANSPORT
+        return context
+
+    def _connection_for(self, context: Any, variables: Mapping[str, Any]) -> Any:
+        """A connection to one server, with its options set from its variables as task delegation does it."""
+        connection = connection_loader.get(context.connection, context)
+        if connection is None:
+            raise AnsibleError(f"there is no connection plugin '{context.connection}'")
+        connection.set_become_plugin(self._become_for(variables))
+        keys = self._task.dump_attrs()
+        keys.pop("retries", None)  # the task's retries are not the connection's
+        keys.update(timeout=context.timeout)
+        if context.password:
+            keys.update(password=context.password)
+        if context.become_pass:
+            keys.update(become_pass=context.become_pass)
+        plugins = [("connection", connection), ("shell", connection._shell)]
+        if connection.become is not None:
+            plugins.append(("become", connection.become))
+        for kind, plugin in plugins:
+            names = C.config.get_plugin_vars(kind, plugin._load_name)
+            plugin.set_options(
+                task_keys=keys, var_options={name: variables[name] for name in names if name in variables}
+            )
+        return connection
+
+    def _become_for(self, variables: Mapping[str, Any]) -> Any:
+        wanted = variables.get("ansible_become")
+        if not (self._task.become if wanted is None else boolean(wanted)):
+            return None
+        method = variables.get("ansible_become_method") or self._task.become_method
+        plugin = become_loader.get(method)
+        if plugin is None:
+            raise AnsibleError(f"there is no become plugin '{method}'")
+        return plugin
