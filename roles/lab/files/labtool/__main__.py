@@ -22,6 +22,7 @@ import hosts  # noqa: E402
 import load  # noqa: E402
 import network  # noqa: E402
 import probe  # noqa: E402
+import shared  # noqa: E402
 import spec  # noqa: E402
 import storage  # noqa: E402
 import volumes  # noqa: E402
@@ -33,7 +34,7 @@ def start_hosts(lab: spec.Lab) -> dict[str, Any]:
     changes = drop_copy(lab)
     for host in lab.hosts:
         changes += host_files.make_folders(lab, host)
-    (lab.folder / "shared").mkdir(exist_ok=True)
+    changes += shared.present(lab)
     changes += controller.make_passphrase(lab)
     if lab.plain:
         return {"changes": changes + controller.make_run_folders(lab)}
@@ -86,7 +87,7 @@ def show(lab: spec.Lab) -> dict[str, Any]:
 def remove(folder: Path) -> dict[str, Any]:
     """Everything of the lab in this folder, and the folder. Needs no document: a half-made lab goes as well."""
     lab = spec.bare(folder)
-    changes = controller.forget_connections(lab) + hosts.absent(lab)
+    changes = controller.forget_connections(lab) + close_plain(folder) + hosts.absent(lab)
     if os.geteuid() == 0:
         changes += storage.absent(lab) + network.absent(lab)
     changes += controller.remove_run_folder(lab)
@@ -94,6 +95,14 @@ def remove(folder: Path) -> dict[str, Any]:
         shutil.rmtree(lab.folder)
         changes.append(f"folder {lab.folder}")
     return {"changes": changes}
+
+
+def close_plain(folder: Path) -> list[str]:
+    """Close the databases of plain hosts: their shared memory is the machine's and would stay."""
+    document = folder / "lab.json"
+    if not document.exists() or not (lab := spec.read(document)).plain:
+        return []
+    return load.absent(lab)
 
 
 def try_machine(folder: Path) -> dict[str, Any]:

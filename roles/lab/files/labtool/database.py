@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import hosts
-from shell import LabError, run
+from shell import LabError
 from spec import DATABASE, DIRECTORY, Host, Lab
 
 DESIGN = """\
@@ -69,26 +69,9 @@ def close(lab: Lab, host: Host) -> None:
         _open_mark(lab, host).unlink()
 
 
-def routines(lab: Lab) -> list[str]:
-    """Copy and compile the M routines; return those that changed."""
-    source, objects = lab.folder / "shared/m/src", lab.folder / "shared/m/obj"
-    for folder in (source, objects):
-        folder.mkdir(parents=True, exist_ok=True)
-    changed = []
-    for file in sorted(lab.routines.glob("*.m")):
-        copy = source / file.name
-        compiled = objects / f"{file.stem}.o"
-        if compiled.exists() and copy.exists() and copy.read_bytes() == file.read_bytes():
-            continue
-        copy.write_bytes(file.read_bytes())
-        run([f"{lab.gtm_dist}/mumps", f"-object={compiled}", str(copy)], env={"gtm_dist": lab.gtm_dist})
-        changed.append(f"routine {file.name}")
-    return changed
-
-
 def present(lab: Lab) -> list[str]:
-    """Make the routines and the databases where they are missing; return what had to be done."""
-    changes = routines(lab)
+    """Make the databases that are missing; return what had to be done."""
+    changes = []
     for host in lab.file_servers:
         database = hosts.seen_from_machine(lab, host, f"/srv/m/{DATABASE}")
         seeded = database.with_name("seeded")

@@ -62,14 +62,17 @@ class Load:
 
 @dataclass(frozen=True)
 class Lab:
-    """The whole lab. ``folder`` is real and absolute; everything that the lab keeps is below it."""
+    """The whole lab.
+
+    ``folder`` is real and absolute, and everything that the lab keeps is below it; ``files`` are those of the role.
+    """
 
     folder: Path
     profile: str  # namespaces, plain
     hosts: tuple[Host, ...]
     pool_size: int
     gtm_dist: str
-    routines: Path
+    files: Path
     load: Load
     binds: tuple[dict[str, Any], ...] = field(default=())
 
@@ -139,7 +142,7 @@ def read(path: Path) -> Lab:
         hosts=tuple(hosts),
         pool_size=document["pool_size"],
         gtm_dist=document["gtm_dist"],
-        routines=Path(document["routines"]).resolve(),
+        files=Path(document["files"]).resolve(),
         load=Load(**document["load"]),
         binds=tuple(document.get("binds", ())),
     )

@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands of the checker, and the error that tells what went wrong."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Dict, List, Optional
+
+# fsck of a large copy is what takes longest.
+TIMEOUT = 3600
+
+
+class CheckError(Exception):
+    """The check itself cannot be done; the text names the thing, the cause and the way out."""
+
+
+def attempt(argv: List[str], text: str = "", env: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[str]:
+    """Run a command and return how it ended, its error output within its output."""
+    try:
+        return subprocess.run(
+            argv,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+            errors="replace",
+            env=env,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise CheckError("{}: not found on this host: install its package".format(argv[0])) from error
+    except subprocess.TimeoutExpired as error:
+        raise CheckError("{}: no end within {} s".format(" ".join(argv), TIMEOUT)) from error
+
+
+def run(argv: List[str], text: str = "", env: Optional[Dict[str, str]] = None) -> str:
+    """Run a command that has to succeed and return its output."""
+    done = attempt(argv, text, env)
+    if done.returncode:
+        said = done.stdout.strip()[-1000:]
+        raise CheckError("{}: ended with exit status {}: {}".format(" ".join(argv), done.returncode, said))
+    return done.stdout

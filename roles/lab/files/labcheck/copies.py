@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies of volumes: their filesystems checked, and mounted, without a change to the copy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from command import CheckError, attempt, run
+
+DATABASE = "mumps.dat"
+# Checkers that change nothing.
+CHECK = {"ext4": ["fsck.ext4", "-fn"], "xfs": ["xfs_repair", "-n", "-f"]}
+# How a copy is mounted beside its original, whose UUID it bears.
+MOUNT = {"ext4": "rw", "xfs": "rw,nouuid"}
+# A frozen ext4 has nothing in its journal. A frozen xfs always leaves a record in its log, and free-block counts that
+# only its replay sets right, so `xfs_repair -n` can judge it after a mount alone.
+REPLAY_FIRST = ("xfs",)
+
+
+def check(path: str, scratch: str) -> Tuple[Dict[str, Any], Optional[str]]:
+    """Check one copy: what was found, and its database as a file of its own in ``scratch`` (None where it has none).
+
+    Found: a dict of path, filesystem, clean, and what the filesystem's checker said. A copy without a filesystem is a
+    database file: the volume of a plain server. Logs are replayed on a copy of the copy.
+    """
+    kind = filesystem(path)
+    database = os.path.join(scratch, DATABASE)
+    if kind is None:
+        _copy(path, database)
+        return {"path": path, "filesystem": None, "clean": True, "said": ""}, database
+    if kind not in CHECK:
+        raise CheckError("{}: no way to check a filesystem of type {}".format(path, kind))
+    volume = os.path.join(scratch, "volume")
+    _copy(path, volume)
+    found = None if kind in REPLAY_FIRST else _check_filesystem(kind, volume)
+    with mounted(volume, scratch, MOUNT[kind]) as folder:
+        has_database = os.path.exists(os.path.join(folder, DATABASE))
+        if has_database:
+            _copy(os.path.join(folder, DATABASE), database)
+    found = found or _check_filesystem(kind, volume)
+    os.unlink(volume)
+    return {"path": path, "filesystem": kind, **found}, database if has_database else None
+
+
+def _check_filesystem(kind: str, path: str) -> Dict[str, Any]:
+    done = attempt([*CHECK[kind], path])
+    return {"clean": done.returncode == 0, "said": done.stdout.strip()[-4000:]}
+
+
+def filesystem(path: str) -> Optional[str]:
+    """The type of filesystem on a copy; None where there is none."""
+    if not os.path.exists(path):
+        raise CheckError("{}: there is no such copy: restore the volume, or name the copy in lab_check_images".format(path))
+    done = attempt(["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", path])
+    return done.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def mounted(file: str, scratch: str, options: str) -> Iterator[str]:
+    """Mount a file and take it away again, whatever happens between."""
+    folder = os.path.join(scratch, "mnt")
+    os.makedirs(folder, exist_ok=True)
+    device = run(["losetup", "--find", "--show", file]).strip()
+    try:
+        run(["mount", "-o", options, device, folder])
+        try:
+            yield folder
+        finally:
+            run(["umount", folder])
+    finally:
+        run(["losetup", "--detach", device])
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy data alone, sharing blocks and leaving holes where that works; a device is read as a file."""
+    run(["cp", "--reflink=auto", "--sparse=always", source, target])
+    os.chmod(target, 0o600)
+
+
+def fresh_folder(path: str) -> str:
+    """An empty folder for scratch files; what an earlier check left there is dropped."""
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path, mode=0o700)
+    return path

@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells whether copies of the lab's servers are of one point in time, from what their databases hold. Pure.
+
+A state is what LABCHECK tells of one database (`parse`). The rules are those of LABLOAD: see its head.
+
+A violation is a dict of ``kind``, ``scope`` (``cross``: between servers; ``server``: within one; ``copy``: part of it
+cannot be read), ``server``, ``peer`` (None within one server) and ``detail``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Tuple
+
+Entries = Dict[int, str]
+Violation = Dict[str, Any]
+
+
+@dataclass
+class State:
+    """What the copy of one server's database holds. Entries by sequence number, for each peer."""
+
+    server: str = ""
+    base: int = 0
+    money: int = 0
+    total_out: Dict[str, int] = field(default_factory=dict)
+    total_in: Dict[str, int] = field(default_factory=dict)
+    acknowledged: Dict[str, int] = field(default_factory=dict)
+    high_out: Dict[str, int] = field(default_factory=dict)
+    high_in: Dict[str, int] = field(default_factory=dict)
+    sent: Dict[str, Entries] = field(default_factory=dict)
+    received: Dict[str, Entries] = field(default_factory=dict)
+    errors: List[str] = field(default_factory=list)
+    complete: bool = False
+
+    @property
+    def readable(self) -> bool:
+        """Whether all of it could be read."""
+        return self.complete and not self.errors
+
+
+def parse(text: str) -> State:
+    """The state that LABCHECK's lines tell."""
+    state = State()
+    for line in text.split("\n"):
+        name, *fields = line.split("\t")
+        if name == "server":
+            state.server = fields[0]
+        elif name == "base":
+            state.base = int(fields[0])
+        elif name == "accounts":
+            state.money = int(fields[1])
+        elif name == "acknowledged":
+            state.acknowledged[fields[0]] = int(fields[1])
+        elif name in ("total", "high"):
+            _numbers(state, name, fields[0])[fields[1]] = int(fields[2])
+        elif name == "entry":
+            entries = state.sent if fields[0] == "out" else state.received
+            entries.setdefault(fields[1], {})[int(fields[2])] = "\t".join(fields[3:])
+        elif name == "error":
+            state.errors.append("{}: {}".format(fields[0], " ".join(fields[1:])))
+        elif name == "end":
+            state.complete = True
+    return state
+
+
+def violations(states: Dict[str, State]) -> List[Violation]:
+    """Every rule that the copies of all servers break; empty for one point in time."""
+    found: List[Violation] = []
+    for server, state in sorted(states.items()):
+        found += _within(server, state)
+    for server in sorted(states):
+        for peer in sorted(states):
+            if peer != server:
+                found += _between(server, states[server], peer, states[peer])
+    return found
+
+
+def summary(state: State) -> Dict[str, Any]:
+    """How far a server had come in its copy, for the report."""
+    return {
+        "sent": state.high_out,
+        "acknowledged": state.acknowledged,
+        "received": state.high_in,
+        "money": state.money,
+        "readable": state.readable,
+    }
+
+
+def _numbers(state: State, name: str, way: str) -> Dict[str, int]:
+    if name == "total":
+        return state.total_out if way == "out" else state.total_in
+    return state.high_out if way == "out" else state.high_in
+
+
+def _within(server: str, state: State) -> List[Violation]:
+    """What one transaction of a server changes together."""
+    found = []
+    if not state.readable:
+        detail = "; ".join(state.errors) or "its end is missing"
+        found.append(_violation("unreadable", "copy", server, None, detail))
+    if state.server != server:
+        found.append(_violation("wrong_server", "server", server, None, "the database is that of '%s'" % state.server))
+    expected = state.base + sum(state.total_in.values()) - sum(state.total_out.values())
+    if state.money != expected:
+        detail = "%d on the accounts, %d by the totals" % (state.money, expected)
+        found.append(_violation("money", "server", server, None, detail))
+    for way, highs, all_entries in (("sent", state.high_out, state.sent), ("received", state.high_in, state.received)):
+        for peer in sorted(set(highs) | set(all_entries)):
+            problem = _gap(highs.get(peer, 0), all_entries.get(peer, {}))
+            if problem:
+                found.append(_violation("gap_" + way, "server", server, peer, problem))
+    return found
+
+
+def _gap(high: int, entries: Entries) -> str:
+    """What is wrong with entries that should end at ``high`` without a gap; old ones are deleted from the lower end."""
+    last = max(entries, default=0)
+    if last != high:
+        return "the highest is %d, the last entry is %d" % (high, last)
+    if entries and len(entries) != last - min(entries) + 1:
+        return "%d of the entries %d to %d are missing" % (
+            last - min(entries) + 1 - len(entries),
+            min(entries),
+            last,
+        )
+    return ""
+
+
+def _between(server: str, state: State, peer: str, other: State) -> List[Violation]:
+    """The way of entries from ``server`` to ``peer``: sent, then received, then acknowledged."""
+    sent, received = state.high_out.get(peer, 0), other.high_in.get(server, 0)
+    acknowledged = state.acknowledged.get(peer, 0)
+    found = []
+    if received > sent:
+        detail = "%s has received entry %d, %s has sent no further than %d" % (peer, received, server, sent)
+        found.append(_violation("received_before_sent", "cross", server, peer, detail))
+    if acknowledged > received:
+        detail = "%s knows entry %d as received, %s has none after %d" % (server, acknowledged, peer, received)
+        found.append(_violation("acknowledged_before_received", "cross", server, peer, detail))
+    differing = _differing(state.sent.get(peer, {}), other.received.get(server, {}))
+    if differing:
+        detail = "entry %d and %d more differ between the two" % (differing[0], len(differing) - 1)
+        found.append(_violation("entry_differs", "cross", server, peer, detail))
+    return found + _money_between(server, state, peer, other)
+
+
+def _differing(sent: Entries, received: Entries) -> List[int]:
+    return sorted(number for number in set(sent) & set(received) if sent[number] != received[number])
+
+
+def _money_between(server: str, state: State, peer: str, other: State) -> List[Violation]:
+    """What was sent and not received must be on its way. Said only where entries tell what is on its way."""
+    on_its_way, known = _on_its_way(state.sent.get(peer, {}), other.high_in.get(server, 0), state.high_out.get(peer, 0))
+    missing = state.total_out.get(peer, 0) - other.total_in.get(server, 0) - on_its_way
+    if not known or not missing:
+        return []
+    detail = "%d between what %s sent, what %s received and what is on its way" % (missing, server, peer)
+    return [_violation("money_between", "cross", server, peer, detail)]
+
+
+def _on_its_way(sent: Entries, received: int, high: int) -> Tuple[int, bool]:
+    """Money in the entries after ``received``, and whether all of these are there."""
+    numbers = range(received + 1, high + 1)
+    if received > high or not all(number in sent for number in numbers):
+        return 0, False
+    return sum(int(sent[number].split("|")[0]) for number in numbers), True
+
+
+def _violation(kind: str, scope: str, server: str, peer: Any, detail: str) -> Violation:
+    return {"kind": kind, "scope": scope, "server": server, "peer": peer, "detail": detail}

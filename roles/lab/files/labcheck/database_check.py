@@ -1,0 +1,48 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A copied database: closed, checked by `mupip integ`, and told by LABCHECK. Works on a file that may be changed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Tuple
+
+from command import attempt, run
+
+DESIGN = "change -segment DEFAULT -file={file}\nexit\n"
+
+
+class Database:
+    """GT.M over one database file."""
+
+    def __init__(self, file: str, gtm_dist: str, routines: str) -> None:
+        self.file = file
+        self.gtm_dist = gtm_dist
+        folder = os.path.dirname(file)
+        self.env = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": folder,
+            "gtm_dist": gtm_dist,
+            "gtm_tmp": folder,
+            "gtmgbldir": os.path.join(folder, "check.gld"),
+            "gtmroutines": "{0}({1}) {2}/libgtmutil.so {2}".format(folder, routines, gtm_dist),
+        }
+        run([gtm_dist + "/mumps", "-run", "GDE"], DESIGN.format(file=file), self.env)
+
+    def check(self) -> Tuple[Dict[str, Any], str]:
+        """What `mupip integ` said (a dict of clean and said), and LABCHECK's lines."""
+        try:
+            # The copy was taken in mid-life: it names shared memory of its server, and says that it is frozen.
+            self._mupip("rundown", "-file", self.file, "-override")
+            self._mupip("freeze", "-off", "-override", "*")
+            integ = self._mupip("integ", "-noonline", "-file", self.file)
+            clean = integ.returncode == 0 and "No errors detected by integ" in integ.stdout
+            told = attempt([self.gtm_dist + "/mumps", "-run", "LABCHECK"], "", self.env)
+            return {"clean": clean, "said": integ.stdout.strip()[-4000:]}, told.stdout
+        finally:
+            # Leave no shared memory behind.
+            self._mupip("rundown", "-file", self.file, "-override")
+
+    def _mupip(self, *arguments: str) -> Any:
+        return attempt([self.gtm_dist + "/mupip", *arguments], "", self.env)
