@@ -164,6 +164,16 @@ def test_a_mounted_device_is_refused(tmp_path: Path, block_device: t.Callable[[P
         subprocess.run(["umount", str(mount)], check=True)
 
 
+@pytest.mark.root
+def test_a_file_that_is_a_loop_device_is_refused(tmp_path: Path, block_device: t.Callable[[Path], str]) -> None:
+    image = tmp_path / "attached"
+    image.write_bytes(b"x" * MIB)
+    device = block_device(image)
+    with pytest.raises(errors.TargetBusy, match=device):
+        target.open_target(str(image), MIB)
+    assert image.read_bytes() == b"x" * MIB
+
+
 def test_targets_that_are_refused(tmp_path: Path) -> None:
     short = tmp_path / "short"
     short.write_bytes(b"12345")
