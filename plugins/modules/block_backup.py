@@ -94,20 +94,11 @@ saveset:
   description: The saveset, with id, volume, server, run_id, time, verdict, size (bytes), stats and metadata.
   returned: success
   type: dict
-started:
-  description: When reading began, in seconds since 1970, by this host's clock.
-  returned: success
-  type: float
-ended:
-  description: When the saveset was complete, likewise.
-  returned: success
-  type: float
 """
 
 import contextlib
 import datetime
 import os
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
@@ -168,9 +159,8 @@ def back_up(module, job, moment):
         slots = os.path.join(params["run_dir"], "slots")
         stack.enter_context(slot(slots, params["slots"], lambda: job.tell(WAITING)))
         address = stack.enter_context(nbd_key_file(params["source"], params["psk"], params["run_dir"], params["job"]))
-        started = time.time()
         saveset = read_source(repository, address, params, moment, job)
-    return {"changed": True, "saveset": saveset_facts(saveset.info), "started": started, "ended": time.time()}
+    return {"changed": True, "saveset": saveset_facts(saveset.info)}
 
 
 def read_source(repository, address, params, moment, job):
