@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import threading
+import typing as t
 
 from .container import PACK_KIND, Container, object_name
 from .errors import Damaged
@@ -18,39 +19,47 @@ _CONTAINERS = 512
 _FRAMES = 16  # decompressed frames kept for readers of small ranges: 16 MiB with the default sizes
 
 
+class Frame(t.NamedTuple):
+    """A frame's plain bytes, and the chunk size of the pack that it is in."""
+
+    plain: bytes
+    chunk_size: int
+
+
 class ChunkReader:
     """Reads chunks of one repository's packs; threads may share it."""
 
-    def __init__(self, store: Store, ring: KeyRing, chunk_size: int) -> None:
+    def __init__(self, store: Store, ring: KeyRing) -> None:
         self._store = store
         self._ring = ring
-        self._chunk_size = chunk_size
         self._lock = threading.Lock()
         self._containers: collections.OrderedDict[bytes, Container] = collections.OrderedDict()
-        self._frames: collections.OrderedDict[tuple[bytes, int], bytes] = collections.OrderedDict()
+        self._frames: collections.OrderedDict[tuple[bytes, int], Frame] = collections.OrderedDict()
 
-    def frame(self, entry: Entry) -> bytes:
-        """The plain bytes of the frame that holds an entry's chunk.  Raises NotFound, Damaged."""
+    def frame(self, entry: Entry) -> Frame:
+        """The frame that holds an entry's chunk.  Raises NotFound, Damaged."""
         key = (entry.pack, entry.offset)
         with self._lock:
-            plain = self._frames.get(key)
-            if plain is not None:
+            frame = self._frames.get(key)
+            if frame is not None:
                 self._frames.move_to_end(key)
-                return plain
-        _head, plain = self._container(entry.pack).frame(entry.offset, entry.length)
+                return frame
+        container = self._container(entry.pack)
+        _head, plain = container.frame(entry.offset, entry.length)
+        frame = Frame(plain, container.layout.chunk_size)
         with self._lock:
-            self._frames[key] = plain
+            self._frames[key] = frame
             while len(self._frames) > _FRAMES:
                 self._frames.popitem(last=False)
-        return plain
+        return frame
 
-    def chunk(self, entry: Entry, plain: bytes, length: int) -> memoryview:
+    def chunk(self, entry: Entry, frame: Frame, length: int) -> memoryview:
         """The bytes of an entry's chunk out of its frame, hashed and compared.  Raises Damaged.
 
         :param length: the length that the chunk must have.
         """
-        begin = entry.place * self._chunk_size
-        view = memoryview(plain)[begin : begin + length]
+        begin = entry.place * frame.chunk_size
+        view = memoryview(frame.plain)[begin : begin + length]
         if len(view) != length or self._ring.identity(view) != entry.identity:
             raise Damaged(
                 object_name(PACK_KIND, entry.pack),

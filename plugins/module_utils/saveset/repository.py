@@ -109,7 +109,7 @@ class Saveset:
 
     @functools.cached_property
     def _reader(self) -> ChunkReader:
-        return self._repository.reader(self.info.chunk_size)
+        return self._repository.reader()
 
     def extents(self) -> t.Iterator[Extent]:
         """The volume's extents in order, neighbours of one kind merged; kinds HOLE, ZERO and DATA."""
@@ -497,9 +497,9 @@ class Repository:
             raise Damaged(leaf_map.name, "its size is not the one in the commit", _CHANGED)
         return leaf_map
 
-    def reader(self, chunk_size: int) -> ChunkReader:
+    def reader(self) -> ChunkReader:
         """A reader of chunks."""
-        return ChunkReader(self.store, self._ring, chunk_size)
+        return ChunkReader(self.store, self._ring)
 
 
 def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:

@@ -12,7 +12,7 @@ from .extent import DATA
 from .leafmap import LEAF_ENTRIES, Entry, LeafMap
 from .parallel import run_parallel
 from .progress import Counters, Progress, RestoreStats
-from .reader import ChunkReader
+from .reader import ChunkReader, Frame
 from .target import Target
 
 _RANGE_BYTES = 8 << 20
@@ -76,25 +76,25 @@ class RestoreJob:
         stored = 0
         buffers: list[memoryview] = []
         current: tuple[bytes, int] | None = None
-        plain = b""
+        frame = Frame(b"", 0)
         for number, entry in enumerate(item.entries):
             if (entry.pack, entry.offset) != current:
-                plain = self._frame(entry, item.first + number)
+                frame = self._frame(entry, item.first + number)
                 current = (entry.pack, entry.offset)
                 stored += entry.length
-            buffers.append(self._chunk(entry, plain, item.first + number))
+            buffers.append(self._chunk(entry, frame, item.first + number))
         self._target.write(offset, buffers)
         self._counters.add(done=length, written=length, stored=stored)
 
-    def _frame(self, entry: Entry, chunk: int) -> bytes:
+    def _frame(self, entry: Entry, chunk: int) -> Frame:
         try:
             return self._reader.frame(entry)
         except Damaged as error:
             raise self._at_chunk(error, chunk) from error
 
-    def _chunk(self, entry: Entry, plain: bytes, chunk: int) -> memoryview:
+    def _chunk(self, entry: Entry, frame: Frame, chunk: int) -> memoryview:
         try:
-            return self._reader.chunk(entry, plain, self._geometry.chunk_length(chunk))
+            return self._reader.chunk(entry, frame, self._geometry.chunk_length(chunk))
         except Damaged as error:
             raise self._at_chunk(error, chunk) from error
 

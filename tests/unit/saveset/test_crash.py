@@ -51,7 +51,7 @@ def test_kill_at_random_moments(lab: Lab, mixed: Path, make_image: MakeImage) ->
     image = make_image("large", 40 * MIB, [(0, text(10 * MIB, 5)), (10 * MIB, noise(30 * MIB))])
     generator = random.Random()
     killed = 0
-    for number in range(8):
+    for number in range(6):
         child = start(lab, image, "fs2/m", f"killed-{number}", rate=60 * MIB)
         time.sleep(generator.uniform(0, 0.6))
         child.send_signal(signal.SIGKILL)

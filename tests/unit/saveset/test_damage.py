@@ -82,7 +82,7 @@ def test_every_byte_counts_without_a_key(two: tuple[Lab, t.Any, t.Any]) -> None:
         if path.name == "README.txt":
             continue
         good = path.read_bytes()
-        offsets = range(len(good)) if len(good) < 600 else generator.sample(range(len(good)), 60)
+        offsets = range(0, len(good), 3) if len(good) < 600 else generator.sample(range(len(good)), 30)
         for offset in offsets:
             flip(path, offset, generator.randrange(8))
             assert {name for name, _problem in scrub(lab.store())} == {object_name(lab, path)}, offset

@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""docs/saveset-format.md is enough to write a reader from: this one uses nothing of the engine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import typing as t
+from pathlib import Path
+
+import pytest
+import zstandard
+from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from .conftest import Lab
+
+
+def derive(parent: bytes, label: str, context: bytes = b"") -> bytes:
+    """A derived key."""
+    info = b"openisb saveset 1 " + label.encode() + b"\0" + context
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(parent)
+
+
+class Reader:
+    """Reads a repository by the document alone."""
+
+    def __init__(self, path: Path, passphrase: bytes | None) -> None:
+        self.path = path
+        self.repo = json.loads((path / "repo.json").read_bytes())
+        self.encrypted = self.repo["encryption"] == "aes-256-gcm"
+        if passphrase is None:
+            master = derive(bytes.fromhex(self.repo["id"]), "unencrypted")
+        else:
+            key = json.loads(next((path / "keys").iterdir()).read_bytes())
+            stretched = Scrypt(bytes.fromhex(key["salt"]), 32, key["n"], key["r"], key["p"]).derive(passphrase)
+            bound = f"openisb saveset 1 key {key['repository']} {key['id']}".encode()
+            master = AESGCM(stretched).decrypt(bytes(12), bytes.fromhex(key["wrapped"]), bound)
+        writer = derive(master, "writer")
+        self.keys = {label: derive(writer, label) for label in ("index", "map", "document", "mac", "identity")}
+        self.keys["pack"] = derive(master, "data")
+
+    def mac(self, label: str, data: bytes) -> bytes:
+        """A MAC."""
+        return blake3(label.encode() + b"\0" + data, key=self.keys["mac"]).digest()
+
+    def commit(self, path: Path) -> dict[str, t.Any]:
+        """An authenticated commit."""
+        fields = json.loads(path.read_bytes())
+        signed = {name: value for name, value in fields.items() if name not in ("mac", "hash")}
+        canonical = json.dumps(signed, sort_keys=True, separators=(",", ":")).encode()
+        assert fields["mac"] == self.mac("saveset", canonical).hex()
+        if self.encrypted:
+            aead = AESGCM(derive(self.keys["document"], "document", bytes.fromhex(fields["id"])))
+            bound = f"openisb saveset 1 commit {fields['id']}".encode()
+            fields["body"] = json.loads(aead.decrypt(bytes(12), base64.b64decode(fields["sealed"]), bound))
+        return {**fields, **fields["body"]}
+
+    def frame(self, path: Path, label: str, offset: int) -> bytes:
+        """The plain bytes of a frame."""
+        data = path.read_bytes()
+        _magic, number, codec, _flags, count, plain, length = struct.unpack_from("<4sIBBHII", data, offset)
+        bound = data[:64] + data[offset : offset + 20 + 32 * count]
+        body_at = offset + 20 + 32 * count + 32
+        body = data[body_at : body_at + length]
+        assert blake3(bound + body).digest() == data[body_at - 32 : body_at]
+        if self.encrypted:
+            aead = AESGCM(derive(self.keys[label], label, bytes.fromhex(path.name)))
+            body = aead.decrypt(number.to_bytes(12, "little"), body, bound)
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=plain) if codec else body
+
+    def footer(self, path: Path, label: str) -> bytes:
+        """The plain bytes of a footer."""
+        magic, offset, _length, _frames = struct.unpack("<8sQII8x", path.read_bytes()[-48:-16])
+        assert magic == b"ISBEND\r\n"
+        return self.frame(path, label, offset)
+
+    def restore(self, commit: Path) -> bytes:
+        """The whole volume."""
+        info = self.commit(commit)
+        folder = self.path / "maps" / commit.parent.name
+        directory = self.footer(folder / info["map_id"], "map")
+        size, chunk_size, _entries, leaves = struct.unpack_from("<QIIQ", directory)
+        volume = bytearray(size)
+        identities: list[list[bytes]] = []
+        for leaf in range(leaves):
+            map_id, offset, _length, kind, _hash, _digest = struct.unpack_from(
+                "<16sQII32s32s", directory, 24 + 96 * leaf
+            )
+            entries = min(1024, -(-size // chunk_size) - leaf * 1024)
+            page = self.frame(folder / map_id.hex(), "map", offset) if kind == 2 else bytes(64 * entries)
+            identities.append([])
+            for number, (identity, pack, at, _l, place, is_data) in enumerate(struct.iter_unpack("<32s16sQIHH", page)):
+                identities[-1].append(identity)
+                if is_data == 2:
+                    frame = self.frame(self.path / "packs" / pack.hex()[:2] / pack.hex(), "pack", at)
+                    begin = (leaf * 1024 + number) * chunk_size
+                    chunk = frame[place * chunk_size : (place + 1) * chunk_size]
+                    assert blake3(chunk, key=self.keys["identity"]).digest() == identity
+                    volume[begin : begin + len(chunk)] = chunk
+        digests = b"".join(self.mac("leaf", b"".join(some)) for some in identities)
+        assert info["digest"] == self.mac("volume", struct.pack("<QI", size, chunk_size) + digests).hex()
+        return bytes(volume)
+
+
+@pytest.mark.parametrize("encryption", ["aes-256-gcm", "none"])
+def test_a_reader_by_the_document(tmp_path: Path, mixed: Path, encryption: str) -> None:
+    lab = Lab(tmp_path, encryption=encryption, chunk_size=4096)
+    lab.backup(mixed)
+    with open(mixed, "r+b") as image:
+        image.seek(5 << 20)
+        image.write(b"changed")
+    second = lab.backup(mixed)
+    assert {leaf.map_id.hex() == second.info.map_id for leaf in second.map.leaves() if leaf.kind == 2} == {True, False}
+    reader = Reader(lab.path, lab.secret.passphrase)
+    assert reader.restore(lab.path / second.info.name) == mixed.read_bytes()
+    rows = [row for pack in lab.files("packs") for row in struct.iter_unpack("<32sQIHH", reader.footer(pack, "index"))]
+    assert len(rows) == len({row[0] for row in rows}) > 500
