@@ -11,7 +11,8 @@ import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
 
-INTERVAL = 0.25
+INTERVAL = 0.25  # seconds
+KEPT = 3600.0  # seconds
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
 
 
@@ -53,10 +54,13 @@ class Job:
         record["running"] = processes.is_running(record["pid"], record["ticks"])
         return record
 
-    def forget(self):
-        """Remove the job's file."""
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+    def sweep(self):
+        """Remove what jobs that ended a while ago have left."""
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else []:
+            path = os.path.join(self.folder, name)
+            other = Job(os.path.dirname(self.folder), name.rpartition(".")[0]).read()
+            if other and not other["running"] and os.path.getmtime(path) < time.time() - KEPT:
+                os.unlink(path)
 
 
 def progress_of(done, total, elapsed):

@@ -186,6 +186,7 @@ def main():
     require_libraries(module)
     moment = parse_time(module)
     job = Job(module.params["run_dir"], module.params["job"])
+    job.sweep()
     job.tell(WAITING)
     try:
         with failing_as(module, "Backup of volume {}".format(module.params["volume"])):

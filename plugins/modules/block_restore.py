@@ -118,6 +118,7 @@ def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
     job = Job(module.params["run_dir"], module.params["job"])
+    job.sweep()
     job.tell(WAITING)
     try:
         with failing_as(module, "Restore of volume {}".format(module.params["volume"])):

@@ -140,6 +140,7 @@ def main():
     )
     require_libraries(module)
     job = Job(module.params["run_dir"], module.params["job"])
+    job.sweep()
     job.tell(RUNNING)
     try:
         with failing_as(module, "Repository {}".format(module.params["repository"])):
