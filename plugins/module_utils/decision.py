@@ -12,7 +12,7 @@ MEBI = 1024 * 1024
 def decide(hostvars, groups, on_missing_server, pool_reserve, repository_reserve):
     """The decision: a dict of servers (that take part), skipped and problems (texts; any stops the run).
 
-    ``hostvars`` holds of each host the facts that the role preflight sets: ``preflight`` with ``problem`` (a text, or
+    ``hostvars`` holds of each host the facts that the role preflight sets: ``preflight_found`` with ``problem`` (a text, or
     empty) and what was found. A host without it was not reached. ``pool_reserve`` is a share of the LUNs' size,
     ``repository_reserve`` is in bytes.
     """
@@ -42,7 +42,7 @@ def infrastructure(groups):
 
 def host_problems(variables):
     """What keeps one host from its part."""
-    checks = variables.get("preflight")
+    checks = variables.get("preflight_found")
     if not checks:
         return ["did not answer, so it could not be checked"]
     return [check["problem"] for check in checks.values() if check.get("problem")]
@@ -53,7 +53,7 @@ def server_problems(server, hostvars):
     variables = hostvars[server]
     problems = host_problems(variables)
     if not problems:
-        found = variables["preflight"]["server"]
+        found = variables["preflight_found"]["server"]
         problems += [
             "driver {}: {}".format(check["driver"], check["message"]) for check in found["checks"] if not check["ok"]
         ]
@@ -77,9 +77,9 @@ def holder_problem(holder):
 
 def lun_problems(variables, hostvars):
     """Volumes whose size on the server is not the LUN's size on the storage: then it is not the same LUN."""
-    storage = hostvars[variables["isb_storage_host"]].get("preflight", {}).get("storage", {})
+    storage = hostvars[variables["isb_storage_host"]].get("preflight_found", {}).get("storage", {})
     problems = []
-    for volume in variables["preflight"]["server"]["volumes"]:
+    for volume in variables["preflight_found"]["server"]["volumes"]:
         lun = storage.get("luns", {}).get(volume["serial"])
         if lun and lun["size"] != volume["size"]:
             problems.append(
@@ -92,7 +92,7 @@ def lun_problems(variables, hostvars):
 def journal_problems(groups, hostvars):
     """What the journal has against a new run."""
     listener = groups["listeners"][0]
-    journal = hostvars[listener].get("preflight", {}).get("listener")
+    journal = hostvars[listener].get("preflight_found", {}).get("listener")
     if not journal or journal.get("problem"):
         return []
     path = hostvars[listener]["openisb_host"]["journal"]
@@ -108,7 +108,7 @@ def pool_problems(servers, hostvars, reserve):
     """Storage hosts with too little room for what is written while their snapshot lives."""
     problems = []
     for host in sorted({hostvars[server]["isb_storage_host"] for server in servers}):
-        storage = hostvars[host]["preflight"]["storage"]
+        storage = hostvars[host]["preflight_found"]["storage"]
         needed = int(reserve * sum(lun["size"] for lun in storage["luns"].values()))
         free = storage["free_bytes"]
         if free < needed:
@@ -123,12 +123,12 @@ def repository_problems(servers, hostvars, reserve):
     """Backup servers whose repository has too little room for what the run is expected to store."""
     problems = []
     for host in sorted({hostvars[server]["isb_backup_server"] for server in servers}):
-        repository = hostvars[host]["preflight"]["repository"]
+        repository = hostvars[host]["preflight_found"]["repository"]
         needed = reserve + sum(
             expected_bytes(server, volume, hostvars, repository["savesets"])
             for server in servers
             if hostvars[server]["isb_backup_server"] == host
-            for volume in hostvars[server]["preflight"]["server"]["volumes"]
+            for volume in hostvars[server]["preflight_found"]["server"]["volumes"]
         )
         free = repository["free_bytes"]
         if free is not None and free < needed:
@@ -149,5 +149,5 @@ def expected_bytes(server, volume, hostvars, savesets):
     ]
     if stored[1:]:
         return 2 * max(stored[-3:])
-    storage = hostvars[hostvars[server]["isb_storage_host"]]["preflight"]["storage"]
+    storage = hostvars[hostvars[server]["isb_storage_host"]]["preflight_found"]["storage"]
     return storage["luns"].get(volume["serial"], {"allocated": volume["size"]})["allocated"]

@@ -71,8 +71,9 @@ EXAMPLES = r"""
 RETURN = r"""
 servers:
   description:
-    - For each server its holder's answer, as M(openisb.backup.quiesce) returns it in RV(openisb.backup.quiesce#module:hold),
-      with C(ok), C(poke_ms) (how long it took to reach it, in milliseconds) and, where C(ok) is false, C(error).
+    - For each server its holder's answer, as M(openisb.backup.quiesce) returns it in
+      RV(openisb.backup.quiesce#module:hold), with C(ok), C(poke_ms) (how long it took to reach it, in milliseconds)
+      and, where C(ok) is false, C(error).
     - Where no holder answered, C(unreachable) tells whether it was the server that could not be reached.
   returned: always
   type: dict

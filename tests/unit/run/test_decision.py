@@ -26,7 +26,7 @@ def server(name):
         "isb_backup_server": "backup1",
         "isb_drivers": [{"name": "filesystem"}],
         "isb_volumes": [{"name": "m", "serial": SERIALS[name], "mount": "/srv/m"}],
-        "preflight": {"server": {"checks": [], "holders": [], "volumes": [volume]}},
+        "preflight_found": {"server": {"checks": [], "holders": [], "volumes": [volume]}},
     }
 
 
@@ -36,7 +36,7 @@ def hostvars():
         "fs1": server("fs1"),
         "fs2": server("fs2"),
         "storage1": {
-            "preflight": {
+            "preflight_found": {
                 "storage": {
                     "luns": {serial: {"size": GIB, "allocated": GIB // 4} for serial in SERIALS.values()},
                     "free_bytes": 4 * GIB,
@@ -45,7 +45,7 @@ def hostvars():
         },
         "backup1": {
             "openisb_host": {"journal": "/j", "repository": "/r"},
-            "preflight": {
+            "preflight_found": {
                 "listener": {"open_runs": [], "problems": []},
                 "repository": {"savesets": [], "free_bytes": 10 * GIB},
             },
@@ -62,12 +62,12 @@ def test_all_is_well(hostvars):
 
 
 def test_a_server_that_did_not_answer_stops_the_run(hostvars):
-    del hostvars["fs2"]["preflight"]
+    del hostvars["fs2"]["preflight_found"]
     assert decided(hostvars)["problems"] == ["fs2: did not answer, so it could not be checked"]
 
 
 def test_a_server_that_did_not_answer_is_left_out_where_the_site_asked_for_it(hostvars):
-    del hostvars["fs2"]["preflight"]
+    del hostvars["fs2"]["preflight_found"]
     decision = decided(hostvars, "skip")
     assert decision["servers"] == ["fs1"]
     assert decision["problems"] == []
@@ -75,7 +75,7 @@ def test_a_server_that_did_not_answer_is_left_out_where_the_site_asked_for_it(ho
 
 
 def test_no_server_is_left(hostvars):
-    del hostvars["fs1"]["preflight"], hostvars["fs2"]["preflight"]
+    del hostvars["fs1"]["preflight_found"], hostvars["fs2"]["preflight_found"]
     assert "no file server can take part" in decided(hostvars, "skip")["problems"]
 
 
@@ -100,24 +100,24 @@ def test_no_server_is_left(hostvars):
     ],
 )
 def test_each_problem_stops_the_run(hostvars, host, part, changes, text):
-    hostvars[host]["preflight"][part].update(changes)
+    hostvars[host]["preflight_found"][part].update(changes)
     problems = decided(hostvars)["problems"]
     assert len(problems) == 1
     assert problems[0].startswith(text)
 
 
 def test_a_lun_of_another_size_is_not_the_same_lun(hostvars):
-    hostvars["fs1"]["preflight"]["server"]["volumes"][0]["size"] = GIB - 1
+    hostvars["fs1"]["preflight_found"]["server"]["volumes"][0]["size"] = GIB - 1
     assert "does not name the same LUN on both" in decided(hostvars)["problems"][0]
 
 
 def test_a_thawed_holder_is_no_obstacle(hostvars):
-    hostvars["fs1"]["preflight"]["server"]["holders"] = [{"run_id": "isb-x", "state": "thawed"}]
+    hostvars["fs1"]["preflight_found"]["server"]["holders"] = [{"run_id": "isb-x", "state": "thawed"}]
     assert decided(hostvars)["problems"] == []
 
 
 def test_known_volumes_need_only_the_room_of_their_last_savesets(hostvars):
-    repository = hostvars["backup1"]["preflight"]["repository"]
+    repository = hostvars["backup1"]["preflight_found"]["repository"]
     repository["free_bytes"] = 256 * 1024**2
     assert decided(hostvars)["problems"]
     repository["savesets"] = [
