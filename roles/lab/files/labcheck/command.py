@@ -16,7 +16,9 @@ class CheckError(Exception):
     """The check itself cannot be done; the text names the thing, the cause and the way out."""
 
 
-def attempt(argv: List[str], text: str = "", env: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[str]:
+def attempt(
+    argv: List[str], text: str = "", env: Optional[Dict[str, str]] = None, timeout: int = TIMEOUT
+) -> subprocess.CompletedProcess[str]:
     """Run a command and return how it ended, its error output within its output."""
     try:
         return subprocess.run(
@@ -27,13 +29,13 @@ def attempt(argv: List[str], text: str = "", env: Optional[Dict[str, str]] = Non
             universal_newlines=True,
             errors="replace",
             env=env,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except FileNotFoundError as error:
         raise CheckError("{}: not found on this host: install its package".format(argv[0])) from error
     except subprocess.TimeoutExpired as error:
-        raise CheckError("{}: no end within {} s".format(" ".join(argv), TIMEOUT)) from error
+        raise CheckError("{}: no end within {} s".format(" ".join(argv), timeout)) from error
 
 
 def run(argv: List[str], text: str = "", env: Optional[Dict[str, str]] = None) -> str:

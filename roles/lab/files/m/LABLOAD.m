@@ -52,7 +52,7 @@ send(peer,address,rate)	; Send entries to a peer, rate a second, for ever; conne
 session(peer,address,rate)	; One connection: agree on what has arrived, then one entry at a time.
 	new device,due,seq
 	new $etrap
-	set device="peer",$etrap="do broken^LABLOAD(device)"
+	set device="peer",$etrap="do broken^LABLOAD(device) quit:$quit 0 quit"
 	open device:(connect=address_":TCP":delimiter=$char(10)):5:"SOCKET"
 	else  quit
 	use device:(znodelay)
@@ -104,7 +104,8 @@ receive(port)	; Store what peers send, for ever. One process serves all of them.
 	else  write "port ",port," is taken",! zhalt 1
 	use device
 	write /listen(5)
-	for  write /wait(60) set key=$key do
+	; Closing a connection makes the principal device the current one, so the device is named each time.
+	for  use device write /wait(60) set key=$key do
 	. set handle=$piece(key,"|",2)
 	. if $piece(key,"|")="CONNECT" set peer(handle)=""
 	. if $piece(key,"|")="READ" do request(device,handle,.peer)
@@ -132,13 +133,16 @@ store(peer,seq,value)	; Book an entry that has arrived, one transaction. One tha
 	tcommit
 	quit
 	;
-hangup(device,handle,peer)	; Forget a connection.
+hangup(device,handle,peer)	; Forget a connection. One that is closed already is no error: its trap would call this again.
+	new $etrap
+	set $etrap="set $ecode="""" quit"
 	kill peer(handle)
 	close device:(socket=handle)
 	quit
 	;
 broken(device)	; A connection broke: give up the session, keep the process.
-	set $ecode=""
+	new $etrap
+	set $ecode="",$etrap="set $ecode="""" quit"
 	if $tlevel trollback
 	use $principal
 	close device
