@@ -453,17 +453,14 @@ class Repository:
         """
         verifier = Verifier(self.store, self._ring, depth)
         self._verify_documents(verifier)
-        infos, problems = self.scan()
-        if savesets is not None:
+        if savesets is None:
+            infos, problems = self.scan()
+            for name, error in problems:
+                parsed = parse_name(name)
+                verifier.add_problem(name, error.cause, volume=parsed[0] if parsed else "")
+        else:
             wanted = [item.info if isinstance(item, Saveset) else item for item in savesets]
-            problems = [(name, error) for name, error in problems if name in {info.name for info in wanted}]
-            infos = []
-            for info in wanted:
-                if self._commit_is_there(info, verifier):
-                    infos.append(info)
-        for name, error in problems:
-            parsed = parse_name(name)
-            verifier.add_problem(name, error.cause, volume=parsed[0] if parsed else "")
+            infos = [info for info in wanted if self._commit_is_whole(info, verifier)]
         return verifier.run(infos, self.open_map, workers or default_workers(), progress)
 
     def _verify_documents(self, verifier: Verifier) -> None:
@@ -481,12 +478,13 @@ class Repository:
             except SavesetError as error:
                 verifier.add_problem(name, error.cause)
 
-    def _commit_is_there(self, info: SavesetInfo, verifier: Verifier) -> bool:
+    def _commit_is_whole(self, info: SavesetInfo, verifier: Verifier) -> bool:
         try:
-            return decode_commit(info.name, self.store.get(info.name), self._ring) is not None
+            decode_commit(info.name, self.store.get(info.name), self._ring)
         except SavesetError as error:
             verifier.add_problem(info.name, error.cause, info)
             return False
+        return True
 
     # -- for savesets
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .errors import Damaged, TargetTooSmall
+from .errors import Damaged, NotFound, SavesetError, TargetTooSmall
 from .extent import DATA
 from .leafmap import LEAF_ENTRIES, Entry, LeafMap
 from .parallel import run_parallel
@@ -89,7 +89,7 @@ class RestoreJob:
     def _frame(self, entry: Entry, chunk: int) -> Frame:
         try:
             return self._reader.frame(entry)
-        except Damaged as error:
+        except (Damaged, NotFound) as error:
             raise self._at_chunk(error, chunk) from error
 
     def _chunk(self, entry: Entry, frame: Frame, chunk: int) -> memoryview:
@@ -98,11 +98,11 @@ class RestoreJob:
         except Damaged as error:
             raise self._at_chunk(error, chunk) from error
 
-    def _at_chunk(self, error: Damaged, chunk: int) -> Damaged:
+    def _at_chunk(self, error: SavesetError, chunk: int) -> SavesetError:
+        """The same error, telling also what it means for the restore."""
         offset = chunk * self._geometry.chunk_size
-        return Damaged(
-            error.thing,
+        cause = (
             f"{error.cause}; it holds the volume's bytes from offset {offset}, which were not written, and "
-            f"{self._target.spec} is incomplete",
-            error.way_out,
+            f"{self._target.spec} is incomplete"
         )
+        return type(error)(error.thing, cause, error.way_out)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
 import random
@@ -207,6 +208,17 @@ def test_names_are_taken_once(lab: Lab) -> None:
     store.delete("savesets/x/one")
     with pytest.raises(errors.NotFound):
         store.get("savesets/x/one")
+
+
+def test_a_filesystem_without_hard_links(lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert filecmp.cmp(mixed, lab.restore(lab.backup(mixed)), shallow=False)
+    with pytest.raises(errors.StoreError, match="taken"):
+        lab.store().put("repo.json", b"{}")
+    assert lab.open().verify(depth="full").ok and lab.files("tmp") == []
 
 
 @pytest.mark.root

@@ -148,7 +148,7 @@ def test_missing_objects(two: tuple[Lab, t.Any, t.Any], folder: str) -> None:
     path.unlink()
     (problem,) = lab.open().verify(depth="structure").problems
     assert (problem["saveset"], problem["volume"], problem["object"]) == (one.id, "fs1/m", object_name(lab, path))
-    with pytest.raises(errors.NotFound):
+    with pytest.raises(errors.NotFound, match="incomplete" if folder == "packs" else "no such object"):
         lab.restore(lab.open().find("fs1/m"))
 
 
@@ -245,6 +245,8 @@ def test_a_newer_damaged_commit_is_not_passed_over(lab: Lab, make_image: MakeIma
     with pytest.raises(errors.Damaged):
         lab.open().find("fs1/m")
     assert lab.open().find("fs1/m", saveset_id=old.id).id == old.id
+    (problem,) = lab.open().verify([old, new]).problems
+    assert (problem["saveset"], problem["object"]) == (new.id, new.info.name)
 
 
 def test_wrong_passphrases(lab: Lab) -> None:

@@ -9,6 +9,8 @@ import filecmp
 import random
 from pathlib import Path
 
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import index
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import ROW, _SortedRun
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
@@ -43,6 +45,18 @@ def test_inside_a_volume_with_many_workers(tmp_path: Path, make_image: MakeImage
     assert saveset.stats.bytes_known == 24 * MIB - len(block)
     assert filecmp.cmp(image, lab.restore(saveset), shallow=False)
     assert lab.open().verify(depth="full").ok
+
+
+def test_the_index_of_a_long_run_stays_bounded(
+    tmp_path: Path, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of this run's finished packs move from the dictionary to sorted runs, and are still found there."""
+    monkeypatch.setattr(index, "_YOUNG_MAX", 100)
+    lab = Lab(tmp_path, chunk_size=4 * KIB)
+    image = make_image("twice", 16 * MIB, [(0, noise(8 * MIB)), (8 * MIB, noise(8 * MIB))])
+    saveset = lab.backup(image, pack_bytes=512 * KIB)
+    assert saveset.stats.bytes_new == saveset.stats.bytes_known == 8 * MIB
+    assert filecmp.cmp(image, lab.restore(saveset), shallow=False)
 
 
 def test_only_changed_pages_of_the_map_are_written(tmp_path: Path, make_image: MakeImage) -> None:
