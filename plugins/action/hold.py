@@ -18,7 +18,8 @@ import shlex
 import signal
 import threading
 import time
-from typing import Any, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -175,7 +176,8 @@ class ActionModule(ActionBase):
         answers = self._ask_all(args, asked, (task_vars or {})["hostvars"])
         failed = {server: answer["error"] for server, answer in answers.items() if not answer["ok"]}
         result.update(
-            changed=command in CHANGING and any(answer["ok"] for answer in answers.values()),
+            changed=command in CHANGING
+            and any(answer["ok"] and answer["state"] != "absent" for answer in answers.values()),
             failed=bool(failed),
             servers=answers,
             window=summarise(answers),

@@ -101,7 +101,7 @@ def max_descriptors() -> int:
 def lock_memory() -> bool:
     """Keep all of this process in memory, so that it never waits for a disk to read itself. Whether it worked."""
     try:
-        return ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE) == 0)
     except (OSError, AttributeError):
         return False
 

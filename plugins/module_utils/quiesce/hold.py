@@ -42,10 +42,10 @@ class Limits(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A driver's call to make: ``freeze`` or ``thaw`` of driver number ``index``."""
+    """A driver's call to make: ``freeze`` or ``thaw`` of driver number ``driver``."""
 
     kind: str
-    index: int
+    driver: int
 
 
 class Call:
@@ -99,11 +99,19 @@ class Hold:
 
     @classmethod
     def leftover(
-        cls, run_id: str, drivers: list[tuple[str, float]], limits: Limits, clock: Clock, reason: str, error: str
+        cls,
+        run_id: str,
+        drivers: list[tuple[str, float]],
+        limits: Limits,
+        clock: Clock,
+        reason: str,
+        error: str,
+        before: dict[str, Any],
     ) -> Hold:
-        """The hold of a process that is gone: everything may be frozen, and is to be thawed."""
+        """The hold of a process that is gone, whose last status was ``before``: all may be frozen, and gets thawed."""
         hold = cls(run_id, drivers, limits, clock)
-        hold._times["armed"] = None
+        for name in ("armed", "freeze_started", "frozen"):
+            hold._times[name] = before.get(name)
         hold.error = error
         for part in hold.parts:
             part.touched = True
@@ -160,7 +168,7 @@ class Hold:
     def done(self, work: Work, error: str | None = None, broken: list[str] | None = None) -> None:
         """A call has ended: with ``error`` where it failed, and for a thaw how the hold was ``broken``."""
         now = self._clock.monotonic()
-        part = self.parts[work.index]
+        part = self.parts[work.driver]
         took = (now - part.calls.pop(work.kind).begun) * 1000.0
         if work.kind == FREEZE:
             part.freeze_ms = took
@@ -297,7 +305,7 @@ class Hold:
             self.broken += broken
 
     def _start(self, work: Work, now: float) -> None:
-        part = self.parts[work.index]
+        part = self.parts[work.driver]
         part.calls[work.kind] = Call(now)
         if work.kind == FREEZE:
             part.touched = True
@@ -310,10 +318,16 @@ class Hold:
             recovered = self.reason in (BY_PARTNER, BY_RECOVERY)
             self.state = THAWED if self._complete or recovered else FAILED
             self._since = self._stamp("thawed")
-            if self._freeze_begun is not None:
-                self._window = _round((self._since - self._freeze_begun) * 1000.0)
+            self._window = self._measure_window()
         if not self.live():
             self.finished = self._end_asked or self._clock.monotonic() >= self._since + self.limits.linger
+
+    def _measure_window(self) -> float | None:
+        """Milliseconds from the freeze to now; by the wall clock where another process had frozen."""
+        if self._freeze_begun is not None:
+            return _round((self._since - self._freeze_begun) * 1000.0)
+        begun, ended = self._times["freeze_started"], self._times["thawed"]
+        return None if begun is None or ended is None else _round((ended - begun) * 1000.0)
 
     # Small things
 

@@ -9,10 +9,10 @@ import contextlib
 import os
 from typing import Any, Callable
 
-from ..processes import start_ticks
 from . import daemon, drivers, partner, records
 from .clock import Clock
-from .hold import BY_COMMAND, Hold, Limits
+from .hold import ARMED, BY_COMMAND, Hold, Limits
+from .processes import identity
 from .server import Server, timeouts
 
 START_TIMEOUT = 10.0
@@ -28,7 +28,7 @@ class Partner:
         if self.pid == 0:
             _be_partner(reader, run_dir, run_id, holder)
         os.close(reader)
-        self.identity = {"pid": self.pid, "ticks": start_ticks(self.pid)}
+        self.identity = identity(self.pid)
         self._gone = False
 
     def alive(self) -> bool:
@@ -104,10 +104,10 @@ def new_record(
     return {
         "run_id": run_id,
         "limits": dict(limits._asdict()),
-        "holder": partner.identity(),
+        "holder": identity(os.getpid()),
         "partner": second,
         "drivers": [{"options": description, "marks": {}} for description in descriptions],
-        "status": None,
+        "status": {"state": ARMED},
     }
 
 

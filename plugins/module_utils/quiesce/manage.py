@@ -11,12 +11,12 @@ import sys
 import time
 from typing import Any
 
-from ..processes import is_running
 from . import drivers, holder, protocol, records
 from .clock import Clock
 from .drivers.base import Driver, Surroundings
 from .errors import HolderError, QuiesceError
 from .hold import ARMED, BY_RECOVERY, END, FREEZE, STATUS, THAW, Hold, Limits
+from .processes import is_running
 from .runner import run_until_settled
 from .server import timeouts
 
@@ -35,11 +35,8 @@ class Found:
     def __init__(self, record: dict[str, Any], look_timeout: float, run_dir: str) -> None:
         self.run_id: str = record["run_id"]
         self.record = record
-        self.alive = any(
-            process is not None and is_running(process["pid"], process["ticks"])
-            for process in (record["holder"], record["partner"])
-        )
-        self.status: dict[str, Any] = record["status"] or {"state": ARMED}
+        self.alive = is_running(record["holder"]) or is_running(record["partner"])
+        self.status: dict[str, Any] = record["status"]
         self.answers = False
         if self.alive:
             with contextlib.suppress(HolderError):
@@ -207,11 +204,11 @@ def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, A
     entries = record["drivers"]
     built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries])
     limits = Limits(**record["limits"])
-    hold = Hold.leftover(record["run_id"], timeouts(built), limits, Clock(), BY_RECOVERY, LEFT_OVER)
+    hold = Hold.leftover(record["run_id"], timeouts(built), limits, Clock(), BY_RECOVERY, LEFT_OVER, record["status"])
     run_until_settled(hold, built, timeout)
     for entry, driver in zip(entries, built):
         entry["marks"] = dict(driver.marks)
-    record["status"] = dict(hold.status(), freeze_started=(record["status"] or {}).get("freeze_started"))
+    record["status"] = hold.status()
     records.write(run_dir, record)
     return dict(record["status"], ok=hold.succeeded(THAW))
 
@@ -237,7 +234,7 @@ def _end(run_dir: str, found: Found) -> None:
 def _wait_gone(run_dir: str, found: Found) -> None:
     process = found.record["holder"]
     deadline = time.monotonic() + TAKEOVER_PATIENCE
-    while is_running(process["pid"], process["ticks"]):
+    while is_running(process):
         if time.monotonic() >= deadline:
             raise HolderError(
                 f"the holder of run {found.run_id} (process {process['pid']}) does not end: end it by hand"

@@ -10,15 +10,16 @@ the holder itself, thaws what is on record as possibly frozen, and answers at th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from typing import Any
 
-from ..processes import start_ticks
 from . import daemon, drivers, records
 from .clock import Clock
 from .hold import BY_PARTNER, Hold, Limits
+from .processes import group_runs, identity
 from .server import Server, timeouts
 
 CLEAN_END = b"E"
@@ -56,11 +57,9 @@ def _died(reader: int) -> bool:
 def end_group(leader: int) -> None:
     """End what is left of a dead holder's process group, such as a command that was about to freeze."""
     end = time.monotonic() + GROUP_PATIENCE
-    while time.monotonic() < end:
-        try:
+    while group_runs(leader) and time.monotonic() < end:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return
         time.sleep(0.01)
 
 
@@ -69,14 +68,9 @@ def _take_over(run_dir: str, record: dict[str, Any], memory_locked: bool) -> Non
     entries = record["drivers"]
     built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries])
     limits = Limits(**record["limits"])
-    hold = Hold.leftover(record["run_id"], timeouts(built), limits, clock, BY_PARTNER, DIED)
-    record["holder"] = identity()
+    hold = Hold.leftover(record["run_id"], timeouts(built), limits, clock, BY_PARTNER, DIED, record["status"])
+    record["holder"] = identity(os.getpid())
     record["partner"] = None
     server = Server(hold, built, run_dir, record, clock, memory_locked)
     server.open()
     server.serve()
-
-
-def identity() -> dict[str, Any]:
-    """This process, so that it is not mistaken for a later one with the same id."""
-    return {"pid": os.getpid(), "ticks": start_ticks(os.getpid())}

@@ -71,7 +71,8 @@ def read(run_dir: str, run_id: str) -> dict[str, Any] | None:
     path = record_path(run_dir, run_id)
     try:
         with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
+            record: dict[str, Any] = json.load(stream)
+            return record
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

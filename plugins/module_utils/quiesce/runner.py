@@ -62,13 +62,13 @@ class Runner:
         broken: list[str] = []
         try:
             if work.kind == FREEZE:
-                self.drivers[work.index].freeze()
+                self.drivers[work.driver].freeze()
             else:
-                broken = self.drivers[work.index].thaw()
+                broken = self.drivers[work.driver].thaw()
         except QuiesceError as failure:
             error = str(failure)
         except Exception as failure:  # a driver's own mistake must not leave the hold waiting for its answer
-            error = f"driver {self.drivers[work.index].name}: {type(failure).__name__}: {failure}"
+            error = f"driver {self.drivers[work.driver].name}: {type(failure).__name__}: {failure}"
         self._outcomes.put(Outcome(work, error, broken))
         self._wake()
 

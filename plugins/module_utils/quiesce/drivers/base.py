@@ -68,6 +68,9 @@ class Driver:
     def prepare(self) -> None:
         """Do what can be done before the freeze, in the holder itself: open sessions and descriptors."""
 
+    def close(self) -> None:
+        """Let go of what ``prepare`` opened, once nothing is frozen any more. The end of the process does so too."""
+
     def freeze(self) -> None:
         """Freeze, and return once it is proven. Raises DriverError; part of it may then be frozen."""
         raise NotImplementedError

@@ -76,6 +76,10 @@ class FilesystemDriver(Driver):
         for point in self.mounts:
             self._descriptors[point] = self._open(point)
 
+    def close(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
     def freeze(self) -> None:
         for point in self.mounts:
             self.stop_if_cancelled()

@@ -3,56 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Freezes regions of a GT.M or YottaDB database: updates wait, readers go on, and the files are complete on disk.
 
-``mupip freeze`` writes into each database file's header who froze it: the user (``freeze``) and the process
-(``image_count``). That header is the truth on which this driver relies: it tells a freeze that holds from one that does
-not, and ours from anybody else's.
+The header of each database file says who froze it. That is the truth on which this driver relies: it tells a freeze
+that holds from one that does not, and ours from anybody else's.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import threading
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from ..commands import Finished, run
 from ..errors import DriverError
 from .base import Driver, Option, Surroundings
+from .gtm_header import PLACES, HeaderReader, Region, parse_dump, parse_places
 
 REGIONS = "regions"
 PROCESSES = "processes"
-
-_REGION = re.compile(r"^Fileheader dump of region (\S+)$")
-_FILE = re.compile(r"^Dumping fileheader of (.+)$")
-_FIELD = re.compile(r'^record\("sgmnt_data\.(freeze|image_count)"\)=(\d+)$')
-
-
-class Region(NamedTuple):
-    """A region as its file's header tells: ``freezer`` is 0 or a user, ``process`` the process that froze it."""
-
-    name: str
-    file: str
-    freezer: int
-    process: int
-
-
-def parse_headers(output: str) -> list[Region]:
-    """Regions from what ``mupip dumpfhead -region`` printed."""
-    regions: list[dict[str, Any]] = []
-    for line in output.splitlines():
-        found = _REGION.match(line)
-        if found:
-            regions.append({"name": found.group(1), "file": "", "freeze": 0, "image_count": 0})
-            continue
-        if not regions:
-            continue
-        found = _FILE.match(line)
-        if found:
-            regions[-1]["file"] = found.group(1)
-        found = _FIELD.match(line)
-        if found:
-            regions[-1][found.group(1)] = int(found.group(2))
-    return [Region(item["name"], item["file"], item["freeze"], item["image_count"]) for item in regions]
 
 
 class GtmDriver(Driver):
@@ -69,15 +36,21 @@ class GtmDriver(Driver):
         "environment": Option("dict", "More environment variables for mupip.", default={}),
     }
 
+    def __init__(self, values: dict[str, Any], marks: dict[str, Any] | None = None) -> None:
+        super().__init__(values, marks)
+        self._reader: HeaderReader | None = None
+
     def paths(self) -> dict[str, str]:
         temporary = self.values["environment"].get("gtm_tmp", "/tmp")
         return {"GT.M": self.values["gtm_dist"], "GT.M's temporary files": temporary}
 
     def check(self, surroundings: Surroundings) -> str:
-        mupip = self._mupip()
+        mupip = self._in_dist("mupip")
         if not os.access(mupip, os.X_OK):
             raise DriverError(f"gtm: there is no mupip at {mupip}: install GT.M there, or correct 'gtm_dist'")
-        regions = self._headers(self.values[REGIONS])
+        finished, regions = self._dump_headers(self.values[REGIONS])
+        if "%GTM-E-" in finished.output:  # mupip goes on with the other regions, and calls that a success
+            raise DriverError(self._unreadable(finished, self.values[REGIONS]))
         for region in regions:
             if region.freezer:
                 raise DriverError(self._frozen_by_somebody(region))
@@ -87,15 +60,34 @@ class GtmDriver(Driver):
         gone = "" if _exists(region.process) else ", which is gone"
         mend = (
             f"gtm_dist={self.values['gtm_dist']} gtmgbldir={self.values['gbldir']} "
-            f"{self._mupip()} freeze -off -override {region.name}"
+            f"{self._in_dist('mupip')} freeze -off -override {region.name}"
         )
         return (
             f"gtm: region {region.name} of {self.values['gbldir']} is frozen already, "
             f"by process {region.process}{gone}: wait for what froze it, or end the freeze with '{mend}'"
         )
 
+    def prepare(self) -> None:
+        """Find out how to read the headers without mupip; where that does not work, mupip reads them."""
+        try:
+            environment = dict(self._environment(), gtmgbldir=self._in_dist("gtmhelp.gld"))
+            printed = run([self._in_dist("mumps"), "-run", "%XCMD", PLACES], environment, self.timeout)
+            places = parse_places(printed.output)
+            if places:
+                self._reader = HeaderReader(self._headers(self.values[REGIONS]), places)
+        except (DriverError, OSError):
+            self._reader = None
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
     def freeze(self) -> None:
         self.stop_if_cancelled()
+        for region in self._read_directly():
+            if region.freezer:  # mupip would take over a freeze of the same user without a word
+                raise DriverError(self._frozen_by_somebody(region))
         self._mark_taken([])
         started: list[int] = []
         try:
@@ -118,6 +110,9 @@ class GtmDriver(Driver):
         self.mark(REGIONS, list(self.values[REGIONS]))
 
     def _check_frozen(self, pid: int) -> None:
+        """Raise DriverError unless the headers of all regions say that they are frozen, by that process."""
+        if self._all_taken_by([pid]):
+            return
         for region in self._headers(self.values[REGIONS]):
             if not region.freezer:
                 raise DriverError(f"gtm: mupip called region {region.name} frozen, but the file's header does not")
@@ -127,16 +122,35 @@ class GtmDriver(Driver):
     def thaw(self) -> list[str]:
         if not self.marks.get(REGIONS):
             return []
+        ours, broken = self._sort_out()
+        if ours:
+            self._unfreeze(ours)
+        self.clear_marks()
+        return broken
+
+    def _sort_out(self) -> tuple[list[str], list[str]]:
+        """Which regions to unfreeze, and what became of the others."""
+        if self._all_taken_by(self.marks.get(PROCESSES, [])):
+            return list(self.marks[REGIONS]), []
         ours, broken = [], []
         for region in self._headers(self.marks[REGIONS]):
             if region.freezer and self._is_ours(region):
                 ours.append(region.name)
             else:
                 broken.append(f"gtm: region {region.name} was unfrozen by somebody else")
-        if ours:
-            self._unfreeze(ours)
-        self.clear_marks()
-        return broken
+        return ours, broken
+
+    def _all_taken_by(self, processes: list[int]) -> bool:
+        """Whether the files, read directly, show all regions frozen by these processes. If not, mupip must be asked."""
+        regions = self._read_directly()
+        return bool(regions) and all(region.freezer and region.process in processes for region in regions)
+
+    def _read_directly(self) -> list[Region]:
+        """The regions as their files tell, at once; none where that cannot be told."""
+        try:
+            return [] if self._reader is None else self._reader.read()
+        except OSError:
+            return []
 
     def _is_ours(self, region: Region) -> bool:
         """Where the freezing process could not be recorded any more, what a dead process froze counts as ours."""
@@ -155,14 +169,21 @@ class GtmDriver(Driver):
         return {"frozen": bool(frozen), REGIONS: frozen}
 
     def _headers(self, regions: list[str]) -> list[Region]:
-        finished = self._mupip_run(["dumpfhead", "-region", ",".join(regions)])
-        found = parse_headers(finished.output)
+        finished, found = self._dump_headers(regions)
         if finished.status != 0 or not found:
-            raise DriverError(
-                f"gtm: the regions {', '.join(regions)} of {self.values['gbldir']} cannot be read "
-                f"(exit status {finished.status}): {_last_lines(finished.output)}"
-            )
+            raise DriverError(self._unreadable(finished, regions))
         return found
+
+    def _dump_headers(self, regions: list[str]) -> tuple[Finished, list[Region]]:
+        finished = self._mupip_run(["dumpfhead", "-region", ",".join(regions)])
+        return finished, parse_dump(finished.output)
+
+    def _unreadable(self, finished: Finished, regions: list[str]) -> str:
+        messages = [line for line in finished.output.splitlines() if line.startswith("%")]
+        return (
+            f"gtm: the regions {', '.join(regions)} of {self.values['gbldir']} cannot be read "
+            f"(exit status {finished.status}): {' '.join(messages) or finished.output[-200:]}"
+        )
 
     def _mupip_run(
         self,
@@ -170,10 +191,10 @@ class GtmDriver(Driver):
         cancelled: threading.Event | None = None,
         started: Callable[[int], None] | None = None,
     ) -> Finished:
-        return run([self._mupip()] + arguments, self._environment(), self.timeout, cancelled, started)
+        return run([self._in_dist("mupip"), *arguments], self._environment(), self.timeout, cancelled, started)
 
-    def _mupip(self) -> str:
-        return os.path.join(self.values["gtm_dist"], "mupip")
+    def _in_dist(self, name: str) -> str:
+        return os.path.join(self.values["gtm_dist"], name)
 
     def _environment(self) -> dict[str, str]:
         base = {"HOME": "/", "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -182,13 +203,9 @@ class GtmDriver(Driver):
 
     def _routines(self) -> str:
         """Where GT.M's own routines are, some of which mupip runs: in a library, or loose in older versions."""
-        library = os.path.join(self.values["gtm_dist"], "libgtmutil.so")
+        library = self._in_dist("libgtmutil.so")
         return f"{library} {self.values['gtm_dist']}" if os.path.exists(library) else str(self.values["gtm_dist"])
 
 
 def _exists(process: int) -> bool:
     return os.path.exists(f"/proc/{process}")
-
-
-def _last_lines(output: str) -> str:
-    return " ".join(output.splitlines()[-2:])

@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names a process for good: its id and the moment it began, so that a reused id is never mistaken for it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def identity(pid: int) -> dict[str, Any]:
+    """``{"pid", "ticks"}``: ticks is when it began, in clock ticks since the system started; None: it is gone."""
+    return {"pid": pid, "ticks": _start_ticks(pid)}
+
+
+def is_running(process: dict[str, Any] | None) -> bool:
+    """Whether the process with this identity runs."""
+    return process is not None and process["ticks"] is not None and _start_ticks(process["pid"]) == process["ticks"]
+
+
+def group_runs(leader: int) -> bool:
+    """Whether any process of a process group runs; those that are dead and not yet reaped do not."""
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return any(int(fields[2]) == leader for fields in map(_fields, numbers) if fields)
+
+
+def _start_ticks(pid: int) -> int | None:
+    fields = _fields(pid)
+    return int(fields[19]) if fields else None
+
+
+def _fields(pid: int) -> list[str]:
+    """What proc(5) tells of a process, from its state on; empty where it does not run."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            fields = stream.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [] if fields[0] in "ZX" else fields

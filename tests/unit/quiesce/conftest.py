@@ -1,0 +1,296 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Holders with a driver that only keeps files, real filesystems, and a real GT.M database."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage, protocol, records
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Driver, Option, Surroundings
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.filesystem import FITHAW
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.hold import Limits
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import is_running
+
+GTM_DIST = "/usr/lib/x86_64-linux-gnu/fis-gtm/V7.0-005_x86_64"
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """What ``condition`` returned once it was true; fails the test where it did not become so in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not so within {seconds} s: {condition}")
+
+
+class FileDriver(Driver):
+    """Frozen is what has a file ``frozen-<label>``; ``log`` tells the order of the calls.
+
+    ``freeze``: ok; fail (before it holds); half (holds, and then fails); hang (holds, and returns only once the file
+    ``release-<label>`` is there, whatever anybody asks). ``thaw``: ok; fail (until ``release-<label>`` is there).
+    """
+
+    name = "file"
+    options = {
+        "folder": Option("path", "Where its files are.", required=True),
+        "label": Option("str", "Which one it is.", required=True),
+        "freeze": Option("str", "How freezing goes.", default="ok"),
+        "thaw": Option("str", "How thawing goes.", default="ok"),
+    }
+
+    def _path(self, kind: str) -> Path:
+        return Path(self.values["folder"], f"{kind}-{self.values['label']}")
+
+    def _log(self, what: str) -> None:
+        with open(Path(self.values["folder"], "log"), "a", encoding="utf-8") as stream:
+            stream.write(f"{what} {self.values['label']}\n")
+
+    def check(self, surroundings: Surroundings) -> str:
+        if self._path("frozen").exists():
+            raise DriverError(f"{self.values['label']} is frozen already")
+        return "can freeze"
+
+    def freeze(self) -> None:
+        self._log("freeze")
+        self.mark("held", True)
+        behaviour = self.values["freeze"]
+        if behaviour == "fail":
+            raise DriverError(f"{self.values['label']} cannot be frozen")
+        self._path("frozen").touch()
+        if behaviour == "half":
+            raise DriverError(f"{self.values['label']} is frozen in part")
+        while behaviour == "hang" and not self._path("release").exists():
+            time.sleep(0.01)
+        if behaviour == "hang":
+            self._path("frozen").touch()
+            self.mark("held", True)
+
+    def thaw(self) -> list[str]:
+        self._log("thaw")
+        if self.values["thaw"] == "fail" and not self._path("release").exists():
+            raise DriverError(f"{self.values['label']} cannot be thawed")
+        if not self.marks:
+            return []
+        broken = [] if self._path("frozen").exists() else [f"{self.values['label']} was thawed by somebody else"]
+        self._path("frozen").unlink(missing_ok=True)
+        self.clear_marks()
+        return broken
+
+    def status(self) -> dict[str, Any]:
+        return {"frozen": self._path("frozen").exists()}
+
+
+class Holds:
+    """Holders in a folder of their own, with file drivers unless a test gives others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run_dir = str(folder / "run")
+
+    def driver(self, label: str, **options: Any) -> dict[str, Any]:
+        return {"name": "file", "folder": str(self.folder), "label": label, **options}
+
+    def arm(
+        self,
+        run_id: str = "r1",
+        descriptions: list[dict[str, Any]] | None = None,
+        arm_ttl: float = 30,
+        hold_ttl: float = 10,
+        linger: float = 600,
+    ) -> dict[str, Any]:
+        limits = Limits(arm_ttl=arm_ttl, hold_ttl=hold_ttl, linger=linger)
+        chosen = descriptions or [self.driver("a"), self.driver("b")]
+        with records.locked(self.run_dir):
+            arming = manage.Arming(self.run_dir, run_id, chosen, limits)
+            arming.plan()
+            return arming.carry_out()
+
+    def ask(self, command: str, run_id: str = "r1", timeout: float = 10) -> dict[str, Any]:
+        return protocol.call(records.socket_path(self.run_dir, run_id), run_id, command, timeout)
+
+    def find(self, run_id: str = "r1") -> manage.Found:
+        found = manage.find(self.run_dir, run_id)
+        assert found is not None
+        return found
+
+    def processes(self) -> list[dict[str, Any]]:
+        return [
+            process
+            for record in records.read_all(self.run_dir)
+            for process in (record["holder"], record["partner"])
+            if process is not None
+        ]
+
+    def frozen(self) -> list[str]:
+        return sorted(path.name.partition("-")[2] for path in self.folder.glob("frozen-*"))
+
+    def log(self) -> list[str]:
+        return Path(self.folder, "log").read_text(encoding="utf-8").splitlines()
+
+    def release(self, label: str) -> None:
+        Path(self.folder, f"release-{label}").touch()
+
+    def kill_all(self) -> None:
+        """Leave no process behind, whatever the test did."""
+        for process in self.processes():
+            if is_running(process):
+                os.kill(process["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Holds]:
+    monkeypatch.setitem(drivers.DRIVERS, "file", FileDriver)
+    made = Holds(tmp_path)
+    yield made
+    # The partner of a killed holder becomes a holder, so more than one round may be needed.
+    for _round in range(3):
+        made.kill_all()
+        time.sleep(0.02)
+
+
+def thaw_hard(mount: Path) -> None:
+    descriptor = os.open(mount, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        while True:
+            fcntl.ioctl(descriptor, FITHAW, 0)
+    os.close(descriptor)
+
+
+MAKE = {
+    "ext4": ["mkfs.ext4", "-q"],
+    "xfs": ["mkfs.xfs", "-q"],
+    "btrfs": ["mkfs.btrfs", "-q"],
+}
+SIZES = {"ext4": 16, "xfs": 300, "btrfs": 110}
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., Any]]:
+    """Builds one driver from its description and marks, and closes it in the end."""
+    built: list[Driver] = []
+
+    def make(description: dict[str, Any], marks: dict[str, Any] | None = None) -> Driver:
+        built.extend(drivers.build([description], [marks or {}]))
+        return built[-1]
+
+    yield make
+    for driver in built:
+        driver.close()
+
+
+@pytest.fixture
+def make_filesystem(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes and mounts a filesystem of a type in a sparse file."""
+    mounts: list[Path] = []
+
+    def make(kind: str) -> Path:
+        mount = tmp_path / f"{kind}-{len(mounts)}"
+        image = mount.with_suffix(".img")
+        mount.mkdir()
+        with open(image, "wb") as stream:
+            stream.truncate(SIZES[kind] * 1024 * 1024)
+        subprocess.run([*MAKE[kind], str(image)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
+        mounts.append(mount)
+        return mount
+
+    yield make
+    for mount in reversed(mounts):
+        thaw_hard(mount)
+        wait_for(lambda mount=mount: subprocess.run(["umount", str(mount)], check=False).returncode == 0, 5)  # type: ignore[misc]
+
+
+def is_frozen(mount: Path) -> bool:
+    """Whether a write to the filesystem waits."""
+    writer = subprocess.Popen(["touch", str(mount / "probe")])
+    try:
+        writer.wait(0.3)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+class Database:
+    """A GT.M database with two regions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            "gtm_dist": GTM_DIST,
+            "gtmgbldir": str(folder / "mumps.gld"),
+            "gtmroutines": f"{folder} {GTM_DIST}/libgtmutil.so {GTM_DIST}",
+            "HOME": str(folder),
+            "PATH": "/usr/bin:/bin",
+        }
+        commands = [
+            f"change -segment DEFAULT -file={folder}/default.dat",
+            f"add -segment B -file={folder}/b.dat",
+            "add -region BREG -dynamic=B",
+            "add -name B* -region=BREG",
+            "exit",
+        ]
+        self.run("mumps", "-run", "GDE", typed="\n".join(commands) + "\n")
+        self.run("mupip", "create")
+
+    def run(self, program: str, *arguments: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [f"{GTM_DIST}/{program}", *arguments],
+            env=self.environment,
+            input=typed,
+            stdin=None if typed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+
+    def start(self, code: str) -> subprocess.Popen[bytes]:
+        """Run M without waiting for its end."""
+        return subprocess.Popen(
+            [f"{GTM_DIST}/mumps", "-run", "%XCMD", code],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def value(self, code: str) -> str:
+        return self.run("mumps", "-run", "%XCMD", f"write {code}").stdout.strip()
+
+    def writes_wait(self, name: str = "^A") -> bool:
+        """Whether an update waits. It is ended then, and did not happen."""
+        writer = self.start(f"set {name}=1")
+        try:
+            writer.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            writer.kill()
+            writer.wait()
+        return False
+
+    def description(self, **options: Any) -> dict[str, Any]:
+        return {"name": "gtm", "gtm_dist": GTM_DIST, "gbldir": self.environment["gtmgbldir"], **options}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(tmp_path)
+    yield made
+    made.run("mupip", "freeze", "-off", "-override", "*")
+    made.run("mupip", "rundown", "-region", "*")

@@ -1,0 +1,56 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands are bounded, and are really gone when they are said to have ended."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.commands import run
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+
+PATH = {"PATH": "/usr/bin:/bin"}
+
+
+def test_output_and_status() -> None:
+    finished = run(["sh", "-c", "echo out; echo err >&2; echo $X; exit 3"], dict(PATH, X="x"), 10)
+    assert (finished.status, finished.output) == (3, "out\nerr\nx")
+
+
+def test_a_command_that_takes_too_long_is_ended() -> None:
+    started: list[int] = []
+    begun = time.monotonic()
+    with pytest.raises(DriverError, match=r"'sh -c .*' was ended: it took longer than 0.2 s"):
+        run(["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"], PATH, 0.2, started=started.append)
+    assert time.monotonic() - begun < 3
+    assert not os.path.exists(f"/proc/{started[0]}")
+
+
+def test_a_command_can_be_cancelled() -> None:
+    cancelled = threading.Event()
+    threading.Timer(0.1, cancelled.set).start()
+    begun = time.monotonic()
+    with pytest.raises(DriverError, match="it was cancelled"):
+        run(["sleep", "60"], PATH, 60, cancelled)
+    assert time.monotonic() - begun < 3
+
+
+def test_a_command_does_not_outlive_a_failure_to_note_it() -> None:
+    started: list[int] = []
+
+    def note(pid: int) -> None:
+        started.append(pid)
+        raise DriverError("cannot be noted")
+
+    with pytest.raises(DriverError, match="cannot be noted"):
+        run(["sleep", "60"], PATH, 60, started=note)
+    assert not os.path.exists(f"/proc/{started[0]}")
+
+
+def test_a_missing_command_is_named() -> None:
+    with pytest.raises(DriverError, match="/nowhere/mupip cannot be started: No such file"):
+        run(["/nowhere/mupip"], PATH, 1)

@@ -1,0 +1,153 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filesystem driver against real filesystems in loop files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.filesystem import FIFREEZE, FITHAW
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+
+from .conftest import Holds, is_frozen
+
+pytestmark = pytest.mark.root
+MakeFilesystem = Callable[[str], Path]
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def make_driver(make_filesystem: MakeFilesystem, build: Build) -> Build:
+    """Drivers that are closed before the filesystems are unmounted."""
+
+    def make(*mounts: Path, marks: dict[str, Any] | None = None) -> Any:
+        return build({"name": "filesystem", "mounts": [str(mount) for mount in mounts]}, marks)
+
+    return make
+
+
+def ioctl(mount: Path, request: int) -> None:
+    descriptor = os.open(mount, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, request, 0)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_writes_wait_until_the_thaw(kind: str, make_driver: Build, make_filesystem: MakeFilesystem) -> None:
+    mount = make_filesystem(kind)
+    driver = make_driver(mount)
+    assert driver.check(Surroundings({})) == f"can freeze {mount}"
+    driver.prepare()
+    driver.freeze()
+    assert is_frozen(mount)
+    assert driver.status() == {"frozen": True, "mounts": [str(mount)]}
+    assert driver.thaw() == []
+    assert not is_frozen(mount)
+    assert driver.thaw() == []
+
+
+def test_another_process_thaws_by_the_marks(make_driver: Build, make_filesystem: MakeFilesystem) -> None:
+    mount = make_filesystem("ext4")
+    driver = make_driver(mount)
+    noted: list[Any] = []
+    driver.on_marks(lambda: noted.append(dict(driver.marks)))
+    driver.freeze()
+    assert noted[0] == {"mounts": [str(mount)]}
+    assert make_driver(mount, marks=noted[-1]).thaw() == []
+    assert not is_frozen(mount)
+
+
+def test_a_failed_freeze_leaves_what_it_froze_to_the_thaw(make_driver: Build, make_filesystem: MakeFilesystem) -> None:
+    first, second, third = (make_filesystem("ext4") for _number in range(3))
+    driver = make_driver(first, second, third)
+    ioctl(second, FIFREEZE)
+    with pytest.raises(DriverError, match=f"{second} is frozen already, by somebody else"):
+        driver.freeze()
+    assert driver.marks == {"mounts": [str(first)]}
+    assert driver.thaw() == []
+    assert not is_frozen(first)
+    assert is_frozen(second)  # not ours to thaw
+    ioctl(second, FITHAW)
+
+
+def test_a_thaw_by_somebody_else_is_told(make_driver: Build, make_filesystem: MakeFilesystem) -> None:
+    mount = make_filesystem("ext4")
+    driver = make_driver(mount)
+    driver.freeze()
+    ioctl(mount, FITHAW)
+    assert driver.thaw() == [f"filesystem: {mount} was thawed by somebody else"]
+    assert driver.marks == {}
+
+
+def test_a_cancelled_freeze_stops(make_driver: Build, make_filesystem: MakeFilesystem) -> None:
+    mount = make_filesystem("ext4")
+    driver = make_driver(mount)
+    driver.cancel()
+    with pytest.raises(DriverError, match="cancelled"):
+        driver.freeze()
+    assert driver.marks == {}
+
+
+def test_a_prepared_mount_cannot_go_away(make_driver: Build, make_filesystem: MakeFilesystem) -> None:
+    mount = make_filesystem("ext4")
+    driver = make_driver(mount)
+    driver.prepare()
+    assert subprocess.run(["umount", str(mount)], check=False, capture_output=True).returncode != 0
+    driver.close()
+    assert subprocess.run(["umount", str(mount)], check=False).returncode == 0
+    subprocess.run(["mount", "-o", "loop", f"{mount}.img", str(mount)], check=True)
+
+
+def check_fails(driver: Any, message: str, **paths: str) -> None:
+    with pytest.raises(DriverError) as caught:
+        driver.check(Surroundings(paths))
+    assert message in str(caught.value)
+
+
+def test_what_cannot_be_frozen_is_refused_before(
+    make_driver: Build, make_filesystem: MakeFilesystem, tmp_path: Path
+) -> None:
+    mount = make_filesystem("btrfs")
+    check_fails(make_driver(Path("/")), "/ holds the system itself")
+    check_fails(make_driver(tmp_path), f"{tmp_path} is not a mount point here")
+    check_fails(make_driver(tmp_path / "nowhere"), "is not a mount point here")
+    check_fails(make_driver(Path("/proc")), "/proc is of type proc, which cannot be frozen")
+    check_fails(make_driver(mount), "(the holder's folder) is on it", **{"the holder's folder": f"{mount}/run/x"})
+    check_fails(make_driver(mount, mount), "are one filesystem")
+
+
+def test_a_filesystem_is_known_at_every_mount_of_it(
+    make_driver: Build, make_filesystem: MakeFilesystem, tmp_path: Path
+) -> None:
+    mount = make_filesystem("btrfs")
+    subprocess.run(["btrfs", "-q", "subvolume", "create", str(mount / "sub")], check=True)
+    for number, (kind, what) in enumerate([("bind", mount), ("bind", mount / "sub"), ("bind", Path("/root"))]):
+        other = tmp_path / f"other-{number}"
+        other.mkdir()
+        subprocess.run(["mount", f"--{kind}", str(what), str(other)], check=True)
+        try:
+            expected = "are one filesystem" if number < 2 else "(the system) is on it"
+            check_fails(make_driver(mount, other), expected)
+        finally:
+            subprocess.run(["umount", str(other)], check=True)
+
+
+def test_a_holder_of_real_filesystems_thaws_by_itself(holds: Holds, make_filesystem: MakeFilesystem) -> None:
+    mounts = [make_filesystem(kind) for kind in ("ext4", "xfs")]
+    holds.arm(descriptions=[{"name": "filesystem", "mounts": [str(mount) for mount in mounts]}], hold_ttl=1.5)
+    assert holds.ask("freeze")["hold_unbroken"]
+    waiting = [subprocess.Popen(["touch", str(mount / "probe")]) for mount in mounts]
+    assert all(writer.wait(5) == 0 for writer in waiting)
+    answer = holds.ask("end")
+    assert answer["reason"] == "ttl"
+    assert 1500 <= answer["window_ms"] < 2500

@@ -1,0 +1,384 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Holder and partner as processes: what becomes of a hold when one of them, or everything else, dies or hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage, protocol, records
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import HolderError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import is_running
+
+from .conftest import Holds, wait_for
+
+
+def kill_holder(holds: Holds) -> None:
+    os.kill(holds.find().record["holder"]["pid"], signal.SIGKILL)
+
+
+def test_freeze_and_thaw(holds: Holds) -> None:
+    armed = holds.arm()
+    assert (armed["state"], armed["partner_alive"], armed["error"]) == ("armed", True, None)
+    assert holds.frozen() == []
+    frozen = holds.ask("freeze")
+    assert (frozen["ok"], frozen["state"], frozen["hold_unbroken"]) == (True, "frozen", True)
+    assert holds.frozen() == ["a", "b"]
+    thawed = holds.ask("thaw")
+    assert (thawed["ok"], thawed["state"], thawed["hold_unbroken"]) == (True, "thawed", True)
+    assert holds.frozen() == []
+    assert holds.log() == ["freeze a", "freeze b", "thaw b", "thaw a"]
+    assert frozen["freeze_started"] <= frozen["frozen"] <= thawed["thaw_started"] <= thawed["thawed"]
+    assert thawed["window_ms"] == pytest.approx((thawed["thawed"] - thawed["freeze_started"]) * 1000, abs=5)
+
+
+def test_a_repeated_thaw_answers_the_same(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    assert holds.ask("thaw") == holds.ask("thaw")
+    assert holds.log().count("thaw a") == 1
+
+
+def test_the_holder_thaws_when_its_time_to_live_ends(holds: Holds) -> None:
+    holds.arm(hold_ttl=0.4)
+    frozen = holds.ask("freeze")
+    wait_for(lambda: holds.frozen() == [], 2)
+    status = holds.ask("status")
+    assert (status["state"], status["reason"], status["hold_unbroken"]) == ("thawed", "ttl", False)
+    assert 0.4 <= status["thawed"] - frozen["freeze_started"] < 0.8
+    late = holds.ask("thaw")
+    assert (late["ok"], late["hold_unbroken"]) == (True, False)
+
+
+def test_the_partner_thaws_when_the_holder_is_killed(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    killed = time.monotonic()
+    kill_holder(holds)
+    wait_for(lambda: holds.frozen() == [], 2)
+    assert time.monotonic() - killed < 1
+    wait_for(lambda: holds.find().answers)
+    thawed = holds.ask("thaw")
+    assert (thawed["ok"], thawed["reason"], thawed["hold_unbroken"]) == (True, "partner", False)
+    assert holds.log()[-2:] == ["thaw b", "thaw a"]
+    told = holds.find().public()
+    assert told["error"].startswith("the holder died")
+    assert 0 < told["window_ms"] < 1000
+    with pytest.raises(HolderError, match="freezes once"):
+        holds.arm()
+    holds.arm("r2")
+
+
+def test_the_partner_thaws_what_a_killed_holder_was_freezing(holds: Holds) -> None:
+    holds.arm(descriptions=[holds.driver("a"), holds.driver("b", freeze="hang")])
+    with (
+        socket.socket(socket.AF_UNIX) as connection,
+        protocol.short_path(records.socket_path(holds.run_dir, "r1")) as name,
+    ):
+        connection.connect(name)
+        connection.sendall(protocol.encode({"run_id": "r1", "command": "freeze"}))
+        wait_for(lambda: holds.frozen() == ["a", "b"])
+        kill_holder(holds)
+        wait_for(lambda: holds.frozen() == [], 2)
+
+
+def test_a_thaw_asked_while_the_partner_takes_over_is_answered(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    found = holds.find()
+    kill_holder(holds)
+    answer = manage.thaw(holds.run_dir, found, 5)
+    assert (answer["ok"], answer["reason"]) == (True, "partner")
+    assert holds.frozen() == []
+
+
+def test_a_signal_thaws_and_ends_the_holder(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    found = holds.find()
+    os.kill(found.record["holder"]["pid"], signal.SIGTERM)
+    wait_for(lambda: not holds.find().alive)
+    assert holds.frozen() == []
+    assert holds.find().public()["reason"] == "signal"
+    assert not is_running(found.record["partner"])
+
+
+def test_end_thaws_and_leaves_nothing(holds: Holds) -> None:
+    holds.arm()
+    processes = holds.processes()
+    holds.ask("freeze")
+    assert holds.ask("end")["hold_unbroken"] is True
+    wait_for(lambda: not any(is_running(process) for process in processes))
+    wait_for(lambda: os.listdir(holds.run_dir) == ["quiesce.lock"])
+    assert holds.frozen() == []
+
+
+def test_a_holder_that_nobody_needs_ends(holds: Holds) -> None:
+    holds.arm(arm_ttl=0.2)
+    wait_for(lambda: not holds.find().alive)
+    assert holds.find().public()["reason"] == "arm_ttl"
+    assert holds.arm()["state"] == "armed"
+
+
+def test_a_holder_ends_when_it_has_lingered(holds: Holds) -> None:
+    holds.arm(linger=0.3)
+    holds.ask("freeze")
+    holds.ask("thaw")
+    assert holds.ask("status")["state"] == "thawed"
+    wait_for(lambda: manage.find(holds.run_dir, "r1") is None)
+
+
+def test_a_second_run_is_refused_as_long_as_the_first_is_live(holds: Holds) -> None:
+    holds.arm()
+    for command in ("status", "freeze"):
+        holds.ask(command)
+        with pytest.raises(HolderError, match="run r1 holds this server"):
+            holds.arm("r2")
+    holds.ask("thaw")
+    assert holds.arm("r2")["run_id"] == "r2"
+    assert manage.find(holds.run_dir, "r1") is None
+
+
+def test_a_failed_freeze_is_thawed_in_reverse(holds: Holds) -> None:
+    holds.arm(descriptions=[holds.driver("a"), holds.driver("b", freeze="half"), holds.driver("c")])
+    answer = holds.ask("freeze")
+    assert (answer["ok"], answer["state"], answer["error"]) == (False, "failed", "b is frozen in part")
+    assert holds.log() == ["freeze a", "freeze b", "thaw b", "thaw a"]
+    assert holds.frozen() == []
+
+
+def test_a_freeze_that_hangs_is_bounded(holds: Holds) -> None:
+    holds.arm(descriptions=[holds.driver("a"), holds.driver("b", freeze="hang", timeout=0.3)])
+    with pytest.raises(HolderError):
+        holds.ask("freeze", timeout=1)
+    assert holds.frozen() == []
+    status = holds.ask("status")
+    assert status["state"] == "thawing"
+    assert "takes longer than 0.3 s" in status["error"]
+    holds.release("b")  # the freeze takes hold after all, and is undone
+    wait_for(lambda: holds.ask("status")["state"] == "failed")
+    assert holds.frozen() == []
+    assert holds.log()[-1] == "thaw b"
+
+
+def test_the_time_to_live_ends_a_freeze_that_hangs(holds: Holds) -> None:
+    holds.arm(descriptions=[holds.driver("a"), holds.driver("b", freeze="hang")], hold_ttl=0.4)
+    with pytest.raises(HolderError):
+        holds.ask("freeze", timeout=1)
+    assert holds.frozen() == []
+    assert holds.ask("status")["reason"] == "ttl"
+    holds.release("b")
+    wait_for(lambda: holds.ask("status")["state"] == "failed")
+
+
+def test_a_thaw_that_fails_is_said_and_tried_again(holds: Holds) -> None:
+    holds.arm(descriptions=[holds.driver("a"), holds.driver("b", thaw="fail")])
+    holds.ask("freeze")
+    answer = holds.ask("thaw")
+    assert (answer["ok"], answer["error"]) == (False, "b cannot be thawed")
+    assert holds.frozen() == ["b"]
+    with pytest.raises(HolderError, match="run r1 holds"):
+        holds.arm("r2")
+    holds.release("b")
+    wait_for(lambda: holds.frozen() == [])
+    wait_for(lambda: holds.ask("thaw")["ok"])
+
+
+def test_a_hold_broken_from_outside_is_told(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    Path(holds.folder, "frozen-a").unlink()
+    answer = holds.ask("thaw")
+    assert (answer["ok"], answer["hold_unbroken"]) == (True, False)
+    assert answer["error"] == "a was thawed by somebody else"
+
+
+def kill_both(holds: Holds) -> None:
+    partner = holds.find().record["partner"]
+    os.kill(partner["pid"], signal.SIGKILL)
+    kill_holder(holds)
+    wait_for(lambda: not holds.find().alive)
+
+
+def test_what_both_left_is_found_and_thawed_from_the_record(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    kill_both(holds)
+    found = holds.find()
+    assert (found.leftover, found.public()["state"], holds.frozen()) == (True, "frozen", ["a", "b"])
+    for run_id, message in (("r2", "run r1 left this server frozen"), ("r1", "left this server frozen")):
+        with pytest.raises(HolderError, match=message):
+            holds.arm(run_id)
+    answer = manage.thaw(holds.run_dir, found, 5)
+    assert (answer["ok"], answer["reason"], answer["hold_unbroken"]) == (True, "recovery", False)
+    assert holds.frozen() == []
+    assert not holds.find().leftover
+    assert holds.arm("r2")["state"] == "armed"
+
+
+def test_what_both_left_armed_is_no_obstacle(holds: Holds) -> None:
+    holds.arm()
+    kill_both(holds)
+    assert not holds.find().leftover
+    assert holds.arm()["state"] == "armed"
+
+
+def test_without_its_partner_the_holder_does_not_freeze(holds: Holds) -> None:
+    holds.arm()
+    partner = holds.find().record["partner"]
+    os.kill(partner["pid"], signal.SIGKILL)
+    wait_for(lambda: not is_running(partner))
+    answer = holds.ask("freeze")
+    assert not answer["ok"]
+    assert "partner process is gone" in answer["error"]
+    assert not Path(holds.folder, "log").exists()
+
+
+def test_a_frozen_holder_goes_on_without_its_partner(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    partner = holds.find().record["partner"]
+    os.kill(partner["pid"], signal.SIGKILL)
+    wait_for(lambda: not holds.ask("status")["partner_alive"])
+    assert holds.ask("thaw")["hold_unbroken"] is True
+
+
+def test_the_partner_outlives_a_signal_to_everybody(holds: Holds) -> None:
+    holds.arm()
+    holds.ask("freeze")
+    record = holds.find().record
+    os.kill(record["partner"]["pid"], signal.SIGTERM)
+    time.sleep(0.1)
+    assert is_running(record["partner"])
+    kill_holder(holds)
+    wait_for(lambda: holds.frozen() == [])
+
+
+def test_nothing_is_frozen_without_a_record(holds: Holds) -> None:
+    holds.arm()
+    for path in Path(holds.run_dir).iterdir():
+        if path.suffix != ".sock":
+            path.unlink()
+    Path(records.record_path(holds.run_dir, "r1") + ".new").mkdir()  # where the record would be written
+    answer = holds.ask("freeze")
+    assert (answer["ok"], answer["state"]) == (False, "failed")
+    assert "cannot be put on record" in answer["error"]
+    assert holds.frozen() == []
+    os.kill(answer["pid"], signal.SIGTERM)
+    wait_for(lambda: not os.path.exists(records.socket_path(holds.run_dir, "r1")))
+
+
+def test_silent_and_senseless_clients_disturb_nobody(holds: Holds) -> None:
+    holds.arm()
+    with (
+        socket.socket(socket.AF_UNIX) as silent,
+        socket.socket(socket.AF_UNIX) as senseless,
+        protocol.short_path(records.socket_path(holds.run_dir, "r1")) as name,
+    ):
+        silent.connect(name)
+        senseless.connect(name)
+        senseless.sendall(b"melt\n")
+        assert "not a line of JSON" in protocol.decode(senseless.recv(10000))["error"]
+        assert "no command" in holds.ask("melt")["error"]
+        assert holds.ask("freeze")["ok"]
+
+
+def test_a_client_that_goes_away_does_not_stop_what_it_asked(holds: Holds) -> None:
+    holds.arm()
+    with (
+        socket.socket(socket.AF_UNIX) as connection,
+        protocol.short_path(records.socket_path(holds.run_dir, "r1")) as name,
+    ):
+        connection.connect(name)
+        connection.sendall(protocol.encode({"run_id": "r1", "command": "freeze"}))
+    wait_for(lambda: holds.ask("status")["state"] == "frozen")
+
+
+def open_descriptors(pid: int) -> list[str]:
+    names = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the connection that armed it was just being closed
+            names.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return names
+
+
+def test_the_processes_let_go_of_everything(holds: Holds) -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    armed = holds.arm()
+    os.close(writer)
+    os.set_blocking(reader, False)
+    assert os.read(reader, 1) == b""  # nobody else has the other end
+    os.close(reader)
+    kinds = {name.partition(":")[0] for name in open_descriptors(armed["pid"])}
+    assert kinds <= {"/dev/null", "pipe", "socket", "anon_inode"}
+    for process in holds.processes():
+        assert os.readlink(f"/proc/{process['pid']}/cwd") == "/"
+        assert os.getsid(process["pid"]) == process["pid"]
+
+
+def test_arming_twice_starts_one_holder(holds: Holds) -> None:
+    first = holds.arm()
+    limits = manage.Limits(arm_ttl=30, hold_ttl=10, linger=600)
+    chosen = [holds.driver("a"), holds.driver("b")]
+    assert manage.Arming(holds.run_dir, "r1", chosen, limits).plan() is False
+    changed = limits._replace(hold_ttl=5)
+    assert manage.Arming(holds.run_dir, "r1", chosen, changed).plan() is True
+    again = holds.arm(hold_ttl=5)
+    assert (again["pid"] != first["pid"], again["hold_ttl"]) == (True, 5)
+
+
+def test_a_check_that_fails_starts_nothing(holds: Holds) -> None:
+    Path(holds.folder, "frozen-b").touch()
+    with pytest.raises(HolderError, match="b is frozen already"):
+        holds.arm()
+    assert records.read_all(holds.run_dir) == []
+
+
+def test_a_holder_that_cannot_start_says_why(holds: Holds) -> None:
+    Path(holds.run_dir, "holder-r1.sock").mkdir(parents=True)
+    with pytest.raises(HolderError, match="could not start"):
+        holds.arm()
+    assert records.read_all(holds.run_dir) == []
+
+
+@pytest.mark.parametrize("run_id", ["", "../x", "a b", "x" * 101])
+def test_a_run_id_that_names_no_file_is_refused(holds: Holds, run_id: str) -> None:
+    with pytest.raises(HolderError, match="cannot be a run id"):
+        holds.arm(run_id)
+
+
+ARM_AND_WAIT = """
+import sys, time
+sys.path.insert(0, {root!r})
+from tests import conftest
+from tests.unit.quiesce.conftest import FileDriver, Holds
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers
+from pathlib import Path
+drivers.DRIVERS["file"] = FileDriver
+Holds(Path({folder!r})).arm(hold_ttl=0.5)
+print("armed", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_hold_outlives_whoever_armed_it(holds: Holds, project_root: Path) -> None:
+    code = ARM_AND_WAIT.format(root=str(project_root), folder=str(holds.folder))
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "start_new_session": True, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **options) as armer:
+        assert armer.stdout is not None
+        assert armer.stdout.readline() == "armed\n"
+        os.killpg(armer.pid, signal.SIGKILL)
+    assert holds.ask("freeze")["ok"]
+    assert holds.frozen() == ["a", "b"]
+    wait_for(lambda: holds.frozen() == [], 2)
