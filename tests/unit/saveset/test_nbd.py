@@ -114,7 +114,7 @@ def test_refusals(lab: Lab, make_image: MakeImage, serve: Serve) -> None:
 
 def test_a_server_that_fails_while_read_makes_no_saveset(lab: Lab, make_image: MakeImage, serve: Serve) -> None:
     image = make_image("failing", 16 * MIB, [(0, noise(16 * MIB))])
-    uri = serve("--readonly", "--filter=error", "file", str(image), "error-pread-rate=40%", "error=EIO")
+    uri = serve("--readonly", "--filter=error", "file", str(image), "error-pread-rate=100%", "error=EIO")
     with source.open_source(uri) as opened, pytest.raises(errors.SourceError, match="reading .* bytes at offset"):
         lab.open().backup(opened, "fs1/m", run_id="r", time=NOON, verdict="x")
     assert lab.open().savesets() == [] and lab.files("tmp") == []
