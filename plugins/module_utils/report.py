@@ -11,7 +11,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.verdict import APPL
 
 
 def run_report(records, repository):
-    """The report, a dict of plain values: see docs/report.md. ``records``: the run's, oldest first."""
+    """The report, a dict of plain values: see "The report" in docs/run.md. ``records``: the run's, oldest first."""
     opened = one(records, "opened")
     point = one(records, "thawed")
     servers = {server: server_report(server, records) for server in opened["data"]["servers"]}
