@@ -32,7 +32,7 @@ class Run:
             event
             for event in self.events
             if event["event"] in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_retry")
-            and event["event_data"].get("role") == f"openisb.backup.{role}"
+            and event["event_data"].get("resolved_role") == f"openisb.backup.{role}"
             and event["event_data"].get("host") == host
         ]
 
@@ -52,11 +52,13 @@ def run_isb(lab_dir: Path, tmp_path: Path) -> Callable[..., Run]:
     """Runs isb.yml; called with variables for hosts: ``run_isb(fs3={"block_backup_rate_limit": 20})``."""
 
     def run(**host_vars: dict[str, Any]) -> Run:
+        private = tmp_path / "runner"
+        private.mkdir()
         variables = tmp_path / "variables.json"
         variables.write_text(json.dumps({"all": {"hosts": host_vars}}))
         report = tmp_path / "isb.json"
         done = ansible_runner.run(
-            private_data_dir=str(tmp_path / "runner"),
+            private_data_dir=str(private),
             project_dir=str(ROOT),
             playbook="isb.yml",
             cmdline=f"-i {ROOT}/inventories/lab -i {variables}",
