@@ -201,26 +201,40 @@ class ActionModule(ActionBase):
     def _ask_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """An answer for every server, within the timeout."""
         end = time.monotonic() + args["timeout"]
-        answers: dict[str, Any] = {}
-        outcomes: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+        return self._poke_all(self._prepare_all(args, command, hostvars), end - time.monotonic())
+
+    def _prepare_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
+        """By server what `_ask` needs to reach it, or, as a dict, the answer that it cannot be reached."""
+        prepared: dict[str, Any] = {}
         for server in dict.fromkeys(args["servers"]):
             try:
-                task = self._prepare(server, args, command, hostvars)
+                prepared[server] = self._prepare(server, args, command, hostvars)
             except Exception as error:
-                answers[server] = {"ok": False, "unreachable": True, "error": f"cannot be reached: {error}"}
-                continue
-            threading.Thread(target=self._ask, args=(server, *task, outcomes), daemon=True).start()
-        wanted = set(args["servers"]) - set(answers)
-        while wanted:
+                prepared[server] = {"ok": False, "unreachable": True, "error": f"cannot be reached: {error}"}
+        return prepared
+
+    def _poke_all(self, prepared: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """Reach all servers at once; an answer for every one of them, within ``timeout`` seconds."""
+        tasks = {server: (self._ask, *task) for server, task in prepared.items() if isinstance(task, tuple)}
+        answers = {server: answer for server, answer in prepared.items() if not isinstance(answer, tuple)}
+        answers.update(self._in_threads(tasks, timeout))
+        return {server: answers[server] for server in prepared}
+
+    def _in_threads(self, tasks: Mapping[str, tuple[Any, ...]], timeout: float) -> dict[str, Any]:
+        """Call each task, a function with its arguments, in a thread of its own; what came of it, by name."""
+        end = time.monotonic() + timeout
+        outcomes: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+        for name, (function, *arguments) in tasks.items():
+            threading.Thread(target=function, args=(name, *arguments, outcomes), daemon=True).start()
+        answers: dict[str, Any] = {}
+        while len(answers) < len(tasks):
             try:
-                server, answer = outcomes.get(timeout=max(end - time.monotonic(), 0.0))
+                name, answer = outcomes.get(timeout=max(end - time.monotonic(), 0.0))
             except queue.Empty:
+                self._give_up(set(tasks) - set(answers), answers, timeout)
                 break
-            answers[server] = answer
-            wanted.discard(server)
-        if wanted:
-            self._give_up(wanted, answers, args["timeout"])
-        return {server: answers[server] for server in args["servers"]}
+            answers[name] = answer
+        return answers
 
     @staticmethod
     def _give_up(wanted: set[str], answers: dict[str, Any], timeout: float) -> None:
@@ -254,18 +268,23 @@ class ActionModule(ActionBase):
         self, server: str, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]
     ) -> tuple[ActionModule, str, str]:
         """This action on that server's connection, the command line of its Python, and the program for it."""
-        if server not in hostvars:
-            raise AnsibleError("it is not in the inventory")
-        variables = hostvars[server]  # templates each value, in that server's context, as it is looked up
-        peer = copy.copy(self)
-        peer._play_context = self._play_context_for(server, variables)
-        peer._connection = self._connection_for(peer._play_context, variables)
+        peer, variables = self._peer(server, hostvars)
         interpreter = str(variables.get("ansible_python_interpreter") or "/usr/bin/python3")
         if interpreter.startswith("auto"):
             interpreter = "/usr/bin/python3"
         run_dir = str(variables.get("openisb_run_dir") or "/run/openisb")
         source = program(command, args["run_id"], run_dir, args["timeout"] - MARGIN)
         return peer, f"{shlex.quote(interpreter)} -I -S -", source
+
+    def _peer(self, host: str, hostvars: Mapping[str, Any]) -> tuple[ActionModule, Mapping[str, Any]]:
+        """This action on the connection of another host, and that host's variables."""
+        if host not in hostvars:
+            raise AnsibleError("it is not in the inventory")
+        variables = hostvars[host]  # templates each value, in that host's context, as it is looked up
+        peer = copy.copy(self)
+        peer._play_context = self._play_context_for(host, variables)
+        peer._connection = self._connection_for(peer._play_context, variables)
+        return peer, variables
 
     def _play_context_for(self, server: str, variables: Mapping[str, Any]) -> Any:
         context = self._play_context.copy()

@@ -18,25 +18,24 @@ def judge(evidence, on_quiesce_failure):
     the storage drivers, one a storage host) and problems (texts). ``application-consistent`` needs an unbroken hold,
     with this run's id, on every server, around a snapshot that ended before the first thaw was asked for.
     """
-    problems = list(evidence["problems"])
     calls, storage_problems = storage_calls(evidence)
-    problems += storage_problems
     holds = {server: hold_of(server, evidence) for server in evidence["servers"]}
-    broken = ["{}: {}".format(server, hold["problem"]) for server, hold in sorted(holds.items()) if hold["problem"]]
-    verdict = verdict_of(problems, broken, on_quiesce_failure)
+    broken = [f"{server}: {hold['problem']}" for server, hold in sorted(holds.items()) if hold["problem"]]
+    problems = list(evidence["problems"]) or storage_problems
+    verdict = verdict_of(calls, problems, broken, on_quiesce_failure)
     return {
         "verdict": verdict,
         "time": point_of(calls),
         "storage_ms": round(sum(end - start for start, end in calls) * 1000, 1),
         "window_ms": window_of(holds),
         "servers": {server: dict(hold, verdict=server_verdict(verdict, hold)) for server, hold in holds.items()},
-        "problems": problems + broken,
+        "problems": problems + (broken if evidence["freeze"] else []),
     }
 
 
-def verdict_of(problems, broken, on_quiesce_failure):
+def verdict_of(calls, problems, broken, on_quiesce_failure):
     """The run's verdict: anything but whole proof is never called application-consistent."""
-    if problems:
+    if problems or not calls:
         return FAILED
     if not broken:
         return APPLICATION
@@ -52,15 +51,13 @@ def storage_calls(evidence):
     """Start and end (seconds since 1970, by each storage host's clock) of the storage calls, and what was wrong."""
     answers = {entry["storage_host"]: entry["answer"] for entry in evidence["snapshots"]}
     calls, problems = [], []
-    for host in evidence["storage_hosts"]:
-        answer = answers.get(host)
-        if answer is None:
-            problems.append(f"no snapshot was taken on storage host {host}")
-        elif answer.get("unreachable"):
-            problems.append(f"storage host {host} did not answer inside the freeze window")
-        else:
+    for host in evidence["storage_hosts"] if answers else []:
+        answer = answers.get(host, {"error": NO_REASON})
+        if answer.get("ok"):
             calls.append(times_of(answer))
-    return calls, problems if not evidence["problems"] else []
+        else:
+            problems.append(f"storage host {host} did not take its snapshot: {answer.get('error') or NO_REASON}")
+    return calls, problems
 
 
 def times_of(answer):

@@ -37,7 +37,7 @@ def evidence():
         "storage_hosts": ["storage1"],
         "freeze": {"servers": copy.deepcopy(servers)},
         "thaw": {"servers": copy.deepcopy(servers)},
-        "snapshots": [{"storage_host": "storage1", "answer": {"rc": 0, "stdout": "100.10\nmade\n100.16\n"}}],
+        "snapshots": [{"storage_host": "storage1", "answer": {"ok": True, "stdout": "100.10\nmade\n100.16\n"}}],
         "problems": [],
     }
 
@@ -87,21 +87,33 @@ def test_no_snapshot_is_a_failure_under_every_policy(evidence):
     for policy in ("abort", "crash_consistent"):
         verdict = judge(evidence, policy)
         assert verdict["verdict"] == "failed"
-        assert verdict["problems"] == ["no snapshot was taken on storage host storage1"]
         assert verdict["time"] == ""
 
 
-def test_unreachable_storage_is_a_failure(evidence):
-    evidence["snapshots"][0]["answer"] = {"unreachable": True, "msg": "no route"}
-    assert judge(evidence, "abort")["problems"] == ["storage host storage1 did not answer inside the freeze window"]
-
-
-def test_a_problem_of_the_window_is_a_failure_and_named_once(evidence):
-    evidence["snapshots"] = []
-    evidence["problems"] = ["No space left on device"]
-    verdict = judge(evidence, "abort")
+@pytest.mark.parametrize("policy", ["abort", "crash_consistent"])
+def test_a_failed_snapshot_is_a_failure_under_every_policy(evidence, policy):
+    evidence["snapshots"][0]["answer"] = {"ok": False, "stdout": "100.10\n", "error": "No space left on device"}
+    verdict = judge(evidence, policy)
     assert verdict["verdict"] == "failed"
-    assert verdict["problems"] == ["No space left on device"]
+    assert verdict["problems"] == ["storage host storage1 did not take its snapshot: No space left on device"]
+
+
+def test_every_storage_host_must_have_taken_its_snapshot(evidence):
+    evidence["storage_hosts"].append("storage2")
+    assert judge(evidence, "abort")["verdict"] == "failed"
+
+
+def test_a_freeze_that_failed_is_named_and_not_the_missing_snapshot(evidence):
+    evidence["snapshots"] = []
+    evidence["freeze"]["servers"]["fs2"].update(ok=False, error="busy")
+    assert judge(evidence, "abort")["problems"] == ["fs2: did not freeze: busy"]
+
+
+def test_a_problem_before_the_window_is_a_failure_and_the_only_one_named(evidence):
+    evidence.update(snapshots=[], freeze={}, thaw={}, problems=["storage1: cannot be reached"])
+    verdict = judge(evidence, "crash_consistent")
+    assert verdict["verdict"] == "failed"
+    assert verdict["problems"] == ["storage1: cannot be reached"]
 
 
 def test_nothing_was_frozen():

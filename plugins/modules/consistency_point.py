@@ -1,0 +1,99 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: consistency_point
+short_description: Freeze all servers, take the snapshots, thaw all servers
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Freezes all O(servers) by the holders that M(openisb.backup.quiesce) has armed there, runs the commands of
+    O(snapshots) on the storage hosts once all are frozen, and thaws all servers, whatever happened in between.
+  - It is one task on one host, so that servers stand still for as short as can be, and no server's failure can keep
+    another one frozen. Connections are opened before the first server is asked to freeze.
+  - Does not judge what it returns and does not fail on it. The filter
+    P(openisb.backup.consistency_verdict#filter) judges.
+attributes:
+  action:
+    description: Runs on the controller.
+    support: full
+  check_mode:
+    description: In check mode the holders are only asked for their status.
+    support: full
+  diff_mode:
+    description: Returns no difference.
+    support: none
+  platform:
+    description: The systems that it runs on.
+    platforms: posix
+    support: full
+options:
+  run_id:
+    description: The run.
+    type: str
+    required: true
+  servers:
+    description: Names of the servers in the inventory.
+    type: list
+    elements: str
+    required: true
+  snapshots:
+    description:
+      - By storage host the command that takes its snapshot. It prints the time before and after the call, in seconds
+        since the epoch, as its first and last line.
+    type: dict
+    required: true
+  needs_all:
+    description: Whether no snapshot is taken unless every server is frozen.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds after which a server that does not answer counts as lost.
+    type: float
+    default: 30
+  storage_timeout:
+    description: Seconds after which a storage host that does not answer counts as lost.
+    type: float
+    default: 9
+seealso:
+  - module: openisb.backup.hold
+  - module: openisb.backup.quiesce
+"""
+
+EXAMPLES = r"""
+- name: Take the consistency point
+  openisb.backup.consistency_point:
+    run_id: "{{ run_id }}"
+    servers: "{{ groups['file_servers'] }}"
+    snapshots:
+      storage1: date +%s.%N && btrfs subvolume snapshot -r /srv/pool/luns /srv/pool/snapshots/x && date +%s.%N
+"""
+
+RETURN = r"""
+freeze:
+  description: Answers of the holders to the freeze, by server, in C(servers), as M(openisb.backup.hold) returns them.
+  returned: always
+  type: dict
+snapshots:
+  description: For each storage host that was asked C(storage_host) and C(answer) (ok, stdout, error).
+  returned: always
+  type: list
+  elements: dict
+thaw:
+  description: Answers of the holders to the thaw, likewise.
+  returned: always
+  type: dict
+problems:
+  description: Why nothing was frozen, where a connection could not be opened.
+  returned: always
+  type: list
+  elements: str
+seconds:
+  description: How long freeze, snapshot and thaw took, by the controller's clock.
+  returned: when something was frozen
+  type: dict
+"""
