@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_every_server_gets_a_result_in_time(play: Play, holds: Holds) -> None:
         "untold",
         "unknown",
     }
-    assert answers["silent"]["error"] == "no answer within 4 s"
+    assert re.fullmatch("no answer within [0-9.]+ s", answers["silent"]["error"])
     assert "refused" in answers["refusing"]["error"]
     assert "/nowhere/python" in answers["wrong"]["error"]
     assert "nothing" in answers["untold"]["error"]
