@@ -12,8 +12,8 @@ MEBI = 1024 * 1024
 def decide(hostvars, groups, on_missing_server, pool_reserve, repository_reserve):
     """The decision: a dict of servers (that take part), skipped and problems (texts; any stops the run).
 
-    ``hostvars`` holds of each host the facts that the role preflight sets: ``preflight_found`` with ``problem`` (a text, or
-    empty) and what was found. A host without it was not reached. ``pool_reserve`` is a share of the LUNs' size,
+    ``hostvars`` holds of each host the fact that the role preflight sets: ``preflight_found`` with ``problem`` (a text,
+    or empty) and what was found. A host without it was not reached. ``pool_reserve`` is a share of the LUNs' size,
     ``repository_reserve`` is in bytes.
     """
     problems, skipped, servers = [], [], []
@@ -98,7 +98,7 @@ def journal_problems(groups, hostvars):
     path = hostvars[listener]["openisb_host"]["journal"]
     problems = [f"the journal {path} does not hold: {problem}" for problem in journal["problems"]]
     return problems + [
-        f"run {run['run_id']}, opened {run['opened']}, is still open (last: {run['last_event']} at {run['last_time']}): "
+        f"run {run['run_id']}, opened {run['opened']}, is still open (last: {run['last_event']}, {run['last_time']}): "
         "wait for its end, or run 'ansible-playbook recover.yml' if it is no longer running"
         for run in journal["open_runs"]
     ]

@@ -83,8 +83,8 @@ def test_no_server_is_left(hostvars):
     ("host", "part", "changes", "text"),
     [
         ("fs1", "server", {"problem": "volume m: no LUN with serial 1"}, "fs1: volume m: no LUN with serial 1"),
-        ("fs1", "server", {"checks": [{"driver": "gtm", "ok": False, "message": "no mupip"}]}, "fs1: driver gtm: no mupip"),
-        ("fs1", "server", {"holders": [{"run_id": "isb-x", "state": "frozen"}]}, "fs1: a holder of run isb-x is frozen"),
+        ("fs1", "server", {"checks": [{"driver": "gtm", "ok": False, "message": "bad"}]}, "fs1: driver gtm: bad"),
+        ("fs1", "server", {"holders": [{"run_id": "isb-x", "state": "frozen"}]}, "fs1: a holder of run isb-x is"),
         ("storage1", "storage", {"problem": "no LUN"}, "storage1: no LUN"),
         ("storage1", "storage", {"free_bytes": GIB // 10}, "storage1 has 102 MiB free"),
         ("backup1", "repository", {"problem": "wrong passphrase"}, "backup1: wrong passphrase"),

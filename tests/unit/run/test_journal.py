@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.journal import (
@@ -93,9 +94,10 @@ def test_torn_last_line_is_dropped_and_written_over(journal):
 
 def test_damage_in_the_middle_is_named(journal):
     write_run(journal)
-    lines = open(journal.path, encoding="utf-8").read().splitlines()
+    path = Path(journal.path)
+    lines = path.read_text(encoding="utf-8").splitlines()
     lines[1] = "not json"
-    open(journal.path, "w", encoding="utf-8").write("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(JournalError, match="damaged in line 2"):
         journal.records()
 

@@ -1,0 +1,281 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs, slots, processes, controllers, snapshots, volumes and exports: what runs on storage and backup servers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils import nbd_exports, processes
+from ansible_collections.openisb.backup.plugins.module_utils.controller import dead_runs
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job, progress_of
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
+from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
+from ansible_collections.openisb.backup.plugins.module_utils.snapshots import SnapshotError, SnapshotFolder
+from ansible_collections.openisb.backup.plugins.module_utils.volumes import VolumeError, describe
+
+RUN = "isb-20261123T021500Z-4f1c2a"
+SERIALS = ["6000000000000001", "6000000000000002"]
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_process_is_known_by_its_start(sleeper):
+    ticks = processes.start_ticks(sleeper.pid)
+    assert processes.is_running(sleeper.pid, ticks)
+    assert not processes.is_running(sleeper.pid, ticks + 1)
+
+
+def test_only_that_very_process_is_ended(sleeper):
+    ticks = processes.start_ticks(sleeper.pid)
+    assert processes.stop(sleeper.pid, ticks + 1)
+    assert sleeper.poll() is None
+    assert processes.stop(sleeper.pid, ticks)
+    assert sleeper.wait() != 0
+
+
+def test_a_job_tells_how_far_it_is(tmp_path):
+    job = Job(str(tmp_path), "backup.fs1.m")
+    assert job.read() is None
+    job.tell(RUNNING, progress_of(50, 200, 2.0))
+    record = job.read()
+    assert record["running"]
+    assert record["progress"] == {"percent": 25.0, "bytes_done": 50, "bytes_total": 200, "rate": 25, "eta_s": 6.0}
+
+
+def test_a_job_whose_process_is_gone_does_not_run(tmp_path):
+    child = multiprocessing.Process(target=Job(str(tmp_path), "j").tell, args=(RUNNING,))
+    child.start()
+    child.join()
+    assert Job(str(tmp_path), "j").read()["running"] is False
+
+
+def test_jobs_that_ended_long_ago_are_swept(tmp_path):
+    child = multiprocessing.Process(target=Job(str(tmp_path), "old").tell, args=(FINISHED,))
+    child.start()
+    child.join()
+    Job(str(tmp_path), "mine").tell(RUNNING)
+    for name in ("old", "mine"):
+        os.utime(Job(str(tmp_path), name).path, (0, 0))
+    Job(str(tmp_path), "other").sweep()
+    assert Job(str(tmp_path), "old").read() is None
+    assert Job(str(tmp_path), "mine").read() is not None
+
+
+def hold_slot(folder, taken, free):
+    with slot(folder, 1):
+        taken.set()
+        free.wait(10)
+
+
+def test_a_slot_is_held_by_one_at_a_time(tmp_path):
+    taken, free = multiprocessing.Event(), multiprocessing.Event()
+    other = multiprocessing.Process(target=hold_slot, args=(str(tmp_path), taken, free))
+    other.start()
+    assert taken.wait(10)
+    waits = []
+
+    def waiting():
+        waits.append(time.monotonic())
+        free.set()
+
+    with slot(str(tmp_path), 1, waiting):
+        assert waits
+    other.join()
+
+
+def test_a_slot_is_free_again_when_its_holder_is_killed(tmp_path):
+    taken, free = multiprocessing.Event(), multiprocessing.Event()
+    other = multiprocessing.Process(target=hold_slot, args=(str(tmp_path), taken, free))
+    other.start()
+    assert taken.wait(10)
+    other.kill()
+    other.join()
+    with slot(str(tmp_path), 1, lambda: pytest.fail("the slot was not free")):
+        pass
+
+
+def opened(**controller):
+    return [{"run_id": RUN, "data": {"controller": controller}}]
+
+
+def test_a_run_whose_controller_works_is_alive(sleeper):
+    ticks = processes.start_ticks(sleeper.pid)
+    found = dead_runs(opened(host=socket.gethostname(), pid=sleeper.pid, ticks=ticks), "")
+    assert found["runs"] == []
+    assert "still at work" in found["problems"][0]
+    # Not even the operator's word makes a run dead that can be seen at work.
+    assert dead_runs(opened(host=socket.gethostname(), pid=sleeper.pid, ticks=ticks), RUN)["runs"] == []
+
+
+def test_a_run_whose_controller_is_gone_is_dead(sleeper):
+    found = dead_runs(opened(host=socket.gethostname(), pid=sleeper.pid, ticks=1), "")
+    assert found == {"runs": [RUN], "problems": []}
+
+
+def test_a_run_of_another_controller_is_dead_only_by_name():
+    assert "-e recover_run_id=" in dead_runs(opened(host="elsewhere", pid=1, ticks=1), "")["problems"][0]
+    assert dead_runs(opened(host="elsewhere", pid=1, ticks=1), RUN)["runs"] == [RUN]
+
+
+@pytest.fixture
+def snapshots(tmp_path):
+    folder = tmp_path / RUN
+    folder.mkdir()
+    for serial in SERIALS:
+        (folder / f"{serial}.lun").write_bytes(b"x")
+    (tmp_path / "something else").mkdir()
+    return SnapshotFolder("file", str(tmp_path))
+
+
+def test_only_folders_of_runs_are_snapshots(snapshots):
+    assert [entry["run_id"] for entry in snapshots.snapshots()] == [RUN]
+    assert snapshots.luns(RUN) == SERIALS
+
+
+def test_one_server_is_cleaned_up_alone(snapshots):
+    snapshots.delete(RUN, SERIALS[:1])
+    assert snapshots.luns(RUN) == SERIALS[1:]
+    snapshots.delete(RUN, SERIALS[:1])
+    assert snapshots.luns(RUN) == SERIALS[1:]
+
+
+def test_the_snapshot_goes_with_its_last_lun(snapshots):
+    snapshots.delete(RUN, SERIALS[:1])
+    snapshots.delete(RUN, SERIALS[1:])
+    assert not os.path.exists(snapshots.path(RUN))
+    assert os.path.isdir(os.path.join(snapshots.directory, "something else"))
+    snapshots.delete(RUN)
+
+
+def test_nothing_is_deleted_that_is_not_named_like_a_run(snapshots):
+    with pytest.raises(SnapshotError, match="nothing was deleted"):
+        snapshots.delete("something else")
+
+
+@pytest.mark.root
+def test_a_btrfs_snapshot_loses_one_server_and_stays_read_only(btrfs):
+    subprocess.run(["btrfs", "subvolume", "create", btrfs / "luns"], check=True, capture_output=True)
+    for serial in SERIALS:
+        (btrfs / "luns" / f"{serial}.lun").write_bytes(b"x" * 4096)
+    (btrfs / "snapshots").mkdir()
+    subprocess.run(
+        ["btrfs", "subvolume", "snapshot", "-r", btrfs / "luns", btrfs / "snapshots" / RUN],
+        check=True,
+        capture_output=True,
+    )
+    snapshots = SnapshotFolder("btrfs", str(btrfs / "snapshots"))
+    snapshots.delete(RUN, SERIALS[:1])
+    assert snapshots.luns(RUN) == SERIALS[1:]
+    with pytest.raises(OSError, match="Read-only"):
+        (btrfs / "snapshots" / RUN / "new").touch()
+    snapshots.delete(RUN)
+    assert list((btrfs / "snapshots").iterdir()) == []
+    assert len(list((btrfs / "luns").iterdir())) == 2
+
+
+@pytest.fixture
+def btrfs(tmp_path):
+    image, mount = tmp_path / "image", tmp_path / "mount"
+    image.touch()
+    os.truncate(image, 128 * 1024**2)
+    mount.mkdir()
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    yield mount
+    subprocess.run(["umount", mount], check=True)
+
+
+def test_a_volume_that_is_a_file(tmp_path):
+    path = tmp_path / "mumps.dat"
+    path.write_bytes(b"x" * 1000)
+    found = describe({"name": "m", "serial": SERIALS[0], "path": str(path)})
+    assert found["size"] == 1000
+    with pytest.raises(VolumeError, match="there is no file"):
+        describe({"name": "m", "serial": SERIALS[0], "path": str(path) + "x"})
+
+
+@pytest.mark.parametrize(
+    ("volume", "text"),
+    [
+        ({"name": "m", "serial": "nonsense"}, "is not 16 to 32"),
+        ({"name": "m", "serial": "00000000deadbeef"}, "no LUN with serial 00000000deadbeef"),
+    ],
+)
+def test_a_volume_that_is_not_there(volume, text):
+    with pytest.raises(VolumeError, match=text):
+        describe(volume)
+
+
+@pytest.fixture
+def exports(tmp_path):
+    exports = Exports(str(tmp_path / "run"))
+    yield exports
+    for record in exports.list():
+        exports.stop(record["name"])
+
+
+@pytest.fixture
+def lun(tmp_path):
+    path = tmp_path / "lun"
+    path.write_bytes(bytes(range(256)) * 4096)
+    return str(path)
+
+
+def read_size(uri):
+    return subprocess.run(["nbdinfo", "--size", uri], capture_output=True, text=True, check=False)
+
+
+def test_an_export_needs_its_key(exports, lun):
+    record = exports.start("e", lun, "127.0.0.1", True, True, RUN)
+    assert record["uri"].startswith("nbds://")
+    key = Path(exports.folder, "e.psk")
+    assert key.stat().st_mode & 0o077 == 0
+    assert exports.key("e") in key.read_text()
+    assert read_size(record["uri"]).returncode != 0
+    assert read_size(record["uri"].replace("nbds://openisb@", "nbd://")).returncode != 0
+    assert read_size(f"{record['uri']}?tls-psk-file={key}").stdout.strip() == str(1024**2)
+
+
+def test_an_export_outlives_its_maker_and_is_ended_by_name(exports, lun):
+    maker = multiprocessing.Process(target=exports.start, args=("e", lun, "127.0.0.1", False, True, RUN))
+    maker.start()
+    maker.join()
+    (record,) = exports.list()
+    assert record["running"]
+    assert read_size(record["uri"]).stdout.strip() == str(1024**2)
+    exports.stop("e")
+    assert exports.list() == []
+    assert not processes.is_running(record["pid"], record["ticks"])
+    assert os.listdir(exports.folder) == []
+
+
+def test_an_export_that_cannot_start_leaves_nothing(exports):
+    with pytest.raises(ExportError, match="is not there"):
+        exports.start("e", "/nowhere/at/all", "127.0.0.1", False, True, RUN)
+    assert exports.list() == []
+
+
+def test_an_export_that_everybody_could_read_is_refused(exports, lun, monkeypatch):
+    monkeypatch.setattr(nbd_exports, "_resolve", lambda address: [(2, 1, 6, "", ("192.0.2.1", 0))])
+    with pytest.raises(ExportError, match="use TLS"):
+        exports.start("e", lun, "storage1", False, True, RUN)
+
+
+def test_an_address_of_another_host_is_refused(exports, lun):
+    with pytest.raises(ExportError, match="cannot listen at 192.0.2.1"):
+        exports.start("e", lun, "192.0.2.1", True, True, RUN)

@@ -1,0 +1,177 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run leaves in the journal, as report and as text."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.catalog import choose_savesets
+from ansible_collections.openisb.backup.plugins.module_utils.report import run_report
+from ansible_collections.openisb.backup.plugins.module_utils.text import catalog_table, rate, run_summary, size
+
+RUN = "isb-20261123T021500Z-4f1c2a"
+MIB = 1024**2
+
+
+def saveset(server, volume="m", **changes):
+    stats = {"bytes_read": 20 * MIB, "bytes_new": 3 * MIB, "bytes_stored": MIB, "seconds": 2.0}
+    return {
+        "id": f"id-of-{server}-{volume}",
+        "volume": f"{server}/{volume}",
+        "server": server,
+        "run_id": RUN,
+        "time": "2026-11-23T02:15:03+00:00",
+        "verdict": "application-consistent",
+        "size": 384 * MIB,
+        "stats": stats,
+        "metadata": {},
+        **changes,
+    }
+
+
+def records(*events):
+    """Records of a run, one second apart."""
+    return [
+        {
+            "seq": number,
+            "time": f"2026-11-23T02:15:{number:02d}.000000+00:00",
+            "run_id": RUN,
+            "event": event,
+            "data": data,
+            "hash": f"hash-{number}",
+        }
+        for number, (event, data) in enumerate(events)
+    ]
+
+
+def thawed(verdict="application-consistent", problems=()):
+    servers = {name: {"verdict": verdict, "window_ms": 80.0} for name in ("fs1", "fs2")}
+    return {
+        "verdict": verdict,
+        "time": "2026-11-23T02:15:02.500+00:00",
+        "window_ms": 90.0,
+        "storage_ms": 10.0,
+        "servers": servers,
+        "problems": list(problems),
+    }
+
+
+@pytest.fixture
+def good():
+    return records(
+        ("opened", {"servers": ["fs1", "fs2"]}),
+        ("freezing", {"servers": ["fs1", "fs2"]}),
+        ("thawed", thawed()),
+        ("backup", {"server": "fs1"}),
+        ("backup", {"server": "fs2"}),
+        ("saveset", {"server": "fs1", "saveset": saveset("fs1")}),
+        ("cleaned", {"server": "fs1"}),
+        ("saveset", {"server": "fs2", "saveset": saveset("fs2")}),
+        ("cleaned", {"server": "fs2"}),
+    )
+
+
+def test_a_good_run(good):
+    report = run_report(good, "/repository")
+    assert report["verdict"] == "application-consistent"
+    assert report["exit_status"] == 0
+    assert report["problems"] == []
+    assert report["left"] == []
+    assert report["seconds"] == 8.0
+    assert report["freeze_window_ms"] == 90.0
+    fs1 = report["servers"]["fs1"]
+    assert (fs1["bytes_read"], fs1["bytes_new"], fs1["bytes_stored"]) == (20 * MIB, 3 * MIB, MIB)
+    assert fs1["seconds"] == {"prepare": 1.0, "freeze_window": 0.08, "backup": 2.0, "cleanup": 1.0}
+    assert report["timeline"][6] == {"at": 6.0, "event": "cleaned", "server": "fs1"}
+    assert report["journal_head"] == "hash-8"
+
+
+def test_a_server_whose_backup_failed(good):
+    good[7]["event"] = "failed"
+    good[7]["data"] = {"server": "fs2", "problem": "the network is gone"}
+    report = run_report(good, "/repository")
+    assert report["exit_status"] == 2
+    assert report["problems"] == ["fs2: the network is gone"]
+    assert report["servers"]["fs2"]["verdict"] == "failed"
+    assert report["servers"]["fs1"]["verdict"] == "application-consistent"
+    assert "fs2: the network is gone" in run_summary(report)
+
+
+def test_a_server_that_was_not_cleaned_up_keeps_the_run_open(good):
+    report = run_report(good[:-1], "/repository")
+    assert report["left"] == ["fs2"]
+    assert report["exit_status"] == 2
+    assert "recover.yml" in report["problems"][0]
+
+
+def test_a_crash_consistent_run_is_not_a_success(good):
+    good[2]["data"] = thawed("crash-consistent", ["fs2: its hold was broken before the thaw (ttl)"])
+    report = run_report(good, "/repository")
+    assert report["verdict"] == "crash-consistent"
+    assert report["exit_status"] == 2
+
+
+def test_a_run_that_ended_before_its_consistency_point(good):
+    report = run_report(good[:2], "/repository")
+    assert report["verdict"] == "failed"
+    assert report["freeze_window_ms"] is None
+    assert "no server was frozen" in run_summary(report)
+
+
+def test_summary_tells_what_a_person_wants_to_know(good):
+    text = run_summary(run_report(good, "/repository"))
+    assert text.startswith(f"Run {RUN}: APPLICATION-CONSISTENT")
+    assert "90 ms, of it 10 ms in the storage" in text
+    row = next(line for line in text.splitlines() if line.startswith("fs1/m"))
+    for cell in ("application-consistent", "80 ms", "384.0 MiB", "20.0 MiB", "3.0 MiB", "1.0 MiB", "10.0 MiB/s"):
+        assert cell in row
+    assert "clean up fs2" in text
+    assert f"restore.yml -e restore_run_id={RUN} -e restore_server=fs1" in text
+
+
+def test_bars_never_leave_the_chart(good):
+    for line in run_summary(run_report(good, "/repository")).splitlines():
+        if "│" in line:
+            assert len(line.split("│")[1]) == 60
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 * MIB // 2, "1.5 MiB"), (2**50, "1024.0 TiB")],
+)
+def test_sizes_for_people(count, text):
+    assert size(count) == text
+
+
+def test_no_rate_is_a_dash():
+    assert rate(None) == "-"
+    assert rate(1024) == "1.0 KiB/s"
+
+
+def test_latest_saveset_of_each_volume_is_chosen():
+    older, newer = saveset("fs1", id="older"), saveset("fs1", id="newer")
+    other = saveset("fs1", "files")
+    chosen = choose_savesets([older, newer, other, saveset("fs2")], "fs1", "")
+    assert [item["id"] for item in chosen["savesets"]] == ["id-of-fs1-files", "newer"]
+    assert chosen["problem"] == ""
+
+
+def test_one_volume_is_chosen():
+    chosen = choose_savesets([saveset("fs1"), saveset("fs1", "files")], "fs1", "files")
+    assert [item["volume"] for item in chosen["savesets"]] == ["fs1/files"]
+
+
+@pytest.mark.parametrize(("servers", "volume"), [("fs9", ""), ("fs1", "nothing"), ("fs1,fs9", "")])
+def test_what_is_not_there_is_named(servers, volume):
+    problem = choose_savesets([saveset("fs1")], servers, volume)["problem"]
+    assert "There is no saveset" in problem
+    assert servers.split(",")[-1] in problem
+    assert volume in problem
+
+
+def test_catalog():
+    lines = catalog_table([saveset("fs1")]).splitlines()
+    assert len(lines) == 3
+    assert "2026-11-23 02:15:03 UTC" in lines[2]
+    assert catalog_table([]) == "There is no saveset."
