@@ -17,20 +17,17 @@ The copies themselves are never changed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-from typing import Any, Dict, Tuple
+from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import copies  # noqa: E402 - the folder is run as a program
-import cross_check  # noqa: E402
-from command import CheckError  # noqa: E402
-from database_check import Database  # noqa: E402
+import copies
+import cross_check
+from command import CheckError
+from database_check import Database
 
 
-def check(asked: Dict[str, Any]) -> Dict[str, Any]:
+def check(asked: dict[str, Any]) -> dict[str, Any]:
     """The report on all servers."""
     servers, states = {}, {}
     for server, volumes in sorted(asked["images"].items()):
@@ -46,7 +43,7 @@ def check(asked: Dict[str, Any]) -> Dict[str, Any]:
     return {"one_point_in_time": not violations, "sound": sound, "violations": violations, "servers": servers}
 
 
-def check_server(server: str, volumes: Dict[str, str], asked: Dict[str, Any], scratch: str) -> Tuple[Any, Any]:
+def check_server(server: str, volumes: dict[str, str], asked: dict[str, Any], scratch: str) -> tuple[Any, Any]:
     """The report on one server, and the state of its database."""
     checked, database = {}, None
     for name, path in sorted(volumes.items()):
@@ -54,7 +51,7 @@ def check_server(server: str, volumes: Dict[str, str], asked: Dict[str, Any], sc
         database = found or database
     if not database:
         where = ", ".join(volumes.values())
-        raise CheckError("{}: none of its copies holds {}: {}".format(server, copies.DATABASE, where))
+        raise CheckError(f"{server}: none of its copies holds {copies.DATABASE}: {where}")
     integrity, told = Database(database, asked["gtm_dist"], asked["routines"]).check()
     state = cross_check.parse(told)
     return {"volumes": checked, "database": integrity, **cross_check.summary(state)}, state

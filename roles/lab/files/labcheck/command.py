@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Dict, List, Optional
 
 # fsck of a large copy is what takes longest.
 TIMEOUT = 3600
@@ -17,7 +16,7 @@ class CheckError(Exception):
 
 
 def attempt(
-    argv: List[str], text: str = "", env: Optional[Dict[str, str]] = None, timeout: int = TIMEOUT
+    argv: list[str], text: str = "", env: dict[str, str] | None = None, timeout: int = TIMEOUT
 ) -> subprocess.CompletedProcess[str]:
     """Run a command and return how it ended, its error output within its output."""
     try:
@@ -26,19 +25,19 @@ def attempt(
             input=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            universal_newlines=True,
+            text=True,
             errors="replace",
             env=env,
             timeout=timeout,
             check=False,
         )
     except FileNotFoundError as error:
-        raise CheckError("{}: not found on this host: install its package".format(argv[0])) from error
+        raise CheckError(f"{argv[0]}: not found on this host: install its package") from error
     except subprocess.TimeoutExpired as error:
         raise CheckError("{}: no end within {} s".format(" ".join(argv), timeout)) from error
 
 
-def run(argv: List[str], text: str = "", env: Optional[Dict[str, str]] = None) -> str:
+def run(argv: list[str], text: str = "", env: dict[str, str] | None = None) -> str:
     """Run a command that has to succeed and return its output."""
     done = attempt(argv, text, env)
     if done.returncode:

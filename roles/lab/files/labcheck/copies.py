@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Iterator
 
 from command import CheckError, attempt, run
 
@@ -22,7 +22,7 @@ MOUNT = {"ext4": "rw", "xfs": "rw,nouuid"}
 REPLAY_FIRST = ("xfs",)
 
 
-def check(path: str, scratch: str) -> Tuple[Dict[str, Any], Optional[str]]:
+def check(path: str, scratch: str) -> tuple[dict[str, Any], str | None]:
     """Check one copy: what was found, and its database as a file of its own in ``scratch`` (None where it has none).
 
     Found: a dict of path, filesystem, clean, and what the filesystem's checker said. A copy without a filesystem is a
@@ -34,7 +34,7 @@ def check(path: str, scratch: str) -> Tuple[Dict[str, Any], Optional[str]]:
         _copy(path, database)
         return {"path": path, "filesystem": None, "clean": True, "said": ""}, database
     if kind not in CHECK:
-        raise CheckError("{}: no way to check a filesystem of type {}".format(path, kind))
+        raise CheckError(f"{path}: no way to check a filesystem of type {kind}")
     volume = os.path.join(scratch, "volume")
     _copy(path, volume)
     found = None if kind in REPLAY_FIRST else _check_filesystem(kind, volume)
@@ -47,15 +47,15 @@ def check(path: str, scratch: str) -> Tuple[Dict[str, Any], Optional[str]]:
     return {"path": path, "filesystem": kind, **found}, database if has_database else None
 
 
-def _check_filesystem(kind: str, path: str) -> Dict[str, Any]:
+def _check_filesystem(kind: str, path: str) -> dict[str, Any]:
     done = attempt([*CHECK[kind], path])
     return {"clean": done.returncode == 0, "said": done.stdout.strip()[-4000:]}
 
 
-def filesystem(path: str) -> Optional[str]:
+def filesystem(path: str) -> str | None:
     """The type of filesystem on a copy; None where there is none."""
     if not os.path.exists(path):
-        raise CheckError("{}: there is no such copy: restore the volume, or name the copy in lab_check_images".format(path))
+        raise CheckError(f"{path}: there is no such copy: restore the volume, or name the copy in lab_check_images")
     done = attempt(["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", path])
     return done.stdout.strip() or None
 

@@ -12,8 +12,9 @@ cannot be read), ``server``, ``peer`` (None within one server) and ``detail``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict
 
+# Subscripted when the module is read, so in the form that Python 3.8 knows.
 Entries = Dict[int, str]
 Violation = Dict[str, Any]
 
@@ -25,14 +26,14 @@ class State:
     server: str = ""
     base: int = 0
     money: int = 0
-    total_out: Dict[str, int] = field(default_factory=dict)
-    total_in: Dict[str, int] = field(default_factory=dict)
-    acknowledged: Dict[str, int] = field(default_factory=dict)
-    high_out: Dict[str, int] = field(default_factory=dict)
-    high_in: Dict[str, int] = field(default_factory=dict)
-    sent: Dict[str, Entries] = field(default_factory=dict)
-    received: Dict[str, Entries] = field(default_factory=dict)
-    errors: List[str] = field(default_factory=list)
+    total_out: dict[str, int] = field(default_factory=dict)
+    total_in: dict[str, int] = field(default_factory=dict)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    high_out: dict[str, int] = field(default_factory=dict)
+    high_in: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, Entries] = field(default_factory=dict)
+    received: dict[str, Entries] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
     complete: bool = False
 
     @property
@@ -66,9 +67,9 @@ def parse(text: str) -> State:
     return state
 
 
-def violations(states: Dict[str, State]) -> List[Violation]:
+def violations(states: dict[str, State]) -> list[Violation]:
     """Every rule that the copies of all servers break; empty for one point in time."""
-    found: List[Violation] = []
+    found: list[Violation] = []
     for server, state in sorted(states.items()):
         found += _within(server, state)
     for server in sorted(states):
@@ -78,7 +79,7 @@ def violations(states: Dict[str, State]) -> List[Violation]:
     return found
 
 
-def summary(state: State) -> Dict[str, Any]:
+def summary(state: State) -> dict[str, Any]:
     """How far a server had come in its copy, for the report."""
     return {
         "sent": state.high_out,
@@ -89,23 +90,23 @@ def summary(state: State) -> Dict[str, Any]:
     }
 
 
-def _numbers(state: State, name: str, way: str) -> Dict[str, int]:
+def _numbers(state: State, name: str, way: str) -> dict[str, int]:
     if name == "total":
         return state.total_out if way == "out" else state.total_in
     return state.high_out if way == "out" else state.high_in
 
 
-def _within(server: str, state: State) -> List[Violation]:
+def _within(server: str, state: State) -> list[Violation]:
     """What one transaction of a server changes together."""
     found = []
     if not state.readable:
         detail = "; ".join(state.errors) or "its end is missing"
         found.append(_violation("unreadable", "copy", server, None, detail))
     if state.server != server:
-        found.append(_violation("wrong_server", "server", server, None, "the database is that of '%s'" % state.server))
+        found.append(_violation("wrong_server", "server", server, None, f"the database is that of '{state.server}'"))
     expected = state.base + sum(state.total_in.values()) - sum(state.total_out.values())
     if state.money != expected:
-        detail = "%d on the accounts, %d by the totals" % (state.money, expected)
+        detail = f"{state.money} on the accounts, {expected} by the totals"
         found.append(_violation("money", "server", server, None, detail))
     for way, highs, all_entries in (("sent", state.high_out, state.sent), ("received", state.high_in, state.received)):
         for peer in sorted(set(highs) | set(all_entries)):
@@ -119,49 +120,46 @@ def _gap(high: int, entries: Entries) -> str:
     """What is wrong with entries that should end at ``high`` without a gap; old ones are deleted from the lower end."""
     last = max(entries, default=0)
     if last != high:
-        return "the highest is %d, the last entry is %d" % (high, last)
-    if entries and len(entries) != last - min(entries) + 1:
-        return "%d of the entries %d to %d are missing" % (
-            last - min(entries) + 1 - len(entries),
-            min(entries),
-            last,
-        )
+        return f"the highest is {high}, the last entry is {last}"
+    missing = last - min(entries, default=last + 1) + 1 - len(entries)
+    if missing:
+        return f"{missing} of the entries {min(entries)} to {last} are missing"
     return ""
 
 
-def _between(server: str, state: State, peer: str, other: State) -> List[Violation]:
+def _between(server: str, state: State, peer: str, other: State) -> list[Violation]:
     """The way of entries from ``server`` to ``peer``: sent, then received, then acknowledged."""
     sent, received = state.high_out.get(peer, 0), other.high_in.get(server, 0)
     acknowledged = state.acknowledged.get(peer, 0)
     found = []
     if received > sent:
-        detail = "%s has received entry %d, %s has sent no further than %d" % (peer, received, server, sent)
+        detail = f"{peer} has received entry {received}, {server} has sent no further than {sent}"
         found.append(_violation("received_before_sent", "cross", server, peer, detail))
     if acknowledged > received:
-        detail = "%s knows entry %d as received, %s has none after %d" % (server, acknowledged, peer, received)
+        detail = f"{server} knows entry {acknowledged} as received, {peer} has none after {received}"
         found.append(_violation("acknowledged_before_received", "cross", server, peer, detail))
     differing = _differing(state.sent.get(peer, {}), other.received.get(server, {}))
     if differing:
-        detail = "entry %d and %d more differ between the two" % (differing[0], len(differing) - 1)
+        detail = f"entry {differing[0]} and {len(differing) - 1} more differ between the two"
         found.append(_violation("entry_differs", "cross", server, peer, detail))
     return found + _money_between(server, state, peer, other)
 
 
-def _differing(sent: Entries, received: Entries) -> List[int]:
+def _differing(sent: Entries, received: Entries) -> list[int]:
     return sorted(number for number in set(sent) & set(received) if sent[number] != received[number])
 
 
-def _money_between(server: str, state: State, peer: str, other: State) -> List[Violation]:
+def _money_between(server: str, state: State, peer: str, other: State) -> list[Violation]:
     """What was sent and not received must be on its way. Said only where entries tell what is on its way."""
     on_its_way, known = _on_its_way(state.sent.get(peer, {}), other.high_in.get(server, 0), state.high_out.get(peer, 0))
     missing = state.total_out.get(peer, 0) - other.total_in.get(server, 0) - on_its_way
     if not known or not missing:
         return []
-    detail = "%d between what %s sent, what %s received and what is on its way" % (missing, server, peer)
+    detail = f"{missing} between what {server} sent, what {peer} received and what is on its way"
     return [_violation("money_between", "cross", server, peer, detail)]
 
 
-def _on_its_way(sent: Entries, received: int, high: int) -> Tuple[int, bool]:
+def _on_its_way(sent: Entries, received: int, high: int) -> tuple[int, bool]:
     """Money in the entries after ``received``, and whether all of these are there."""
     numbers = range(received + 1, high + 1)
     if received > high or not all(number in sent for number in numbers):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Tuple
+from typing import Any
 
 from command import CheckError, attempt, run
 
@@ -29,11 +29,11 @@ class Database:
             "gtm_dist": gtm_dist,
             "gtm_tmp": folder,
             "gtmgbldir": os.path.join(folder, "check.gld"),
-            "gtmroutines": "{0}({1}) {2}/libgtmutil.so {2}".format(folder, routines, gtm_dist),
+            "gtmroutines": f"{folder}({routines}) {gtm_dist}/libgtmutil.so {gtm_dist}",
         }
         run([gtm_dist + "/mumps", "-run", "GDE"], DESIGN.format(file=file), self.env)
 
-    def check(self) -> Tuple[Dict[str, Any], str]:
+    def check(self) -> tuple[dict[str, Any], str]:
         """What `mupip integ` said (a dict of clean and said), and LABCHECK's lines."""
         try:
             # The copy was taken in mid-life: it names shared memory of its server, and says that it is frozen.
@@ -51,7 +51,7 @@ class Database:
             return attempt([self.gtm_dist + "/mumps", "-run", "LABCHECK"], "", self.env, READ_TIMEOUT).stdout
         except CheckError as error:
             # A damaged database may lead its reader in circles.
-            return "error\tall\t{}\n".format(error)
+            return f"error\tall\t{error}\n"
 
     def _mupip(self, *arguments: str) -> Any:
         return attempt([self.gtm_dist + "/mupip", *arguments], "", self.env)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes, shows and removes the lab, one stage a call. Prints a JSON object with ``changes``, and what the stage found."""
+"""Makes, shows and removes the lab, one stage a call. Prints JSON: ``changes``, and what the stage found."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import controller  # noqa: E402 - the folder is run as a program
-import database  # noqa: E402
-import host_files  # noqa: E402
-import hosts  # noqa: E402
-import load  # noqa: E402
-import network  # noqa: E402
-import probe  # noqa: E402
-import shared  # noqa: E402
-import spec  # noqa: E402
-import storage  # noqa: E402
-import volumes  # noqa: E402
-from shell import LabError  # noqa: E402
+import controller
+import database
+import host_files
+import hosts
+import load
+import network
+import probe
+import shared
+import spec
+import storage
+import volumes
+from shell import LabError
 
 
 def start_hosts(lab: spec.Lab) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def make_run_folders(lab: Lab) -> list[str]:
 
 def run_folder(lab: Lab) -> Path:
     """Where plain hosts keep sockets: these have short paths, and a checkout may lie deep."""
-    return Path(f"/tmp/openisb-lab-{lab.id}")  # noqa: S108 - made with mode 0700
+    return Path(f"/tmp/openisb-lab-{lab.id}")
 
 
 def remove_run_folder(lab: Lab) -> list[str]:

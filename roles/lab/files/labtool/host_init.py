@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs as the first process of a new host, in namespaces of its own, and makes its root; then becomes `tini`.
 
-A host's root is a tmpfs that shows the machine's programs read-only and the host's own folders writable. Nothing else of
-the machine is mounted in it: a filesystem unmounted on the machine is not held by a host, and a host cannot harm the
+A host's root is a tmpfs that shows the machine's programs read-only and the host's own folders writable. Nothing else
+of the machine is mounted in it: a filesystem unmounted on the machine is not held by a host, and a host cannot harm the
 machine.
 
 Arguments: host name, its kind, the host's folder, the folder shown as /lab, and one JSON list of further binds
@@ -51,7 +51,7 @@ def main() -> None:
     for each in binds:
         bind(Path(each["source"]), root / each["path"].lstrip("/"), writable=bool(each.get("writable")))
     enter(root)
-    os.execv("/usr/bin/tini", ["tini", "-s", "--", "sleep", "infinity"])  # noqa: S606 - there is no shell to use
+    os.execv("/usr/bin/tini", ["tini", "-s", "--", "sleep", "infinity"])
 
 
 def show_system(root: Path) -> None:
@@ -127,7 +127,7 @@ def enter(root: Path) -> None:
 
 
 def run(*argv: str) -> None:
-    subprocess.run(argv, check=True)  # noqa: S603 - no argument comes from outside
+    subprocess.run(argv, check=True)
 
 
 if __name__ == "__main__":

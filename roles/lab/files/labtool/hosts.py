@@ -57,6 +57,8 @@ def connect(lab: Lab, network: Network) -> list[str]:
             if not processes.wait_for(lambda host=host: _ssh_answers(network.address(host)), START_TIMEOUT):  # type: ignore[misc]
                 raise LabError(f"{host.name}: its sshd does not answer at {network.address(host)}")
             changes.append(f"sshd of {host.name}")
+    if changes:
+        _check_way_between(lab, network)
     return changes
 
 
@@ -82,7 +84,7 @@ def try_on(lab: Lab, host: Host, argv: Sequence[str], *, text: str = "", env: di
 def launch(lab: Lab, host: Host, argv: Sequence[str], *, name: str, env: dict[str, str], log: Path) -> None:
     """Start a process on a host that stays, marked with ``name``. It belongs to the host's first process."""
     with log.open("ab") as output:
-        subprocess.run(  # noqa: S603 - the arguments are the lab's own
+        subprocess.run(
             _on_host(lab, host, ["setsid", "--fork", *argv]),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -110,6 +112,17 @@ def life(lab: Lab, host: Host) -> str:
     return f"{boot} {pid} {started}"
 
 
+def _check_way_between(lab: Lab, network: Network) -> None:
+    """Hosts that the machine reaches may still not reach each other: a bridge's traffic can be subject to a firewall."""
+    asking, asked = lab.hosts[0], lab.hosts[-1]
+    code = f"import socket; socket.create_connection(('{network.address(asked)}', 22), timeout=3)"
+    if not try_on(lab, asking, ["/usr/bin/python3", "-I", "-S", "-c", code]):
+        raise LabError(
+            f"{asking.name} does not reach {asked.name}: the machine's firewall drops what passes over the bridge "
+            f"{network.bridge}: allow it, or set the sysctl net.bridge.bridge-nf-call-iptables to 0"
+        )
+
+
 def _on_host(lab: Lab, host: Host, argv: Sequence[str]) -> list[str]:
     if lab.plain:
         return list(argv)
@@ -135,7 +148,7 @@ def _start(lab: Lab, host: Host) -> subprocess.Popen[bytes]:
     binds = [each for each in lab.binds if host.name in each.get("hosts", [host.name])]
     arguments = [host.name, host.kind, str(lab.host_folder(host)), str(lab.folder / "shared"), json.dumps(binds)]
     with _log(lab, host).open("wb") as output:
-        return subprocess.Popen(  # noqa: S603 - the arguments are the lab's own
+        return subprocess.Popen(
             ["unshare", *namespaces, "--propagation", "private", "--fork", "--kill-child", *program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from shell import LabError, run
 from spec import Host, Lab
 
-RANGE = ipaddress.ip_network("198.18.0.0/15")
+RANGE = ipaddress.IPv4Network("198.18.0.0/15")
 PREFIX = 27
 
 
@@ -45,9 +45,7 @@ class Network:
         if self.interface(host) in _interfaces() and self._has_address(host, pid):
             return False
         _delete(self.interface(host))
-        run(
-            ["ip", "link", "add", self.interface(host), "type", "veth", "peer", "name", "eth0", "netns", str(pid)]
-        )
+        run(["ip", "link", "add", self.interface(host), "type", "veth", "peer", "name", "eth0", "netns", str(pid)])
         run(["ip", "link", "set", self.interface(host), "master", self.bridge, "up"])
         commands = f"link set lo up\naddress add {self.address(host)}/{PREFIX} dev eth0\nlink set eth0 up\n"
         run(["nsenter", "--target", str(pid), "--net", "ip", "-batch", "-"], text=commands)

@@ -30,7 +30,7 @@ hostname probe
 
 
 def reasons_against_namespaces(folder: Path) -> list[str]:
-    """Why the fullest profile does not work on this machine; empty when it does. ``folder`` is for a small loop file."""
+    """Why the fullest profile does not work on this machine; empty when it does. ``folder`` is for a loop file."""
     if os.geteuid() != 0:
         return ["it needs root"]
     if sys.platform != "linux":
