@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -52,26 +53,34 @@ def _read_message(reader: int, timeout: float) -> bytes:
 
 def _in_child(main: Callable[[Callable[[], None]], None], writer: int) -> None:
     status = 1
+    report = _Report(writer)
     try:
         os.setsid()
         if os.fork():
             os._exit(0)
         os.setsid()  # a process group of its own, so that the partner can end what it leaves behind
         detach([writer])
-        main(lambda: _report(writer, STARTED))
+        main(lambda: report(STARTED))
         status = 0
     except BaseException as error:  # nothing may return into the module's own code
-        _report(writer, (str(error) or traceback.format_exc()).encode())
+        report((str(error) or traceback.format_exc()).encode())
     finally:
         os._exit(status)
 
 
-def _report(writer: int, message: bytes) -> None:
-    try:
-        os.write(writer, message)
+class _Report:
+    """Says one thing to whoever started the process, and no more: the descriptor may be something else's afterwards."""
+
+    def __init__(self, writer: int) -> None:
+        self._writer: int | None = writer
+
+    def __call__(self, message: bytes) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        with contextlib.suppress(OSError):  # nobody waits any more
+            os.write(writer, message)
         os.close(writer)
-    except OSError:
-        pass  # said before, or nobody waits any more
 
 
 def detach(keep: list[int]) -> None:

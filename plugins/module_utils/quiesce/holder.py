@@ -15,7 +15,8 @@ from .hold import ARMED, BY_COMMAND, Hold, Limits
 from .processes import identity
 from .server import Server, timeouts
 
-START_TIMEOUT = 10.0
+START_TIMEOUT = 30.0
+"""Seconds to wait until the holder answers; drivers may open sessions in that time."""
 
 
 class Partner:

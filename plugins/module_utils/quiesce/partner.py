@@ -22,7 +22,7 @@ from .hold import BY_PARTNER, Hold, Limits
 from .processes import group_runs, identity
 from .server import Server, timeouts
 
-CLEAN_END = b"E"
+CLEAN_END = b"thawed\n"
 DIED = "the holder died before it had thawed, and its partner thawed in its place"
 
 GROUP_PATIENCE = 1.0
