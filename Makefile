@@ -10,7 +10,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test check lint unit sanity lab molecule integration lab-up lab-down consistency bench lock clean ready
+.PHONY: help isb test check lint unit sanity slow molecule integration lab-up lab-down consistency bench lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,8 @@ unit: ready ## unit tests
 sanity: ready ## ansible-test sanity
 	@scripts/test sanity
 
-lab: ready ## slow tests, above all of the lab itself
-	@scripts/test lab
+slow: ready ## tests marked slow, above all those of the lab itself
+	@scripts/test slow
 
 molecule: ready ## the Molecule scenario `default`: lab, run, second run, verification, nothing left
 	@scripts/test molecule

@@ -30,8 +30,9 @@ def pip_settings() -> dict[str, str]:
     settings: dict[str, str] = {}
     for wanted in ("global.", "install.", ":env:."):
         for line in listed:
-            name, _, value = line.removeprefix(wanted).partition("=")
+            name = line.removeprefix(wanted).split("=")[0]
             if line.startswith(wanted) and name not in ("quiet", "verbose"):
+                value = line.removeprefix(f"{wanted}{name}=")
                 settings[name] = ast.literal_eval(value)
     return settings
 
