@@ -200,8 +200,7 @@ class ActionModule(ActionBase):
 
     def _ask_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """An answer for every server, within the timeout."""
-        end = time.monotonic() + args["timeout"]
-        return self._poke_all(self._prepare_all(args, command, hostvars), end - time.monotonic())
+        return self._poke_all(self._prepare_all(args, command, hostvars), args["timeout"])
 
     def _prepare_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """By server what `_ask` needs to reach it, or, as a dict, the answer that it cannot be reached."""

@@ -64,7 +64,7 @@ def server_problems(server, hostvars):
 
 def is_live(holder):
     """Whether a holder still freezes, or could still freeze, its server."""
-    return holder.get("state") in ("armed", "freezing", "frozen", "thawing", "orphaned")
+    return bool(holder.get("leftover")) or holder.get("state") in ("armed", "freezing", "frozen", "thawing")
 
 
 def holder_problem(holder):

@@ -14,6 +14,7 @@ from typing import Any
 
 import ansible_runner
 import pytest
+from lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +46,15 @@ def lab_dir() -> Path:
     assert profile.exists(), f"no lab in {path}: start it with make lab-up, or run make integration"
     assert profile.read_text().strip() == "namespaces", "these tests need the lab in network namespaces"
     return path
+
+
+@pytest.fixture(scope="session")
+def lab(lab_dir: Path) -> Lab:
+    """The lab, set up for runs."""
+    lab = Lab(lab_dir)
+    status, output = lab.play("setup.yml")
+    assert status == 0, output
+    return lab
 
 
 @pytest.fixture

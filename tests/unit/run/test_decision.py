@@ -116,6 +116,13 @@ def test_a_thawed_holder_is_no_obstacle(hostvars):
     assert decided(hostvars)["problems"] == []
 
 
+def test_a_freeze_that_a_dead_holder_left_is_one(hostvars):
+    hostvars["fs1"]["preflight_found"]["server"]["holders"] = [
+        {"run_id": "isb-x", "state": "absent", "alive": False, "leftover": True}
+    ]
+    assert "recover.yml" in decided(hostvars)["problems"][0]
+
+
 def test_known_volumes_need_only_the_room_of_their_last_savesets(hostvars):
     repository = hostvars["backup1"]["preflight_found"]["repository"]
     repository["free_bytes"] = 256 * 1024**2

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab as tests use it from outside: playbooks as a person starts them, and commands on its hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 240  # seconds
+
+
+class Lab:
+    """The running lab in ``folder``."""
+
+    servers = ("fs1", "fs2", "fs3")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, playbook: str, *options: str, host_vars: dict[str, Any] | None = None) -> subprocess.Popen[str]:
+        """Start a playbook in a process group of its own; ``host_vars``: variables by host."""
+        inventories = ["-i", "inventories/lab"]
+        if host_vars:
+            inventories += ["-i", str(self._overrides(host_vars))]
+        return subprocess.Popen(
+            ["ansible-playbook", *inventories, "-e", f"lab_dir={self.folder}", playbook, *options],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _overrides(self, host_vars: dict[str, Any]) -> Path:
+        """An inventory that says otherwise of some hosts: in host_vars, as that is where the lab's own says it."""
+        folder = self.folder / "overrides"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "host_vars").mkdir(parents=True)
+        (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": dict.fromkeys(host_vars, {})}}))
+        for host, variables in host_vars.items():
+            (folder / "host_vars" / f"{host}.json").write_text(json.dumps(variables))
+        return folder
+
+    def play(self, playbook: str, *options: str, **more: Any) -> tuple[int, str]:
+        """Run a playbook; its exit status and output."""
+        with self.start(playbook, *options, **more) as process:
+            try:
+                output, _ = process.communicate(timeout=TIMEOUT)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, output
+
+    def on(self, host: str, command: str) -> str:
+        """Run a command on a host, over SSH as a person would; its output. Raises where it fails."""
+        done = subprocess.run(
+            ["ssh", "-F", self.folder / "ssh_config", host, command],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def holders(self) -> dict[str, dict[str, Any]]:
+        """What the holder of each server says of itself; servers without one are left out."""
+        done = subprocess.run(
+            ["ansible", "-o", "-i", "inventories/lab", "-e", f"lab_dir={self.folder}", "file_servers"]
+            + ["-m", "openisb.backup.quiesce_info", "-a", "run_dir=/run/openisb"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+        )
+        found = {}
+        for line in done.stdout.splitlines():
+            server, _, rest = line.partition(" | ")
+            for holder in json.loads(rest.partition("=> ")[2])["holders"]:
+                found[server] = holder
+        return found
+
+    def journal(self) -> list[dict[str, Any]]:
+        """All records of the run journal."""
+        text = self.on("backup1", "cat /var/lib/openisb/journal/runs.jsonl 2>/dev/null || true")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def nothing_is_left(self) -> None:
+        """No run has left a holder, a snapshot, an export or a key."""
+        assert self.holders() == {}
+        assert self.on("storage1", "ls -A /srv/pool/snapshots /run/openisb/exports").split() == [
+            "/run/openisb/exports:",
+            "/srv/pool/snapshots:",
+        ]
+        assert "nbdkit" not in self.on("storage1", "ps -e -o comm=")
+        assert self.on("backup1", "ls -A /run/openisb/keys").strip() == ""

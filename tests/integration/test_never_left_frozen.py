@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A server is never left frozen: not by a controller that is killed, and not by a storage that hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+from lab import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
+
+# Inside the freeze window, in place of the storage's call: longer than any budget.
+HANGING_STORAGE = ("-e", "snapshot_command='date +%s.%N; sleep 120; date +%s.%N'")
+BUDGET = 15  # seconds
+SLACK = 1.0  # seconds
+
+
+def wait_for(lab: Lab, state: str, seconds: float) -> dict[str, dict[str, Any]]:
+    """The holders, once all of them are in this state."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        holders = lab.holders()
+        if set(holders) == set(lab.servers) and {holder["state"] for holder in holders.values()} == {state}:
+            return holders
+    pytest.fail(f"not all servers were {state} within {seconds} s: {holders}")
+
+
+def assert_thawed_in_time(holders: dict[str, dict[str, Any]], budget: float) -> None:
+    """By each server's own clock."""
+    for server, holder in holders.items():
+        frozen_for = holder["thawed"] - holder["freeze_started"]
+        assert frozen_for <= budget + SLACK, f"{server} was frozen for {frozen_for:.1f} s"
+        assert holder["hold_unbroken"] is False
+
+
+def databases_go_on(lab: Lab) -> None:
+    """Every server can write to its volume."""
+    for server in lab.servers:
+        lab.on(server, "timeout 5 sh -c 'touch /srv/m/.written && sync -f /srv/m/.written && rm /srv/m/.written'")
+
+
+def test_controller_killed_between_freeze_and_thaw(lab: Lab) -> None:
+    process = lab.start("isb.yml", "-e", f"isb_freeze_budget={BUDGET}", *HANGING_STORAGE)
+    try:
+        wait_for(lab, "frozen", 60)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert_thawed_in_time(wait_for(lab, "thawed", BUDGET + 30), BUDGET)
+    databases_go_on(lab)
+
+    status, output = lab.play("isb.yml")
+    assert status != 0
+    assert "is still open" in output
+    assert "ansible-playbook recover.yml" in output
+
+    status, output = lab.play("recover.yml")
+    assert status == 0, output
+    lab.nothing_is_left()
+
+    status, output = lab.play("isb.yml")
+    assert status == 0, output
+    assert lab.journal()[-1]["data"]["verdict"] == "application-consistent"
+
+
+def test_storage_that_hangs_inside_the_window(lab: Lab) -> None:
+    budget = 4
+    status, output = lab.play("isb.yml", "-e", f"isb_freeze_budget={budget}", *HANGING_STORAGE)
+    assert status != 0, output
+    records = lab.journal()
+    assert records[-1]["event"] == "closed"
+    assert records[-1]["data"]["verdict"] == "failed"
+    (thawed,) = [r for r in records if r["run_id"] == records[-1]["run_id"] and r["event"] == "thawed"]
+    assert_thawed_in_time(thawed["data"]["servers"], budget)
+    assert "storage host storage1 did not take its snapshot" in output
+    databases_go_on(lab)
+    lab.nothing_is_left()
+
+
+def test_a_live_run_is_never_taken_for_a_dead_one(lab: Lab) -> None:
+    process = lab.start("isb.yml", "-e", "isb_freeze_budget=6", *HANGING_STORAGE)
+    try:
+        wait_for(lab, "frozen", 60)
+        status, output = lab.play("recover.yml")
+        assert status == 0, output
+        assert "is still at work" in output
+        status, output = lab.play("isb.yml")
+        assert status != 0
+        assert "is still open" in output
+        process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert lab.journal()[-1]["event"] == "closed"
+    lab.nothing_is_left()
