@@ -64,7 +64,9 @@ class RealLab:
     def ssh(self, host: str, command: str) -> str:
         """Run a command on a host as a person would."""
         argv = ["ssh", "-F", str(self.folder / "ssh_config"), host, command]
-        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, f"{host}: {command}: exit status {done.returncode}: {done.stderr}"
+        return done.stdout
 
     def host(self, name: str) -> Any:
         return next(host for host in self.described.hosts if host.name == name)
@@ -86,7 +88,7 @@ def changed(done: subprocess.CompletedProcess[str]) -> int:
     return int(re.findall(r"localhost\s.*changed=(\d+)", done.stdout)[0])
 
 
-def left_on_machine(lab_id: str, folder: Path) -> dict[str, set[str]]:
+def left_on_machine(loops: ModuleType, lab_id: str, folder: Path) -> dict[str, set[str]]:
     """Whatever a lab can leave behind, as far as it bears the lab's id or folder."""
 
     def told(*argv: str) -> set[str]:
@@ -101,7 +103,8 @@ def left_on_machine(lab_id: str, folder: Path) -> dict[str, set[str]]:
     return {
         "mounts": {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line},
         "interfaces": {line for line in told("ip", "-oneline", "link") if f"isb{lab_id}" in line},
-        "loop devices": {line for line in told("losetup", "--list", "--noheadings") if str(folder) in line},
+        "loop devices": {line for line in told("losetup", "--list", "--noheadings") if str(folder) in line}
+        | {str(number) for number in loops.labelled(f"{lab_id}/").values()},
         "processes": marked,
         "network namespaces": {line for line in told("ip", "netns") if lab_id in line},
         "connections": {str(path) for path in Path("~/.ansible/cp").expanduser().glob(f"openisb-{lab_id}/*")},
@@ -157,7 +160,7 @@ def test_a_host_cannot_change_the_machine(lab: RealLab) -> None:
 
 
 def test_nothing_of_a_host_is_mounted_on_the_machine(lab: RealLab) -> None:
-    assert left_on_machine(lab.described.id, lab.folder)["mounts"] == set()
+    assert left_on_machine(lab.tool["loops"], lab.described.id, lab.folder)["mounts"] == set()
 
 
 def test_the_load_goes_on_and_crosses_servers(lab: RealLab) -> None:
@@ -264,7 +267,8 @@ def test_the_check_leaves_nothing_on_its_host(lab: RealLab) -> None:
 # Breaking it.
 
 
-def test_a_server_that_was_killed_comes_back(lab: RealLab) -> None:
+def test_a_server_that_was_killed_while_frozen_comes_back(lab: RealLab) -> None:
+    quiesce(lab, "fs1")
     pid = lab.tool["hosts"].first_process(lab.described, lab.host("fs1"))
     os.kill(pid, signal.SIGKILL)
     assert changed(lab.start()) > 0
@@ -316,14 +320,19 @@ def test_two_labs_do_not_disturb_each_other(lab: RealLab, labtool: dict[str, Mod
     finally:
         removed = other.remove()
     assert changed(removed) > 0
-    assert not any(left_on_machine(labtool["spec"].lab_id(other.folder), other.folder).values())
+    assert not any(left_on_machine(labtool["loops"], labtool["spec"].lab_id(other.folder), other.folder).values())
     assert lab.moving()
 
 
 def test_removal_leaves_nothing(lab: RealLab) -> None:
+    """Not even of a server that is frozen, and of one that died frozen."""
     lab_id = lab.described.id
+    quiesce(lab, "fs1")
+    quiesce(lab, "fs2")
+    os.kill(lab.tool["hosts"].first_process(lab.described, lab.host("fs2")), signal.SIGKILL)
     assert changed(lab.remove()) == 1
-    assert not any(left_on_machine(lab_id, lab.folder).values()), left_on_machine(lab_id, lab.folder)
+    left = left_on_machine(lab.tool["loops"], lab_id, lab.folder)
+    assert not any(left.values()), left
     assert changed(lab.remove()) == 0
 
 
@@ -345,28 +354,30 @@ def test_plain_hosts(plain: RealLab) -> None:
     assert plain.moving()
     check_plain_copies(plain)
     lab_id = plain.described.id
+    freeze_plain(plain.described, plain.described.file_servers[0], "-on")
     assert changed(plain.remove()) == 1
-    assert not any(left_on_machine(lab_id, plain.folder).values())
+    assert not any(left_on_machine(plain.tool["loops"], lab_id, plain.folder).values())
     assert ipc() <= before
+
+
+def freeze_plain(described: Any, host: Any, way: str) -> None:
+    """Freeze or release the database of a plain host."""
+    base = described.host_folder(host)
+    env = {"gtm_dist": described.gtm_dist, "gtmgbldir": f"{base}/srv/m/mumps.gld", "gtm_tmp": f"{base}/tmp"}
+    argv = [f"{described.gtm_dist}/mupip", "freeze", way, "*"]
+    subprocess.run(argv, env=env, check=True, capture_output=True, timeout=60)
 
 
 def check_plain_copies(plain: RealLab) -> None:
     """Each database frozen by itself, copied, and let go: sound, and not one point in time."""
     images = {}
     for host in plain.described.file_servers:
-        base = plain.described.host_folder(host)
-        env = {
-            "gtm_dist": plain.described.gtm_dist,
-            "gtmgbldir": f"{base}/srv/m/mumps.gld",
-            "gtm_tmp": f"{base}/tmp",
-        }
-        mupip = f"{plain.described.gtm_dist}/mupip"
+        copy = plain.folder / f"{host.name}.copy"
         try:
-            subprocess.run([mupip, "freeze", "-on", "*"], env=env, check=True, capture_output=True)
-            copy = plain.folder / f"{host.name}.copy"
-            shutil.copy(base / "srv/m/mumps.dat", copy)
+            freeze_plain(plain.described, host, "-on")
+            shutil.copy(plain.described.host_folder(host) / "srv/m/mumps.dat", copy)
         finally:
-            subprocess.run([mupip, "freeze", "-off", "*"], env=env, check=True, capture_output=True)
+            freeze_plain(plain.described, host, "-off")
         images[host.name] = {"m": str(copy)}
         time.sleep(0.3)
     report = plain.folder / "report.json"

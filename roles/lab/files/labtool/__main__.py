@@ -85,7 +85,10 @@ def show(lab: spec.Lab) -> dict[str, Any]:
 def remove(folder: Path) -> dict[str, Any]:
     """Everything of the lab in this folder, and the folder. Needs no document: a half-made lab goes as well."""
     lab = spec.bare(folder)
-    changes = controller.forget_connections(lab) + close_plain(folder) + hosts.absent(lab)
+    changes = controller.forget_connections(lab) + close_plain(folder)
+    if os.geteuid() == 0:
+        storage.thaw(lab)
+    changes += hosts.absent(lab)
     if os.geteuid() == 0:
         changes += storage.absent(lab) + network.absent(lab)
     changes += controller.remove_run_folder(lab)
@@ -100,6 +103,8 @@ def close_plain(folder: Path) -> list[str]:
     document = folder / "lab.json"
     if not document.exists() or not (lab := spec.read(document)).plain:
         return []
+    for host in lab.file_servers:
+        database.release(lab, host)
     return load.absent(lab)
 
 

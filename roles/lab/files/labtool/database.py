@@ -84,6 +84,11 @@ def present(lab: Lab) -> list[str]:
     return changes
 
 
+def release(lab: Lab, host: Host) -> None:
+    """Take away a freeze that was left, as its writers would wait for ever. There may be no database yet."""
+    hosts.try_on(lab, host, [f"{lab.gtm_dist}/mupip", "freeze", "-off", "-override", "*"], env=environment(lab, host))
+
+
 def m(lab: Lab, host: Host, code: str) -> str:
     """Run a line of M on a host and return what it wrote."""
     return hosts.enter(lab, host, [f"{lab.gtm_dist}/mumps", "-run", "%XCMD", code], env=environment(lab, host))

@@ -146,7 +146,7 @@ def _ssh_config(lab: Lab, network: Network) -> str:
         "    IdentitiesOnly yes",
         f'    UserKnownHostsFile "{lab.folder}/ssh/known_hosts"',
         "    StrictHostKeyChecking yes",
-        "    ConnectTimeout 5",
+        "    ConnectTimeout 10",
         "    ServerAliveInterval 5",
         "    ServerAliveCountMax 3",
         "    LogLevel ERROR",

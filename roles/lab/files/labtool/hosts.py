@@ -113,7 +113,7 @@ def life(lab: Lab, host: Host) -> str:
 
 
 def _check_way_between(lab: Lab, network: Network) -> None:
-    """Hosts that the machine reaches may still not reach each other: a bridge's traffic can be subject to a firewall."""
+    """Hosts that the machine reaches may still not reach each other: firewalls can act on bridges."""
     asking, asked = lab.hosts[0], lab.hosts[-1]
     code = f"import socket; socket.create_connection(('{network.address(asked)}', 22), timeout=3)"
     if not try_on(lab, asking, ["/usr/bin/python3", "-I", "-S", "-c", code]):

@@ -40,12 +40,21 @@ class Network:
         """The machine's end of a host's pair. Interface names have 15 characters at most."""
         return f"{self.bridge}-{host.number}"
 
+    def hardware_address(self, number: int) -> str:
+        """The MAC address of a host, or of the bridge (number 0).
+
+        Always the same: what others have cached stays true when a host is started anew and its interface with it.
+        """
+        lab_id = self.lab.id
+        return f"02:{lab_id[0:2]}:{lab_id[2:4]}:{lab_id[4:6]}:00:{number:02x}"
+
     def connect(self, host: Host, pid: int) -> bool:
         """Give the host with this first process its interface; tell whether anything had to be done."""
         if self.interface(host) in _interfaces() and self._has_address(host, pid):
             return False
         _delete(self.interface(host))
-        run(["ip", "link", "add", self.interface(host), "type", "veth", "peer", "name", "eth0", "netns", str(pid)])
+        peer = ["name", "eth0", "address", self.hardware_address(host.number), "netns", str(pid)]
+        run(["ip", "link", "add", self.interface(host), "type", "veth", "peer", *peer])
         run(["ip", "link", "set", self.interface(host), "master", self.bridge, "up"])
         commands = f"link set lo up\naddress add {self.address(host)}/{PREFIX} dev eth0\nlink set eth0 up\n"
         run(["nsenter", "--target", str(pid), "--net", "ip", "-batch", "-"], text=commands)
@@ -68,7 +77,7 @@ def present(lab: Lab) -> tuple[Network, list[str]]:
         return found, []
     _delete(bridge_name(lab))
     network = Network(lab, _free_subnet(lab))
-    run(["ip", "link", "add", network.bridge, "type", "bridge"])
+    run(["ip", "link", "add", network.bridge, "address", network.hardware_address(0), "type", "bridge"])
     run(["ip", "address", "add", f"{network.machine}/{PREFIX}", "dev", network.bridge])
     run(["ip", "link", "set", network.bridge, "up"])
     return network, [f"bridge {network.bridge} with subnet {network.subnet}"]

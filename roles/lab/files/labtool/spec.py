@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shell import LabError
+
 MIB = 1 << 20
 # The names of the M database and its global directory, on the volume that bears them.
 DATABASE = "mumps.dat"
@@ -126,7 +128,10 @@ def lab_id(folder: Path) -> str:
 
 def read(path: Path) -> Lab:
     """The lab that the document at ``path`` describes."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LabError(f"{path}: there is no lab: start it with playbooks/lab.yml") from error
     hosts = [
         Host(
             name=each["name"],

@@ -13,14 +13,18 @@ import os
 import stat
 from pathlib import Path
 
+import freezes
 import hosts
 import loops
-from shell import run
+import processes
+from shell import LabError, run
 from spec import MIB, Host, Lab, Volume
 
 POOL = "/srv/pool"
 LUNS = f"{POOL}/luns"
 SNAPSHOTS = f"{POOL}/snapshots"
+# Seconds for the kernel to let go of what has just lost its last user.
+DETACH_TIMEOUT = 3.0
 
 
 def present(lab: Lab) -> list[str]:
@@ -38,12 +42,25 @@ def present(lab: Lab) -> list[str]:
     return changes
 
 
+def thaw(lab: Lab) -> None:
+    """Thaw whatever of the lab is frozen, so that its processes can end."""
+    freezes.thaw_mounted(set(loops.labelled(f"{lab.id}/").values()))
+
+
 def absent(lab: Lab) -> list[str]:
     """Detach every loop device of the lab, LUNs before the pool that bears them; return which."""
     attached = loops.labelled(f"{lab.id}/")
-    for label in sorted(attached, key=lambda label: label.endswith("/pool")):
+    in_order = sorted(attached, key=lambda label: label.endswith("/pool"))
+    for label in in_order:
         loops.detach(attached[label])
-    return [f"loop device of {label}" for label in attached]
+    # A device in use is detached with its last user; a filesystem that died frozen would be one for ever.
+    if not processes.wait_for(lambda: not loops.labelled(f"{lab.id}/"), DETACH_TIMEOUT):
+        for number in loops.labelled(f"{lab.id}/").values():
+            freezes.thaw_abandoned(loops.node(number))
+        if not processes.wait_for(lambda: not loops.labelled(f"{lab.id}/"), DETACH_TIMEOUT):
+            left = ", ".join(f"/dev/loop{number}" for number in loops.labelled(f"{lab.id}/").values())
+            raise LabError(f"loop devices of the lab are still in use: {left}: end what uses them, and remove it again")
+    return [f"loop device of {label}" for label in in_order]
 
 
 def mounted(lab: Lab, host: Host, path: str) -> bool:

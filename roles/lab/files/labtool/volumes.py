@@ -39,6 +39,8 @@ def _mounted(lab: Lab, host: Host, volume: Volume) -> list[str]:
         hosts.enter(lab, host, [*MAKE[volume.filesystem], volume.link])
         changes.append(f"{host.name}: {volume.filesystem} on {volume.serial}")
     hosts.enter(lab, host, ["mount", "-t", volume.filesystem, "-o", "noatime", volume.link, volume.mount])
+    # The filesystem of a host that was killed is still frozen if it was then. Fails where it was not, as is usual.
+    hosts.try_on(lab, host, ["fsfreeze", "--unfreeze", volume.mount])
     return [*changes, f"{host.name}: mount of {volume.mount}"]
 
 
