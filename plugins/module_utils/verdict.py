@@ -9,6 +9,16 @@ import datetime
 
 APPLICATION, CRASH, FAILED = "application-consistent", "crash-consistent", "failed"
 NO_REASON = "no reason given"
+EVIDENCE = (
+    "freeze_started",
+    "frozen",
+    "thaw_started",
+    "thawed",
+    "window_ms",
+    "hold_unbroken",
+    "reason",
+    "drivers",
+)
 
 
 def judge(evidence, on_quiesce_failure):
@@ -67,13 +77,11 @@ def times_of(answer):
 
 
 def hold_of(server, evidence):
-    """What one holder proved: times (seconds since 1970, by the server's clock), window_ms, drivers and problem."""
+    """What one holder proved: EVIDENCE, with times in seconds since 1970 by the server's clock, and problem."""
     frozen = evidence["freeze"].get("servers", {}).get(server)
     thawed = evidence["thaw"].get("servers", {}).get(server)
     answer = thawed or frozen or {}
-    hold = {
-        key: answer.get(key) for key in ("freeze_started", "frozen", "thaw_started", "thawed", "window_ms", "drivers")
-    }
+    hold = {key: answer.get(key) for key in EVIDENCE}
     return dict(hold, problem=hold_problem(frozen, thawed, evidence["run_id"]))
 
 
