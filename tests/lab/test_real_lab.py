@@ -58,6 +58,16 @@ class RealLab:
     def start(self, **variables: Any) -> subprocess.CompletedProcess[str]:
         return self.play("lab.yml", **{**SMALL, **variables})
 
+    def mend(self) -> list[str]:
+        """Run the stages of a start by themselves, which takes a fraction of the playbook's time; what was done."""
+        changes = []
+        for stage in ("hosts", "storage", "databases", "load"):
+            argv = [sys.executable, str(ROOT / "roles/lab/files/labtool"), stage, str(self.folder / "lab.json")]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+            assert done.returncode == 0, done.stderr
+            changes += json.loads(done.stdout)["changes"]
+        return changes
+
     def remove(self) -> subprocess.CompletedProcess[str]:
         return self.play("lab.yml", lab_state="absent")
 
@@ -271,9 +281,10 @@ def test_a_server_that_was_killed_while_frozen_comes_back(lab: RealLab) -> None:
     quiesce(lab, "fs1")
     pid = lab.tool["hosts"].first_process(lab.described, lab.host("fs1"))
     os.kill(pid, signal.SIGKILL)
-    assert changed(lab.start()) > 0
+    changes = lab.mend()
+    assert "host fs1" in changes and "host fs2" not in changes
     assert lab.moving()
-    assert changed(lab.start()) == 0
+    assert lab.mend() == []
 
 
 def test_a_dead_part_of_the_load_is_started_again(lab: RealLab) -> None:
@@ -282,14 +293,14 @@ def test_a_dead_part_of_the_load_is_started_again(lab: RealLab) -> None:
     receiver = [each for each in lab.tool["processes"].marked(mark) if "/receive@" in each.mark]
     lab.tool["processes"].end(receiver, signal.SIGTERM)
     assert len(receiver) == 1
-    assert changed(lab.start()) == 1
+    assert lab.mend() == ["fs2: receive"]
     assert lab.moving()
 
 
 def test_a_dead_sshd_is_started_again_and_its_host_lives_on(lab: RealLab) -> None:
     before = lab.tool["hosts"].first_process(lab.described, lab.host("backup1"))
     lab.ssh("backup1", "kill $(cat /run/sshd.pid)")
-    assert changed(lab.start()) == 1
+    assert lab.mend() == ["sshd of backup1"]
     assert lab.tool["hosts"].first_process(lab.described, lab.host("backup1")) == before
     assert lab.ssh("backup1", "hostname").strip() == "backup1"
 
@@ -307,7 +318,7 @@ def test_the_load_can_be_stopped_and_goes_on_from_where_it_was(lab: RealLab) -> 
 def test_two_labs_do_not_disturb_each_other(lab: RealLab, labtool: dict[str, ModuleType]) -> None:
     """The second is a copy of the first one's folder, as when a checkout is copied."""
     other = RealLab(ROOT / "build/pytest-lab-copy", labtool, "lab")
-    assert changed(other.remove()) >= 0
+    assert not other.folder.exists()
     other.folder.mkdir()
     for name in ("id", "profile", "pool.img"):
         shutil.copy(lab.folder / name, other.folder / name)
