@@ -74,23 +74,26 @@ def server_table(report):
 
 
 def chart(report):
-    """The run's timeline: one bar a phase and server, drawn to scale."""
+    """The run's timeline: one filled a phase and server, drawn to scale."""
     moments = {}
     for entry in report["timeline"]:
         moments.setdefault((entry["event"], entry["server"]), []).append(entry["at"])
-    bars = [("prepare", 0.0, last(moments, "freezing")), ("frozen", last(moments, "freezing"), last(moments, "thawed"))]
+    phases = [
+        ("prepare", 0.0, last(moments, "freezing")),
+        ("frozen", last(moments, "freezing"), last(moments, "thawed")),
+    ]
     for server in report["servers"]:
         saved = last(moments, "saveset", server) or last(moments, "failed", server)
-        bars.append((f"back up {server}", last(moments, "backup", server), saved))
-        bars.append((f"clean up {server}", saved, last(moments, "cleaned", server)))
-    drawn = [bar for bar in bars if bar[1] is not None and bar[2] is not None]
+        phases.append((f"back up {server}", last(moments, "backup", server), saved))
+        phases.append((f"clean up {server}", saved, last(moments, "cleaned", server)))
+    drawn = [filled for filled in phases if filled[1] is not None and filled[2] is not None]
     scale = WIDTH / max(report["seconds"], 0.001)
-    width = max((len(bar[0]) for bar in drawn), default=0)
+    width = max((len(filled[0]) for filled in drawn), default=0)
     lines = ["Timeline, {:.1f} s".format(report["seconds"])]
     for name, start, end in drawn:
         column, length = int(start * scale), max(1, round((end - start) * scale))
-        bar = (" " * column + BAR * length)[:WIDTH].ljust(WIDTH)
-        lines.append(f"{name.ljust(width)} │{bar}│ {end - start:.2f} s")
+        filled = (" " * column + BAR * length)[:WIDTH].ljust(WIDTH)
+        lines.append(f"{name.ljust(width)} │{filled}│ {end - start:.2f} s")
     return lines
 
 

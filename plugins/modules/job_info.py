@@ -25,7 +25,7 @@ options:
     type: str
   grace:
     description:
-      - How many seconds to wait for a job that has said nothing yet. One that says nothing counts as finished: it
+      - How many seconds to wait for a job that has said nothing yet. One that says nothing counts as finished, as it
         failed before it began, and its own result says why.
     type: float
     default: 20.0

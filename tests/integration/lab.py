@@ -54,7 +54,7 @@ class Lab:
         """Run a playbook; its exit status and output."""
         with self.start(playbook, *options, **more) as process:
             try:
-                output, _ = process.communicate(timeout=TIMEOUT)
+                output, dummy = process.communicate(timeout=TIMEOUT)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -89,7 +89,7 @@ class Lab:
         )
         found = {}
         for line in done.stdout.splitlines():
-            server, _, rest = line.partition(" | ")
+            server, dummy, rest = line.partition(" | ")
             for holder in json.loads(rest.partition("=> ")[2])["holders"]:
                 found[server] = holder
         return found

@@ -125,7 +125,7 @@ def append_many(path, count):
 
 def test_writers_at_once_keep_the_chain(journal):
     journal.append(RUN, "opened")
-    writers = [multiprocessing.Process(target=append_many, args=(journal.path, 20)) for _ in range(4)]
+    writers = [multiprocessing.Process(target=append_many, args=(journal.path, 20)) for dummy in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:
