@@ -74,27 +74,30 @@ def server_table(report):
 
 
 def chart(report):
-    """The run's timeline: one filled a phase and server, drawn to scale."""
+    """The run's timeline: a row a phase and server, drawn to scale."""
+    phases = [phase for phase in phases_of(report) if phase[1] is not None and phase[2] is not None]
+    scale = WIDTH / max(report["seconds"], 0.001)
+    width = max((len(name) for name, dummy, dummy in phases), default=0)
+    lines = ["Timeline, {:.1f} s".format(report["seconds"])]
+    for name, start, end in phases:
+        column, length = int(start * scale), max(1, round((end - start) * scale))
+        row = (" " * column + BAR * length)[:WIDTH].ljust(WIDTH)
+        lines.append(f"{name.ljust(width)} │{row}│ {end - start:.2f} s")
+    return lines
+
+
+def phases_of(report):
+    """Name, start and end (seconds since the run was opened, None where it was not reached) of each phase."""
     moments = {}
     for entry in report["timeline"]:
         moments.setdefault((entry["event"], entry["server"]), []).append(entry["at"])
-    phases = [
-        ("prepare", 0.0, last(moments, "freezing")),
-        ("frozen", last(moments, "freezing"), last(moments, "thawed")),
-    ]
+    freezing = last(moments, "freezing")
+    phases = [("prepare", 0.0, freezing), ("consistency point", freezing, last(moments, "thawed"))]
     for server in report["servers"]:
         saved = last(moments, "saveset", server) or last(moments, "failed", server)
         phases.append((f"back up {server}", last(moments, "backup", server), saved))
         phases.append((f"clean up {server}", saved, last(moments, "cleaned", server)))
-    drawn = [filled for filled in phases if filled[1] is not None and filled[2] is not None]
-    scale = WIDTH / max(report["seconds"], 0.001)
-    width = max((len(filled[0]) for filled in drawn), default=0)
-    lines = ["Timeline, {:.1f} s".format(report["seconds"])]
-    for name, start, end in drawn:
-        column, length = int(start * scale), max(1, round((end - start) * scale))
-        filled = (" " * column + BAR * length)[:WIDTH].ljust(WIDTH)
-        lines.append(f"{name.ljust(width)} │{filled}│ {end - start:.2f} s")
-    return lines
+    return phases
 
 
 def last(moments, event, server=""):
