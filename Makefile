@@ -10,7 +10,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test check lint unit sanity slow molecule integration lab-up lab-down consistency bench lock clean ready
+.PHONY: help isb test test-faults check lint unit sanity slow molecule integration lab-up lab-down consistency bench lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ molecule: ready ## the Molecule scenario `default`: lab, run, second run, verifi
 
 integration: ready ## tests that drive whole runs in the lab
 	@scripts/test integration
+
+test-faults: ready ## hurt whole runs in the lab, and prove that no server stays frozen
+	@scripts/test faults
 
 consistency: ready ## N runs under load: every restored copy one point in time, and how long servers were frozen
 	@scripts/consistency $(N)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+from lab import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,3 +36,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def lab_dir() -> Path:
+    """The folder of the lab, which must be up."""
+    path = Path(os.environ.get("LAB_DIR", ROOT / "build/lab"))
+    profile = path / "profile"
+    assert profile.exists(), f"no lab in {path}: start it with make lab-up, or run make integration or make test-faults"
+    assert profile.read_text().strip() == "namespaces", "these tests need the lab in network namespaces"
+    return path
+
+
+@pytest.fixture(scope="session")
+def lab(lab_dir: Path) -> Lab:
+    """The lab, set up for runs."""
+    lab = Lab(lab_dir)
+    status, output = lab.play("setup.yml")
+    assert status == 0, output
+    return lab

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,7 @@ from typing import Any
 
 import ansible_runner
 import pytest
-from lab import Lab
-
-ROOT = Path(__file__).resolve().parents[2]
+from lab import ROOT, Lab
 
 
 @dataclass
@@ -38,27 +35,8 @@ class Run:
         ]
 
 
-@pytest.fixture(scope="session")
-def lab_dir() -> Path:
-    """The folder of the lab, which must be up."""
-    path = Path(os.environ.get("LAB_DIR", ROOT / "build/lab"))
-    profile = path / "profile"
-    assert profile.exists(), f"no lab in {path}: start it with make lab-up, or run make integration"
-    assert profile.read_text().strip() == "namespaces", "these tests need the lab in network namespaces"
-    return path
-
-
-@pytest.fixture(scope="session")
-def lab(lab_dir: Path) -> Lab:
-    """The lab, set up for runs."""
-    lab = Lab(lab_dir)
-    status, output = lab.play("setup.yml")
-    assert status == 0, output
-    return lab
-
-
 @pytest.fixture
-def run_isb(lab_dir: Path, tmp_path: Path) -> Callable[..., Run]:
+def run_isb(lab: Lab, tmp_path: Path) -> Callable[..., Run]:
     """Runs isb.yml; called with variables for hosts: ``run_isb(fs3={"block_backup_rate_limit": 20})``."""
 
     def run(**host_vars: dict[str, Any]) -> Run:
@@ -72,7 +50,7 @@ def run_isb(lab_dir: Path, tmp_path: Path) -> Callable[..., Run]:
             project_dir=str(ROOT),
             playbook="isb.yml",
             cmdline=f"-i {ROOT}/inventories/lab -i {variables}",
-            extravars={"lab_dir": str(lab_dir), "isb_report_path": str(report)},
+            extravars={"lab_dir": str(lab.folder), "isb_report_path": str(report)},
             envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
             quiet=True,
         )

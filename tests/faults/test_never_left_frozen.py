@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
 
 # Inside the freeze window, in place of the storage's call: longer than any budget.
 HANGING_STORAGE = ("-e", "snapshot_command='date +%s.%N; sleep 120; date +%s.%N'")
-BUDGET = 15  # seconds
+BUDGET = 8  # seconds
 SLACK = 1.0  # seconds
 
 
@@ -84,7 +84,7 @@ def test_storage_that_hangs_inside_the_window(lab: Lab) -> None:
 
 
 def test_a_live_run_is_never_taken_for_a_dead_one(lab: Lab) -> None:
-    process = lab.start("isb.yml", "-e", "isb_freeze_budget=6", *HANGING_STORAGE)
+    process = lab.start("isb.yml", "-e", "isb_freeze_budget=8", *HANGING_STORAGE)
     try:
         wait_for(lab, "frozen", 60)
         status, output = lab.play("recover.yml")
