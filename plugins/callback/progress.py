@@ -50,6 +50,11 @@ class CallbackModule(Default):
         else:
             self._display.display(progress_line(result.host.get_name(), progress), color=C.COLOR_CHANGED)
 
+    def v2_playbook_on_include(self, included_file):
+        """What includes what is for developers: shown with -v."""
+        if self._display.verbosity:
+            super().v2_playbook_on_include(included_file)
+
     def v2_runner_on_ok(self, result):
         """Text is shown as text."""
         message = result.result.get("msg")
