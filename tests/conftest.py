@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from lab import Lab
+
+if TYPE_CHECKING:
+    from lab import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,6 +54,9 @@ def lab_dir() -> Path:
 @pytest.fixture(scope="session")
 def lab(lab_dir: Path) -> Lab:
     """The lab, set up for runs."""
+    # Here, for tests also import this file in processes of their own, which know no tests/support.
+    from lab import Lab
+
     lab = Lab(lab_dir)
     status, output = lab.play("setup.yml")
     assert status == 0, output
