@@ -21,6 +21,11 @@ REPOSITORY_ARGUMENTS = {
     "passphrase": {"type": "str", "no_log": True, "fallback": (env_fallback, ["OPENISB_PASSPHRASE"])},
 }
 
+JOB_ARGUMENTS = {
+    "job": {"type": "str", "required": True},
+    "run_dir": {"type": "path", "default": "/run/openisb"},
+}
+
 
 def require_libraries(module):
     """Fail with the name of the library that this Python lacks."""

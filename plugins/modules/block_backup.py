@@ -19,6 +19,7 @@ description:
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
+  - openisb.backup.job
 options:
   volume:
     description: The volume, as C(server/name).
@@ -63,14 +64,6 @@ options:
     description: How many backups may run at once on this host. No limit where it is 0.
     type: int
     default: 2
-  job:
-    description: Name under which the job tells its progress.
-    type: str
-    required: true
-  run_dir:
-    description: Folder for volatile state.
-    type: path
-    default: /run/openisb
 seealso:
   - module: openisb.backup.job_info
 """
@@ -104,6 +97,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import open_source
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
     failing_as,
     nbd_key_file,
@@ -115,6 +109,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
+    **JOB_ARGUMENTS,
     volume={"type": "str", "required": True},
     source={"type": "str", "required": True},
     psk={"type": "str", "no_log": True},
@@ -126,8 +121,6 @@ ARGUMENTS = dict(
     workers={"type": "int"},
     rate_limit={"type": "float", "default": 0.0},
     slots={"type": "int", "default": 2},
-    job={"type": "str", "required": True},
-    run_dir={"type": "path", "default": "/run/openisb"},
 )
 
 

@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
+  - openisb.backup.job
 options:
   volume:
     description: The volume, as C(server/name).
@@ -38,14 +39,6 @@ options:
   workers:
     description: How many threads read, decrypt and check. Chosen by the number of processors where left out.
     type: int
-  job:
-    description: Name under which the job tells its progress.
-    type: str
-    required: true
-  run_dir:
-    description: Folder for volatile state.
-    type: path
-    default: /run/openisb
 seealso:
   - module: openisb.backup.job_info
 """
@@ -76,6 +69,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.target import open_target
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
     failing_as,
     nbd_key_file,
@@ -86,13 +80,12 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
+    **JOB_ARGUMENTS,
     volume={"type": "str", "required": True},
     run_id={"type": "str"},
     target={"type": "str", "required": True},
     psk={"type": "str", "no_log": True},
     workers={"type": "int"},
-    job={"type": "str", "required": True},
-    run_dir={"type": "path", "default": "/run/openisb"},
 )
 
 

@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - openisb.backup.attributes.info
   - openisb.backup.repository
+  - openisb.backup.job
 options:
   servers:
     description: Only savesets of these servers. All where it is left out.
@@ -32,14 +33,6 @@ options:
     type: str
     choices: [structure, stored, full]
     default: full
-  job:
-    description: Name under which the job tells its progress.
-    type: str
-    required: true
-  run_dir:
-    description: Folder for volatile state.
-    type: path
-    default: /run/openisb
 seealso:
   - module: openisb.backup.job_info
 """
@@ -76,6 +69,7 @@ seconds:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
     failing_as,
     open_repository,
@@ -133,8 +127,7 @@ def main():
             servers={"type": "list", "elements": "str"},
             run_id={"type": "str"},
             depth={"type": "str", "choices": ["structure", "stored", "full"], "default": "full"},
-            job={"type": "str", "required": True},
-            run_dir={"type": "path", "default": "/run/openisb"},
+            **JOB_ARGUMENTS,
         ),
         supports_check_mode=True,
     )
