@@ -122,9 +122,10 @@ class _FailingUpload(Upload):
 def test_every_step_of_writing_may_fail(lab: Lab, mixed: Path, make_image: MakeImage) -> None:
     """The store fails at each step in turn: nothing half-made stays, nothing earlier is hurt, then it works."""
     first = lab.backup(mixed)
-    image = make_image("other", 3 * MIB, [(0, noise(3 * MIB, 9))])
     full = errors.StoreFull("packs", "no room is left", "Add space")
     for countdown in range(100):
+        # New data each time: else later tries would find what earlier ones stored, and take fewer steps.
+        image = make_image(f"other{countdown}", 3 * MIB, [(0, noise(3 * MIB, 9 + countdown))])
         store = _Failing(str(lab.path), countdown, full)
         repo = repository.Repository.open(store, lab.secret)
         with source.open_source(str(image)) as opened:
