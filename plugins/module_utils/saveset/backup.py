@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backup pipeline: equal workers read, test, hash, look up, compress and encrypt; one writer appends.
 
-Each worker takes the next range of the volume, so that ranges are stored about in order and a slow range holds up
-nobody else.  All heavy calls release Python's global lock.
+Each worker takes the next part of the plan, so that parts are stored about in order and a slow one holds up nobody
+else.  All heavy calls release Python's global lock.
 """
 
 from __future__ import annotations
@@ -14,18 +14,32 @@ import os
 import threading
 import typing as t
 
+from .assembler import LeafAssembler
 from .codec import Compressor
 from .deps import blake3
-from .errors import Cancelled, SavesetError
-from .extent import DATA, ZERO, ChunkRun, chunk_runs, split_runs
+from .directory import Geometry
+from .errors import Cancelled
+from .extent import DATA, GRAINS, ZERO, ChunkRun
 from .index import ChunkIndex
 from .keys import KeyRing
-from .leafmap import ENTRY_BYTES, HOLE_ENTRY, LEAF_ENTRIES, ZERO_ENTRY, Geometry, LeafMap, MapWriter
-from .packs import PackSink
-from .progress import Counters, Progress, RateLimit
-from .source import Source
+from .leafmap import MapWriter
+from .packs import PackSink, Stored
+from .page import (
+    GRAINS_PER_CHUNK,
+    HOLE_ENTRY,
+    LEAF_ENTRIES,
+    ZERO_ENTRY,
+    Page,
+    Piece,
+    grain_runs,
+    split_entry,
+)
+from .patch import is_zero, patch
+from .plan import RANGE_BYTES, AdoptedRun, ChunkPatch, KnownRun, Part, PatchRun
+from .progress import Counters, Progress
+from .proof import Proof
+from .throttle import PacedSource
 
-RANGE_BYTES = 4 << 20
 FRAME_BYTES = 1 << 20
 _PROGRESS_S = 0.5
 
@@ -37,66 +51,28 @@ def default_workers() -> int:
     return min(3, max(2, len(os.sched_getaffinity(0))))
 
 
-class LeafAssembler:
-    """Gathers entries into leaf pages and hands each complete page to the map, unless the parent has the same."""
+class _Patched(t.NamedTuple):
+    """A chunk whose new grains wait in a worker's buffer: where they are there, and which of its grains became zero."""
 
-    def __init__(self, writer: MapWriter, parent: LeafMap | None) -> None:
-        self._writer = writer
-        self._parent = parent
-        self._lock = threading.Lock()
-        self._pages: dict[int, tuple[bytearray, list[int]]] = {}
-
-    def parent_page(self, leaf: int) -> bytes:
-        """The parent's page for a leaf; empty when there is none, or when it cannot be read: it is only a help."""
-        if self._parent is None or leaf >= self._parent.geometry.leaves:
-            return b""
-        try:
-            return self._parent.page(leaf)
-        except SavesetError:
-            return b""
-
-    def fill(self, first: int, entries: bytes, missing: int = 0) -> None:
-        """Put entries from chunk ``first`` on, all in one leaf; ``missing`` of them are told later, one by one."""
-        leaf, position = divmod(first, LEAF_ENTRIES)
-        with self._lock:
-            if leaf not in self._pages:
-                count = self._writer.geometry.leaf_entries(leaf)
-                self._pages[leaf] = (bytearray(count * ENTRY_BYTES), [count])
-            page, remaining = self._pages[leaf]
-            begin = position * ENTRY_BYTES
-            page[begin : begin + len(entries)] = entries
-            remaining[0] -= len(entries) // ENTRY_BYTES - missing
-            if remaining[0]:
-                return
-            del self._pages[leaf]
-        self._complete(leaf, bytes(page))
-
-    def fill_empty(self, run: ChunkRun) -> None:
-        """Put a run of holes or zeros inside one leaf."""
-        leaf = run.first // LEAF_ENTRIES
-        if run.chunks == self._writer.geometry.leaf_entries(leaf):
-            self._writer.add_empty(leaf, run.kind)
-            return
-        self.fill(run.first, (ZERO_ENTRY if run.kind == ZERO else HOLE_ENTRY) * run.chunks)
-
-    def _complete(self, leaf: int, page: bytes) -> None:
-        if self._parent is not None and page == self.parent_page(leaf):
-            self._writer.add_known(leaf, self._parent.leaf(leaf))
-        elif page == page[:ENTRY_BYTES] * (len(page) // ENTRY_BYTES) and page[:ENTRY_BYTES] in (HOLE_ENTRY, ZERO_ENTRY):
-            self._writer.add_empty(leaf, page[ENTRY_BYTES - 2])
-        else:
-            self._writer.add_page(leaf, page)
+    patch: ChunkPatch
+    stored: Stored
+    zeros: int
 
 
 class _Worker:
     """What one thread keeps for itself."""
 
-    def __init__(self, level: int) -> None:
-        self.buffer = bytearray(RANGE_BYTES)
+    def __init__(self, level: int, chunk_size: int) -> None:
+        self.buffer = bytearray(max(RANGE_BYTES, chunk_size))
         self.view = memoryview(self.buffer)
         self.compressor = Compressor(level)
         #: Chunks that some worker is about to store: (chunk, identity), their places not known yet.
         self.deferred: list[tuple[int, bytes]] = []
+        #: New grains of several chunks, one after the other: the next frame of grains.
+        self.grains = bytearray(max(FRAME_BYTES, chunk_size))
+        self.grains_view = memoryview(self.grains)
+        self.grains_end = 0
+        self.patched: list[_Patched] = []
 
 
 class BackupJob:
@@ -105,38 +81,39 @@ class BackupJob:
     def __init__(
         self,
         *,
-        source: Source,
+        source: PacedSource,
+        plan: t.Iterator[Part],
+        stop: threading.Event,
         geometry: Geometry,
         ring: KeyRing,
         index: ChunkIndex,
         sink: PackSink,
-        map_writer: MapWriter,
-        parent: LeafMap | None,
+        assembler: LeafAssembler,
         level: int,
         workers: int,
-        rate_limit: int | None,
+        proof: Proof | None,
     ) -> None:
         self._source = source
+        self._plan = plan
+        self._stop = stop
         self._geometry = geometry
+        self._ring = ring
         self._index = index
         self._sink = sink
-        self._assembler = LeafAssembler(map_writer, parent)
+        self._assembler = assembler
         self._level = level
         self._workers = workers
-        self._rate = RateLimit(rate_limit)
+        self._proof = proof
         self._key = ring.identity_key
         self._zeros = bytes(geometry.chunk_size)
         self._frame_chunks = max(1, FRAME_BYTES // geometry.chunk_size)
-        range_chunks = max(1, RANGE_BYTES // geometry.chunk_size)
-        runs = chunk_runs(source.extents(), geometry.size, geometry.chunk_size)
-        self._plan = split_runs(runs, range_chunks, LEAF_ENTRIES)
+        self._grain = geometry.chunk_size // GRAINS_PER_CHUNK
         self._plan_lock = threading.Lock()
-        self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self.counters = Counters()
 
     def run(self, progress: ProgressCallback | None) -> None:
-        """Read the whole source and store what is new; returns when all packs are durable.
+        """Do all of the plan; returns when all packs are durable.
 
         ``progress`` is called in this thread; what it raises stops the backup.
         """
@@ -161,27 +138,40 @@ class BackupJob:
         self._sink.finish()
 
     def _work(self) -> None:
-        worker = _Worker(self._level)
+        worker = _Worker(self._level, self._geometry.chunk_size)
         try:
             while not self._stop.is_set():
-                run = self._next_run()
-                if run is None:
+                part = self._next_part()
+                if part is None:
                     break
-                if run.kind == DATA:
-                    self._store_run(worker, run)
-                else:
-                    self._skip_run(run)
+                self._do(worker, part)
                 if worker.deferred:
                     self._settle(worker)
+            if worker.patched:
+                self._store_grains(worker)
             while worker.deferred and not self._stop.wait(0.001):
                 self._settle(worker)
         except BaseException as error:  # told by run() in the caller's thread
             self._errors.append(error)
             self._stop.set()
 
-    def _next_run(self) -> ChunkRun | None:
+    def _next_part(self) -> Part | None:
         with self._plan_lock:
             return next(self._plan, None)
+
+    def _do(self, worker: _Worker, part: Part) -> None:
+        if isinstance(part, PatchRun):
+            for item in part.patches:
+                self._patch(worker, item)
+        elif isinstance(part, KnownRun):
+            self.counters.add(done=part.length, unchanged=part.length)
+        elif isinstance(part, AdoptedRun):
+            self._assembler.fill(part.first, part.entries)
+            self.counters.add(done=part.length, known=part.length)
+        elif part.kind == DATA:
+            self._store_run(worker, part)
+        else:
+            self._skip_run(part)
 
     def _skip_run(self, run: ChunkRun) -> None:
         self._assembler.fill_empty(run)
@@ -189,15 +179,19 @@ class BackupJob:
         length = min(run.chunks * self._geometry.chunk_size, self._geometry.size - begin)
         self.counters.add(done=length, zero=length if run.kind == ZERO else 0)
 
+    def _read(self, offset: int, buffer: memoryview) -> None:
+        self._source.read(offset, buffer)
+        if self._stop.is_set():
+            raise Cancelled("the backup", "it was stopped", "Run it again")
+
+    # -- whole chunks
+
     def _store_run(self, worker: _Worker, run: ChunkRun) -> None:
         """Read a run of chunks, store what is new, and put all entries into the map."""
         chunk_size = self._geometry.chunk_size
         offset = run.first * chunk_size
         length = min(run.chunks * chunk_size, self._geometry.size - offset)
-        self._rate.wait(length, self._stop)
-        if self._stop.is_set():
-            raise Cancelled("the backup", "it was stopped", "Run it again")
-        self._source.read(offset, worker.view[:length])
+        self._read(offset, worker.view[:length])
 
         leaf, position = divmod(run.first, LEAF_ENTRIES)
         parent = self._assembler.parent_page(leaf)
@@ -207,12 +201,14 @@ class BackupJob:
         for number in range(run.chunks):
             begin = number * chunk_size
             end = min(begin + chunk_size, length)
+            if self._proof:
+                self._proof.check(run.first + number, worker.view[begin:end])
             if worker.buffer.startswith(self._zeros[: end - begin], begin, end):
                 entries[number] = ZERO_ENTRY
                 zero += end - begin
             else:
                 identity = blake3(worker.view[begin:end], key=self._key).digest()
-                place = self._known_place(identity, parent, (position + number) * ENTRY_BYTES)
+                place = self._known_place(identity, parent, position + number)
                 if place is not None:
                     entries[number] = identity + place
                     known += end - begin
@@ -220,7 +216,7 @@ class BackupJob:
                     fresh.append(identity)
                     new += end - begin
                     if len(fresh) == self._frame_chunks:
-                        self._store_frame(worker, entries, number + 1, fresh, end)
+                        self._store_frame(worker, run.first, entries, number + 1, fresh, end)
                         fresh = []
                     continue
                 else:
@@ -228,35 +224,40 @@ class BackupJob:
                     missing += 1
                     known += end - begin
             if fresh:
-                self._store_frame(worker, entries, number, fresh, begin)
+                self._store_frame(worker, run.first, entries, number, fresh, begin)
                 fresh = []
         if fresh:
-            self._store_frame(worker, entries, run.chunks, fresh, length)
+            self._store_frame(worker, run.first, entries, run.chunks, fresh, length)
         self._assembler.fill(run.first, b"".join(entries), missing)
         self.counters.add(done=length, read=length, zero=zero, known=known, new=new)
 
-    def _known_place(self, identity: bytes, parent: bytes, at: int) -> bytes | None:
+    def _known_place(self, identity: bytes, parent: Page | None, position: int) -> bytes | None:
         """Where a chunk is: the parent's entry at the same place first, then the index."""
-        if parent[at : at + 32] == identity and parent[at + 32 : at + 48] in self._index.packs:
-            return parent[at + 32 : at + ENTRY_BYTES]
+        if parent is not None and position < parent.count:
+            entry = parent.raw(position)
+            if entry[:32] == identity and self._index.trusts(entry[32:48]):
+                return entry[32:]
         return self._index.find(identity)
 
     def _store_frame(
-        self, worker: _Worker, entries: list[bytes], end_number: int, fresh: list[bytes], end: int
+        self, worker: _Worker, run_first: int, entries: list[bytes], end_number: int, fresh: list[bytes], end: int
     ) -> None:
         """Store the new chunks before chunk ``end_number`` of the run, which end at byte ``end`` of the buffer."""
         first = end_number - len(fresh)
         data = worker.view[first * self._geometry.chunk_size : end]
-        identities = b"".join(fresh)
-        codec, packed = worker.compressor.compress(data)
-        slot = self._sink.reserve(identities, len(packed))
-        head, body = slot.seal(codec, identities, len(data), packed)
-        self._sink.submit(slot, head, body)
-        for number, identity in enumerate(fresh):
-            place = slot.place(number)
+        stored = [Stored(identity, number, DATA, run_first + first + number) for number, identity in enumerate(fresh)]
+        places = self._write_frame(worker, stored, data)
+        for number, (identity, place) in enumerate(zip(fresh, places)):
             entries[first + number] = identity + place
             self._index.placed(identity, place)
+
+    def _write_frame(self, worker: _Worker, stored: list[Stored], data: memoryview) -> list[bytes]:
+        """Compress, encrypt and hand over one frame; the place of each item in it."""
+        codec, packed = worker.compressor.compress(data)
+        slot = self._sink.reserve(stored, len(packed))
+        self._sink.submit(slot, *slot.seal(codec, len(data), packed))
         self.counters.add(stored=slot.length)
+        return [slot.place(number) for number in range(len(stored))]
 
     def _settle(self, worker: _Worker) -> None:
         """Fill in the entries of chunks that another worker, or this one, was about to store."""
@@ -268,6 +269,86 @@ class BackupJob:
             else:
                 self._assembler.fill(chunk, identity + place)
         worker.deferred = unsettled
+
+    # -- grains
+
+    def _patch(self, worker: _Worker, item: ChunkPatch) -> None:
+        """Read the changed grains of a chunk into the next frame of grains."""
+        adopted = self._index.adopt(item.chunk, item.mask)
+        if adopted:
+            identity, place = adopted
+            self._fill_patched(item, 0, Piece.stored_at(identity, place, item.mask))
+            known = item.mask.bit_count() * self._grain
+            chunk_size = self._geometry.chunk_size
+            self.counters.add(done=chunk_size, known=known, unchanged=chunk_size - known)
+            return
+        if worker.grains_end + self._geometry.chunk_size > len(worker.grains):
+            self._store_grains(worker)
+        begin = end = worker.grains_end
+        zeros = 0
+        for first, count in grain_runs(item.mask):
+            offset = item.chunk * self._geometry.chunk_size + first * self._grain
+            length = count * self._grain
+            self._read(offset, worker.grains_view[end : end + length])
+            zeros |= self._zero_grains(worker, first, count, end)
+            end += length
+        read = end - begin
+        stored = item.mask & ~zeros
+        if zeros:
+            end = self._close_up(worker, begin, item.mask, zeros)
+        zero_bytes = zeros.bit_count() * self._grain
+        untouched = self._geometry.chunk_size - read
+        self.counters.add(
+            done=self._geometry.chunk_size, read=read, zero=zero_bytes, new=end - begin, unchanged=untouched
+        )
+        if not stored:
+            self._fill_patched(item, zeros, None)
+            return
+        identity = blake3(worker.grains_view[begin:end], key=self._key).digest()
+        row = Stored(identity, begin // self._grain, GRAINS, item.chunk, stored)
+        worker.patched.append(_Patched(item, row, zeros))
+        worker.grains_end = end
+
+    def _zero_grains(self, worker: _Worker, first: int, count: int, at: int) -> int:
+        """Which of ``count`` grains from ``first``, read to ``at`` of the buffer, are zero."""
+        zeros = self._zeros[: self._grain]
+        mask = 0
+        for number in range(count):
+            begin = at + number * self._grain
+            if worker.grains.startswith(zeros, begin, begin + self._grain):
+                mask |= 1 << (first + number)
+        return mask
+
+    def _close_up(self, worker: _Worker, begin: int, mask: int, zeros: int) -> int:
+        """Drop the zero grains out of those of ``mask`` at ``begin`` of the buffer; where the others end."""
+        end = at = begin
+        for grain in range(GRAINS_PER_CHUNK):
+            if not mask >> grain & 1:
+                continue
+            if not zeros >> grain & 1:
+                worker.grains[end : end + self._grain] = worker.grains[at : at + self._grain]
+                end += self._grain
+            at += self._grain
+        return end
+
+    def _store_grains(self, worker: _Worker) -> None:
+        """Store the gathered grains in one frame, and fill in their chunks' entries."""
+        if not worker.patched:
+            return
+        patched, worker.patched = worker.patched, []
+        data = worker.grains_view[: worker.grains_end]
+        places = self._write_frame(worker, [item.stored for item in patched], data)
+        worker.grains_end = 0
+        for item, place in zip(patched, places):
+            grains = Piece.stored_at(item.stored.identity, place, item.stored.mask)
+            self._fill_patched(item.patch, item.zeros, grains)
+
+    def _fill_patched(self, item: ChunkPatch, zeros: int, grains: Piece | None) -> None:
+        pieces = patch(item.pieces, zeros, grains)
+        if is_zero(pieces):
+            self._assembler.fill(item.chunk, ZERO_ENTRY)
+        else:
+            self._assembler.fill_split(item.chunk, *split_entry(self._ring, pieces))
 
 
 @contextlib.contextmanager

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import typing as t
 
-#: Kinds, in the order in which one wins over another inside one chunk.
+#: Kinds of extents, in the order in which one wins over another inside one chunk.
 HOLE = 0
 ZERO = 1
 DATA = 2
+#: Kinds that only maps know: a chunk in pieces, and a piece that holds some of a chunk's grains.
+SPLIT = 3
+GRAINS = 4
 
 
 class Extent(t.NamedTuple):

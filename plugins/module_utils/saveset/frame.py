@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Frames: the units that are compressed, encrypted and hashed together inside a container.
 
-A frame holds one to ``FRAME_CHUNKS_MAX`` neighbouring chunks of a volume, or one page of a map, or a footer::
+A frame holds one to ``FRAME_CHUNKS_MAX`` neighbouring chunks of a volume, or as many pieces of chunks, or one page of
+a map, or a footer::
 
-    head       20 bytes   magic "ISBF", number, codec, flags, count, plain length, body length
+    head       20 bytes   magic "ISBF", number, codec, unit, count, plain length, body length
     identities 32 bytes each, ``count`` of them
     hash       32 bytes   BLAKE3 over container header, head, identities and body: needs no key
     body                  compressed, then encrypted; AES-GCM's tag at its end
@@ -29,6 +30,9 @@ HASH_BYTES = 32
 IDENTITY_BYTES = 32
 FRAME_CHUNKS_MAX = 1024
 FOOTER_NUMBER = 0xFFFFFFFF
+#: What the frame is cut into: whole chunks (or nothing), or grains.
+UNIT_CHUNK = 0
+UNIT_GRAIN = 1
 _PLAIN_MAX = 1 << 30
 
 Buffer = t.Union[bytes, bytearray, memoryview]
@@ -39,6 +43,7 @@ class FrameHead(t.NamedTuple):
 
     number: int
     codec: int
+    unit: int
     identities: tuple[bytes, ...]
     plain_length: int
     body_length: int
@@ -64,17 +69,19 @@ def seal_frame(
     identities: bytes,
     plain_length: int,
     data: Buffer,
+    unit: int = UNIT_CHUNK,
 ) -> tuple[bytes, bytes]:
     """Encrypt and hash one frame; returns what goes before the body, and the body.
 
     :param prefix: the container's header.
     :param number: unique in the container.
-    :param identities: the chunks' identities, one after the other.
+    :param identities: of the chunks or pieces, one after the other.
     :param data: compressed as ``codec`` says.
+    :param unit: what it is cut into.
     """
     count = len(identities) // IDENTITY_BYTES
     body_length = len(data) + cipher.overhead
-    bound = _HEAD.pack(_MAGIC, number, codec, 0, count, plain_length, body_length) + identities
+    bound = _HEAD.pack(_MAGIC, number, codec, unit, count, plain_length, body_length) + identities
     body = cipher.encrypt(number, data, prefix + bound)
     return bound + _hash(prefix, bound, body), body
 
@@ -83,17 +90,24 @@ def parse_head(data: Buffer) -> FrameHead | None:
     """The head at the start of ``data``, or None when there is no whole, sensible one."""
     if len(data) < _HEAD.size:
         return None
-    magic, number, codec, flags, count, plain_length, body_length = _HEAD.unpack_from(data)
+    magic, number, codec, unit, count, plain_length, body_length = _HEAD.unpack_from(data)
     begin = _HEAD.size
     end = begin + count * IDENTITY_BYTES
-    if magic != _MAGIC or flags or count > FRAME_CHUNKS_MAX or plain_length > _PLAIN_MAX:
+    if magic != _MAGIC or unit > UNIT_GRAIN or count > FRAME_CHUNKS_MAX or plain_length > _PLAIN_MAX:
         return None
     if len(data) < end + HASH_BYTES:
         return None
     view = memoryview(data)
     identities = tuple(bytes(view[at : at + IDENTITY_BYTES]) for at in range(begin, end, IDENTITY_BYTES))
     return FrameHead(
-        number, codec, identities, plain_length, body_length, bytes(view[:end]), bytes(view[end : end + HASH_BYTES])
+        number,
+        codec,
+        unit,
+        identities,
+        plain_length,
+        body_length,
+        bytes(view[:end]),
+        bytes(view[end : end + HASH_BYTES]),
     )
 
 

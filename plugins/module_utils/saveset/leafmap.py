@@ -5,100 +5,38 @@
 
 Every saveset is logically full: a directory names one leaf page per 1,024 chunks.  A page that did not change since
 the parent is not written again, the directory points into the older map.  Pages are frames of a map container, the
-directory is its footer.
+directory is its footer; it also tells which packs each leaf uses, so that no page is read to know them.
 """
 
 from __future__ import annotations
 
 import collections
-import struct
+import contextlib
 import threading
 import typing as t
 
 from .codec import Compressor
 from .container import MAP_KIND, Container, make_end, make_header, object_name
 from .deps import blake3
+from .directory import PAGE, Directory, Geometry, Leaf, encode_directory
 from .errors import Damaged
-from .extent import HOLE, ZERO
 from .frame import frame_length, seal_frame
 from .keys import KeyRing
+from .page import Entry, Page
 from .store import Store, begin_object
-
-#: An entry: identity, pack id, frame offset, frame length, chunk's place in the frame, kind.
-ENTRY = struct.Struct("<32s16sQIHH")
-ENTRY_BYTES = ENTRY.size
-LEAF_ENTRIES = 1024
-LEAF_BYTES = LEAF_ENTRIES * ENTRY_BYTES
-
-HOLE_ENTRY = ENTRY.pack(bytes(32), bytes(16), 0, 0, 0, HOLE)
-ZERO_ENTRY = ENTRY.pack(bytes(32), bytes(16), 0, 0, 0, ZERO)
-
-#: A directory's head: volume size, chunk size, entries a leaf, number of leaves.
-_DIRECTORY = struct.Struct("<QIIQ")
-#: A leaf in the directory: map id, frame offset, frame length, kind, page hash, content digest.
-_LEAF = struct.Struct("<16sQII32s32s")
-_PAGE = 2  # kind of a leaf that has a page; HOLE and ZERO leaves have none
 
 _CACHE_LEAVES = 256
 _WAY_OUT = "Restore the object from another copy of the repository, or use another saveset of the volume"
 
 
-class Leaf(t.NamedTuple):
-    """A leaf as the directory tells it."""
-
-    map_id: bytes
-    offset: int
-    length: int
-    kind: int
-    page_hash: bytes
-    digest: bytes
-
-
-class Entry(t.NamedTuple):
-    """Where one chunk is."""
-
-    identity: bytes
-    pack: bytes
-    offset: int
-    length: int
-    place: int
-    kind: int
-
-
-class Geometry(t.NamedTuple):
-    """A volume cut into chunks and leaves; sizes in bytes."""
-
-    size: int
-    chunk_size: int
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks the volume has, the last one perhaps short."""
-        return -(-self.size // self.chunk_size)
-
-    @property
-    def leaves(self) -> int:
-        """How many leaves its map has."""
-        return -(-self.chunks // LEAF_ENTRIES)
-
-    def leaf_entries(self, leaf: int) -> int:
-        """How many entries a leaf has: fewer in the last one."""
-        return min(LEAF_ENTRIES, self.chunks - leaf * LEAF_ENTRIES)
-
-    def chunk_length(self, chunk: int) -> int:
-        """The length of a chunk in bytes."""
-        return min(self.chunk_size, self.size - chunk * self.chunk_size)
-
-
-def content_digest(ring: KeyRing, page: bytes | bytearray) -> bytes:
+def content_digest(ring: KeyRing, page: Page) -> bytes:
     """The digest of the identities in a page; holes and zeros count alike, where chunks are stored does not count."""
-    identities = [page[at : at + 32] for at in range(0, len(page), ENTRY_BYTES)]
-    return ring.mac("leaf", b"".join(identities))
+    return ring.mac("leaf", page.identities())
 
 
 def volume_digest(ring: KeyRing, geometry: Geometry, digests: t.Iterable[bytes]) -> bytes:
     """The digest of a volume's whole content, 32 bytes: equal content, equal digest, in one repository."""
-    head = struct.pack("<QI", geometry.size, geometry.chunk_size)
+    head = geometry.size.to_bytes(8, "little") + geometry.chunk_size.to_bytes(4, "little")
     return ring.mac("volume", head + b"".join(digests))
 
 
@@ -125,41 +63,45 @@ class MapWriter:
         self._frames = 0
         self._offset = len(self._prefix)
         self._leaves: dict[int, Leaf] = {}
+        self._packs: dict[int, t.Collection[bytes]] = {}
         self._upload = begin_object(store, self.name, self._prefix)
         self._empty: dict[tuple[int, int], bytes] = {}
 
-    def add_page(self, number: int, page: bytes) -> None:
+    def add_page(self, number: int, page: Page) -> None:
         """Write the page of leaf ``number``."""
-        page_hash = blake3(page).digest()
+        page_hash = blake3(page.data).digest()
         digest = content_digest(self._ring, page)
+        packs = page.packs()
         with self._lock:
-            codec, data = self._compressor.compress(page)
-            head, body = seal_frame(self._prefix, self._cipher, self._frames, codec, b"", len(page), data)
+            codec, data = self._compressor.compress(page.data)
+            head, body = seal_frame(self._prefix, self._cipher, self._frames, codec, b"", len(page.data), data)
             self._upload.write([head, body])
             length = frame_length(0, len(body))
-            self._leaves[number] = Leaf(self.map_id, self._offset, length, _PAGE, page_hash, digest)
+            self._leaves[number] = Leaf(self.map_id, self._offset, length, PAGE, page_hash, digest)
+            self._packs[number] = packs
             self._offset += length
             self._frames += 1
 
-    def add_known(self, number: int, leaf: Leaf) -> None:
-        """Take over a leaf of the parent."""
-        self._leaves[number] = leaf
+    def add_known(self, number: int, parent: LeafMap) -> None:
+        """Take over leaf ``number`` of the parent."""
+        self._packs[number] = parent.leaf_packs(number)
+        self._leaves[number] = parent.leaf(number)
 
     def add_empty(self, number: int, kind: int) -> None:
         """Add a leaf that is all hole or all zero: it needs no page."""
         entries = self.geometry.leaf_entries(number)
         key = (kind, entries)
         if key not in self._empty:
-            entry = ZERO_ENTRY if kind == ZERO else HOLE_ENTRY
-            self._empty[key] = content_digest(self._ring, entry * entries)
+            self._empty[key] = content_digest(self._ring, Page.of_kind(kind, entries))
+        self._packs[number] = ()
         self._leaves[number] = Leaf(bytes(16), 0, 0, kind, bytes(32), self._empty[key])
 
     def publish(self) -> tuple[bytes, bytes]:
         """Write the directory and publish the map; returns the Merkle root and the volume's digest."""
         geometry = self.geometry
-        leaves = [self._leaves[number] for number in range(geometry.leaves)]
-        directory = _DIRECTORY.pack(geometry.size, geometry.chunk_size, LEAF_ENTRIES, len(leaves))
-        directory += b"".join(_LEAF.pack(*leaf) for leaf in leaves)
+        numbers = range(geometry.leaves)
+        leaves = [self._leaves[number] for number in numbers]
+        directory = encode_directory(geometry, leaves, [self._packs[number] for number in numbers])
         codec, data = self._compressor.compress(directory)
         footer = (codec, bytes(data), len(directory))
         self._upload.write(make_end(self._prefix, self._cipher, footer, self._offset, self._frames))
@@ -180,38 +122,37 @@ class LeafMap:
         self._folder = folder
         self._lock = threading.Lock()
         self._containers: dict[bytes, Container] = {}
-        self._pages: collections.OrderedDict[int, bytes] = collections.OrderedDict()
+        self._pages: collections.OrderedDict[int, Page] = collections.OrderedDict()
         own = self._container(map_id)
         self.name = own.name
-        directory = own.footer()
         try:
-            size, chunk_size, entries, count = _DIRECTORY.unpack_from(directory)
-        except struct.error:
-            size = chunk_size = entries = count = 0
-        self.geometry = Geometry(size, chunk_size or 1)
-        if (
-            entries != LEAF_ENTRIES
-            or count != self.geometry.leaves
-            or len(directory) != _DIRECTORY.size + count * _LEAF.size
-        ):
-            raise Damaged(self.name, "its directory makes no sense", _WAY_OUT)
-        self._directory = directory
+            self._directory = Directory(own.footer())
+        except ValueError as error:
+            raise Damaged(self.name, f"its directory makes no sense: {error}", _WAY_OUT) from error
+        self.geometry = self._directory.geometry
 
     def leaf(self, number: int) -> Leaf:
         """A leaf as the directory tells it."""
-        return Leaf(*_LEAF.unpack_from(self._directory, _DIRECTORY.size + number * _LEAF.size))
+        return self._directory.leaf(number)
 
     def leaves(self) -> t.Iterator[Leaf]:
         """All leaves in order."""
-        for number in range(self.geometry.leaves):
-            yield self.leaf(number)
+        return self._directory.leaves()
+
+    def packs(self) -> set[bytes]:
+        """The ids of all packs that the saveset uses; no page is read."""
+        return self._directory.packs()
+
+    def leaf_packs(self, number: int) -> list[bytes]:
+        """The ids of the packs that a leaf uses; no page is read."""
+        return self._directory.leaf_packs(number)
 
     def leaf_name(self, leaf: Leaf) -> str:
         """The name of the map object that holds a leaf's page."""
         return object_name(MAP_KIND, leaf.map_id, self._folder)
 
-    def page(self, number: int) -> bytes:
-        """The entries of a leaf, one after the other.  Raises Damaged, NotFound."""
+    def page(self, number: int) -> Page:
+        """The page of a leaf.  Raises Damaged, NotFound."""
         with self._lock:
             page = self._pages.get(number)
             if page is not None:
@@ -226,17 +167,18 @@ class LeafMap:
 
     def entries(self, number: int) -> list[Entry]:
         """The entries of a leaf, unpacked."""
-        return [Entry(*fields) for fields in ENTRY.iter_unpack(self.page(number))]
+        return self.page(number).entries()
 
-    def _load(self, number: int) -> bytes:
+    def _load(self, number: int) -> Page:
         leaf = self.leaf(number)
         entries = self.geometry.leaf_entries(number)
-        if leaf.kind != _PAGE:
-            return (ZERO_ENTRY if leaf.kind == ZERO else HOLE_ENTRY) * entries
-        _head, page = self._container(leaf.map_id).frame(leaf.offset, leaf.length)
-        if len(page) != entries * ENTRY_BYTES or blake3(page).digest() != leaf.page_hash:
-            raise Damaged(self.leaf_name(leaf), f"its page for leaf {number} is not the one expected", _WAY_OUT)
-        return page
+        if leaf.kind != PAGE:
+            return Page.of_kind(leaf.kind, entries)
+        _head, data = self._container(leaf.map_id).frame(leaf.offset, leaf.length)
+        if blake3(data).digest() == leaf.page_hash:
+            with contextlib.suppress(ValueError):
+                return Page(data, entries)
+        raise Damaged(self.leaf_name(leaf), f"its page for leaf {number} is not the one expected", _WAY_OUT)
 
     def _container(self, map_id: bytes) -> Container:
         with self._lock:

@@ -22,10 +22,11 @@ import typing as t
 from .codec import Compressor
 from .container import PACK_KIND, make_end, make_header, object_name
 from .errors import Cancelled
-from .extent import DATA
-from .frame import frame_length, seal_frame
-from .index import ROW, ChunkIndex
-from .keys import Cipher, KeyRing
+from .extent import GRAINS
+from .footer import ROW, SESSION_BYTES
+from .frame import UNIT_CHUNK, UNIT_GRAIN, frame_length, seal_frame
+from .index import PLACE, ChunkIndex
+from .keys import KeyRing
 from .store import Store, begin_object
 
 PACK_BYTES = 128 << 20
@@ -37,19 +38,29 @@ _STOP_CHECK_S = 0.2
 class _OpenPack:
     """A pack that is being written."""
 
-    def __init__(self, store: Store, ring: KeyRing, chunk_size: int) -> None:
+    def __init__(self, store: Store, ring: KeyRing, chunk_size: int, session: bytes) -> None:
         self.pack_id = secrets.token_bytes(16)
         self.prefix = make_header(PACK_KIND, self.pack_id, chunk_size, ring.encrypted)
         self.cipher = ring.cipher(PACK_KIND.frame_key, self.pack_id)
         self.end = len(self.prefix)  # where the next reserved frame goes
         self.reserved = 0
-        self.rows = bytearray()
+        self.rows = bytearray(session)
         self.sealed = False  # no more frames will be reserved
         # The writer's side.
         self.written = 0
         self.waiting: dict[int, tuple[bytes, bytes]] = {}
         self.ended = False
         self.upload = begin_object(store, object_name(PACK_KIND, self.pack_id), self.prefix)
+
+
+class Stored(t.NamedTuple):
+    """A chunk, or some grains of one, that goes into a frame; see footer.Row."""
+
+    identity: bytes
+    place: int
+    kind: int
+    chunk: int
+    mask: int = 0
 
 
 class Slot(t.NamedTuple):
@@ -59,32 +70,39 @@ class Slot(t.NamedTuple):
     number: int
     offset: int
     length: int
+    stored: t.Sequence[Stored]
 
-    @property
-    def cipher(self) -> Cipher:
-        """The pack's cipher."""
-        return self.pack.cipher
-
-    def seal(self, codec: int, identities: bytes, plain_length: int, data: t.Any) -> tuple[bytes, bytes]:
+    def seal(self, codec: int, plain_length: int, data: t.Any) -> tuple[bytes, bytes]:
         """Encrypt the frame: what goes before the body, and the body."""
-        return seal_frame(self.pack.prefix, self.pack.cipher, self.number, codec, identities, plain_length, data)
+        identities = b"".join([item.identity for item in self.stored])
+        unit = UNIT_GRAIN if self.stored[0].kind == GRAINS else UNIT_CHUNK
+        return seal_frame(self.pack.prefix, self.pack.cipher, self.number, codec, identities, plain_length, data, unit)
 
-    def place(self, position: int) -> bytes:
-        """The place of the frame's chunk number ``position``, as the index and maps keep it."""
-        return self.pack.pack_id + ROW.pack(b"", self.offset, self.length, position, DATA)[32:]
+    def place(self, number: int) -> bytes:
+        """Where the frame's item ``number`` is, as PLACE packs it."""
+        item = self.stored[number]
+        return PLACE.pack(self.pack.pack_id, self.offset, self.length, item.place, item.kind)
 
 
 class PackSink:
     """Takes frames from several workers into packs of about ``pack_bytes``."""
 
     def __init__(
-        self, store: Store, ring: KeyRing, index: ChunkIndex, chunk_size: int, pack_bytes: int = PACK_BYTES
+        self,
+        store: Store,
+        ring: KeyRing,
+        index: ChunkIndex,
+        chunk_size: int,
+        pack_bytes: int = PACK_BYTES,
+        session: bytes = bytes(SESSION_BYTES),
     ) -> None:
+        """:param session: by which the same backup, taken up again, knows its packs."""
         self._store = store
         self._ring = ring
         self._index = index
         self._chunk_size = chunk_size
         self._pack_bytes = pack_bytes
+        self._session = session
         self._overhead = ring.cipher(PACK_KIND.frame_key, bytes(16)).overhead
         self._lock = threading.Lock()
         self._current: _OpenPack | None = None
@@ -98,22 +116,20 @@ class PackSink:
         self._writer = threading.Thread(target=self._write_loop, name="saveset-writer", daemon=True)
         self._writer.start()
 
-    def reserve(self, identities: bytes, packed_length: int) -> Slot:
-        """A place for a frame with these identities, whose compressed body has ``packed_length`` bytes."""
-        count = len(identities) // 32
-        length = frame_length(count, packed_length + self._overhead)
+    def reserve(self, stored: t.Sequence[Stored], packed_length: int) -> Slot:
+        """A place for a frame of these, all of one kind, whose compressed body has ``packed_length`` bytes."""
+        length = frame_length(len(stored), packed_length + self._overhead)
         with self._lock:
             pack = self._current
             if pack is not None and pack.reserved and pack.end + length > self._pack_bytes:
                 self._seal(pack)
                 pack = None
             if pack is None:
-                pack = self._current = _OpenPack(self._store, self._ring, self._chunk_size)
+                pack = self._current = _OpenPack(self._store, self._ring, self._chunk_size, self._session)
                 self._open.add(pack)
-            slot = Slot(pack, pack.reserved, pack.end, length)
-            for position in range(count):
-                identity = identities[position * 32 : position * 32 + 32]
-                pack.rows += ROW.pack(identity, slot.offset, length, position, DATA)
+            slot = Slot(pack, pack.reserved, pack.end, length, stored)
+            for item in stored:
+                pack.rows += ROW.pack(item.identity, slot.offset, length, item.place, item.kind, item.chunk, item.mask)
             pack.reserved += 1
             pack.end += length
         return slot
@@ -189,14 +205,14 @@ class PackSink:
 
     def _end(self, pack: _OpenPack) -> None:
         pack.ended = True
-        rows = bytes(pack.rows)
-        codec, data = self._compressor.compress(rows)
-        footer = (codec, bytes(data), len(rows))
+        plain = bytes(pack.rows)
+        codec, data = self._compressor.compress(plain)
+        footer = (codec, bytes(data), len(plain))
         cipher = self._ring.cipher(PACK_KIND.footer_key, pack.pack_id)
         pack.upload.write(make_end(pack.prefix, cipher, footer, pack.end, pack.reserved))
         while len(self._closing) >= _CLOSING_MAX:
             self._closing.popleft().result()
-        self._closing.append(self._closer.submit(self._publish, pack, rows))
+        self._closing.append(self._closer.submit(self._publish, pack, plain[SESSION_BYTES:]))
 
     def _publish(self, pack: _OpenPack, rows: bytes) -> None:
         pack.upload.publish()

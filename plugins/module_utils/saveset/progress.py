@@ -32,13 +32,16 @@ class Progress:
 class BackupStats:
     """What a backup did; bytes, and seconds of wall time.
 
-    ``bytes_size = holes + bytes_zero + bytes_known + bytes_new``, where ``bytes_zero`` counts zeros that were read or
-    that the source reported, ``bytes_known`` what deduplication found and ``bytes_stored`` what was added to packs.
+    ``bytes_size = holes + bytes_zero + bytes_unchanged + bytes_known + bytes_new``, where ``bytes_zero`` counts zeros
+    that were read or that the source reported, ``bytes_unchanged`` what was taken over from the parent unread,
+    ``bytes_known`` what deduplication, or a backup that was interrupted, had stored already, and ``bytes_stored`` what
+    was added to packs.
     """
 
     bytes_size: int = 0
     bytes_read: int = 0
     bytes_zero: int = 0
+    bytes_unchanged: int = 0
     bytes_known: int = 0
     bytes_new: int = 0
     bytes_stored: int = 0
@@ -75,7 +78,7 @@ class RestoreStats:
 class Counters:
     """Sums that several threads add to."""
 
-    NAMES = ("done", "read", "zero", "known", "new", "stored", "written", "zeroed")
+    NAMES = ("done", "read", "zero", "unchanged", "known", "new", "stored", "written", "zeroed")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,23 +104,3 @@ class Counters:
         with self._lock:
             sums = dict(self._sums)
         return Progress(total, sums["done"], sums["read"], sums["new"], sums["stored"], self.seconds)
-
-
-class RateLimit:
-    """Holds threads back so that together they pass at most ``rate`` bytes a second; None means no limit."""
-
-    def __init__(self, rate: int | None) -> None:
-        self._rate = rate
-        self._lock = threading.Lock()
-        self._free_at = time.monotonic()
-
-    def wait(self, amount: int, stop: threading.Event) -> None:
-        """Wait until ``amount`` bytes may pass, or until ``stop`` is set."""
-        if not self._rate:
-            return
-        with self._lock:
-            now = time.monotonic()
-            begin = max(self._free_at, now)
-            self._free_at = begin + amount / self._rate
-        if begin > now:
-            stop.wait(begin - now)

@@ -10,7 +10,8 @@ import functools
 import secrets
 import typing as t
 
-from .backup import BackupJob, ProgressCallback, aborting, default_workers
+from .backup import ProgressCallback, default_workers
+from .changes import Changes
 from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
 from .deps import require
 from .document import Document, decode_document, encode_document
@@ -25,11 +26,11 @@ from .errors import (
     WrongSecret,
 )
 from .extent import DATA, Extent
-from .index import ChunkIndex
 from .keys import KeyRing, public_master, unwrap, wrap
-from .leafmap import ENTRY, LEAF_ENTRIES, Entry, Geometry, LeafMap, MapWriter
+from .leafmap import LeafMap
 from .linux import keep_freed_memory
-from .packs import PACK_BYTES, PackSink
+from .packs import PACK_BYTES
+from .page import LEAF_ENTRIES
 from .progress import BackupStats, RestoreStats
 from .reader import ChunkReader
 from .readme import README
@@ -40,6 +41,7 @@ from .store import Store
 from .target import Target
 from .verify import Verifier, VerifyReport
 from .volume import check_volume, volume_folder
+from .writing import BackupOptions, BackupRun, Parent, readable
 
 CHUNK_SIZE = 256 << 10
 CHUNK_SIZE_MIN = 4 << 10
@@ -118,12 +120,13 @@ class Saveset:
         for leaf in range(geometry.leaves):
             for number, entry in enumerate(self.map.entries(leaf), leaf * LEAF_ENTRIES):
                 length = geometry.chunk_length(number)
-                if held is not None and held.kind == entry.kind:
-                    held = Extent(held.offset, held.length + length, held.kind)
+                kind = min(entry.kind, DATA)  # a chunk in pieces is data too
+                if held is not None and held.kind == kind:
+                    held = Extent(held.offset, held.length + length, kind)
                     continue
                 if held is not None:
                     yield held
-                held = Extent(number * geometry.chunk_size, length, entry.kind)
+                held = Extent(number * geometry.chunk_size, length, kind)
         if held is not None:
             yield held
 
@@ -144,12 +147,9 @@ class Saveset:
             offset += take
         return b"".join(pieces)
 
-    def _chunk(self, number: int, length: int) -> bytes | memoryview:
+    def _chunk(self, number: int, length: int) -> bytes | bytearray | memoryview:
         leaf, position = divmod(number, LEAF_ENTRIES)
-        entry = Entry(*_unpack_entry(self.map.page(leaf), position))
-        if entry.kind != DATA:
-            return bytes(length)
-        return self._reader.chunk(entry, self._reader.frame(entry), length)
+        return self._reader.chunk(self.map.page(leaf), position, length)
 
     def restore(
         self, target: Target, *, progress: ProgressCallback | None = None, workers: int | None = None
@@ -272,7 +272,11 @@ class Repository:
         workers: int | None = None,
         progress: ProgressCallback | None = None,
         rate_limit: int | None = None,
+        read_latency: float | None = None,
         parent: Saveset | str | None = LATEST,
+        source_id: str = "",
+        changes: Changes | None = None,
+        paranoid: bool = False,
         pack_bytes: int = PACK_BYTES,
     ) -> Saveset:
         """Back up a whole volume; the saveset exists when, and only when, this returns.
@@ -284,65 +288,49 @@ class Repository:
         :param workers: threads; by default two or three.
         :param progress: called about twice a second in this thread; what it raises stops the backup.
         :param rate_limit: at most so many bytes a second are read from the source.
+        :param read_latency: reading slows down while a read of up to 1 MiB takes longer than so many seconds.
         :param parent: whose map pages are shared where nothing changed: a saveset of the same volume, None for
             no parent, or ``latest``, the latest that can be read.
+        :param source_id: names the point in time that the source shows, such as a snapshot's UUID.  Changed extents of
+            the next backup are bound to it, and a backup of the same source that was interrupted is taken up again.
+        :param changes: what changed since the parent; only that is read.  Where they do not fit the parent exactly,
+            everything is read, and the saveset's origin tells why.
+        :param paranoid: read everything all the same, and tell in the origin whether the changed extents are true.
         Raises InvalidValue, SourceError, StoreFull, StoreError, UnsupportedFormat (read-only), and what progress
         raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
         """
         self._check_backup(volume, run_id, verdict, level)
         moment = utc(time)
-        parent_set = self._parent(parent, volume)
-        geometry = Geometry(source.size, self.chunk_size)
-        self.store.sweep()
-        index = ChunkIndex(self.store, self._ring)
-        index.load()
-        map_id = secrets.token_bytes(16)
-        writer = MapWriter(self.store, self._ring, geometry, volume_folder(volume), map_id)
-        with aborting(writer):
-            sink = PackSink(self.store, self._ring, index, self.chunk_size, pack_bytes)
-            with aborting(sink):
-                job = BackupJob(
-                    source=source,
-                    geometry=geometry,
-                    ring=self._ring,
-                    index=index,
-                    sink=sink,
-                    map_writer=writer,
-                    parent=parent_set.map if parent_set else None,
-                    level=level,
-                    workers=workers or default_workers(),
-                    rate_limit=rate_limit,
-                )
-                job.run(progress)
-                root, digest = writer.publish()
-                sums = job.counters
-                info = SavesetInfo(
-                    id=secrets.token_hex(16),
-                    volume=volume,
-                    run_id=run_id,
-                    time=moment,
-                    verdict=verdict,
-                    size=geometry.size,
-                    chunk_size=geometry.chunk_size,
-                    map_id=map_id.hex(),
-                    root=root.hex(),
-                    digest=digest.hex(),
-                    parent=parent_set.id if parent_set else None,
-                    origin={"method": "full", "source": source.spec},
-                    stats=BackupStats(
-                        bytes_size=geometry.size,
-                        bytes_read=sums["read"],
-                        bytes_zero=sums["zero"],
-                        bytes_known=sums["known"],
-                        bytes_new=sums["new"],
-                        bytes_stored=sums["stored"],
-                        seconds=round(sums.seconds, 3),
-                    ),
-                    metadata=dict(metadata or {}),
-                )
-                self.store.put(info.name, encode_commit(info, self._ring))
-        if progress:
-            progress(job.counters.progress(geometry.size))
+        run = BackupRun(
+            self.store,
+            self._ring,
+            self.chunk_size,
+            source=source,
+            volume=volume,
+            parent=self._parent(parent, volume),
+            source_id=source_id,
+            changes=changes,
+            options=BackupOptions(level, workers, rate_limit, read_latency, paranoid, pack_bytes),
+        )
+        written = run.run(progress)
+        info = SavesetInfo(
+            id=secrets.token_hex(16),
+            volume=volume,
+            run_id=run_id,
+            time=moment,
+            verdict=verdict,
+            size=source.size,
+            chunk_size=self.chunk_size,
+            map_id=written.map_id.hex(),
+            root=written.root.hex(),
+            digest=written.digest.hex(),
+            parent=run.parent_id,
+            origin=written.origin,
+            stats=written.stats,
+            metadata=dict(metadata or {}),
+        )
+        self.store.put(info.name, encode_commit(info, self._ring))
+        run.committed()
         return Saveset(self, info)
 
     def _check_backup(self, volume: str, run_id: str, verdict: str, level: int) -> None:
@@ -356,8 +344,8 @@ class Repository:
                 self.location, "a newer version gave it features that forbid this one to write", "Use a newer version"
             )
 
-    def _parent(self, parent: Saveset | str | None, volume: str) -> Saveset | None:
-        """The parent to use; one that cannot be read is no parent, for it only saves work."""
+    def _parent(self, parent: Saveset | str | None, volume: str) -> Parent | None:
+        """The parent to use, None when there is none that can be read."""
         if parent is None:
             return None
         if isinstance(parent, str):
@@ -371,10 +359,7 @@ class Repository:
             raise InvalidValue(f"parent {parent.id}", f"it is of volume {parent.volume}", f"Pass one of {volume}")
         if parent.info.chunk_size != self.chunk_size:
             return None
-        try:
-            return parent if parent.map else None
-        except SavesetError:
-            return None
+        return readable(parent.info, self.open_map)
 
     # -- list and find
 
@@ -527,7 +512,3 @@ def _unlock(store: Store, secret: Secret, repository_id: str) -> bytes:
     if worst is None:
         raise Damaged(f"keys in {store.location}", "no key file is there", "Put back a copy of the keys folder")
     raise worst
-
-
-def _unpack_entry(page: bytes, position: int) -> tuple[t.Any, ...]:
-    return ENTRY.unpack_from(page, position * ENTRY.size)

@@ -8,21 +8,30 @@ from __future__ import annotations
 import typing as t
 
 from .errors import Damaged, NotFound, SavesetError, TargetTooSmall
-from .extent import DATA
-from .leafmap import LEAF_ENTRIES, Entry, LeafMap
+from .extent import DATA, SPLIT
+from .leafmap import LeafMap
+from .page import LEAF_ENTRIES, Page
 from .parallel import run_parallel
 from .progress import Counters, Progress, RestoreStats
-from .reader import ChunkReader, Frame
+from .reader import ChunkReader
 from .target import Target
 
 _RANGE_BYTES = 8 << 20
 
 
 class _Range(t.NamedTuple):
-    """Neighbouring chunks of one leaf."""
+    """Neighbouring chunks of one leaf, all stored or all empty."""
 
-    first: int
-    entries: list[Entry]
+    page: Page
+    leaf: int
+    begin: int
+    end: int
+    stored: bool
+
+    @property
+    def first(self) -> int:
+        """Its first chunk's number in the volume."""
+        return self.leaf * LEAF_ENTRIES + self.begin
 
 
 class RestoreJob:
@@ -50,52 +59,39 @@ class RestoreJob:
         run_parallel(self._ranges(), self._restore_range, workers, tick)
         self._target.flush()
         sums = self._counters
-        return RestoreStats(size, sums["written"], sums["zeroed"], sums["stored"], sums.seconds)
+        return RestoreStats(size, sums["written"], sums["zeroed"], self._reader.bytes_read, sums.seconds)
 
     def _ranges(self) -> t.Iterator[_Range]:
         """Runs of chunks; those of holes and zeros as long as they are, those of data cut to a range's size."""
         group = max(1, _RANGE_BYTES // self._geometry.chunk_size)
         for leaf in range(self._geometry.leaves):
-            entries = self._map.entries(leaf)
+            page = self._map.page(leaf)
+            stored = [entry.kind in (DATA, SPLIT) for entry in page.entries()]
             begin = 0
-            while begin < len(entries):
+            while begin < len(stored):
                 end = begin + 1
-                data = entries[begin].kind == DATA
-                while end < len(entries) and (entries[end].kind == DATA) == data and (not data or end % group):
+                kind = stored[begin]
+                while end < len(stored) and stored[end] == kind and (not kind or end % group):
                     end += 1
-                yield _Range(leaf * LEAF_ENTRIES + begin, entries[begin:end])
+                yield _Range(page, leaf, begin, end, kind)
                 begin = end
 
     def _restore_range(self, item: _Range) -> None:
         offset = item.first * self._geometry.chunk_size
-        length = min(len(item.entries) * self._geometry.chunk_size, self._geometry.size - offset)
-        if item.entries[0].kind != DATA:
+        length = min((item.end - item.begin) * self._geometry.chunk_size, self._geometry.size - offset)
+        if not item.stored:
             self._target.zero(offset, length)
             self._counters.add(done=length, zeroed=length)
             return
-        stored = 0
-        buffers: list[memoryview] = []
-        current: tuple[bytes, int] | None = None
-        frame = Frame(b"", 0)
-        for number, entry in enumerate(item.entries):
-            if (entry.pack, entry.offset) != current:
-                frame = self._frame(entry, item.first + number)
-                current = (entry.pack, entry.offset)
-                stored += entry.length
-            buffers.append(self._chunk(entry, frame, item.first + number))
+        buffers = [self._chunk(item.page, item.leaf, position) for position in range(item.begin, item.end)]
         self._target.write(offset, buffers)
-        self._counters.add(done=length, written=length, stored=stored)
+        self._counters.add(done=length, written=length)
 
-    def _frame(self, entry: Entry, chunk: int) -> Frame:
+    def _chunk(self, page: Page, leaf: int, position: int) -> bytes | memoryview | bytearray:
+        chunk = leaf * LEAF_ENTRIES + position
         try:
-            return self._reader.frame(entry)
+            return self._reader.chunk(page, position, self._geometry.chunk_length(chunk))
         except (Damaged, NotFound) as error:
-            raise self._at_chunk(error, chunk) from error
-
-    def _chunk(self, entry: Entry, frame: Frame, chunk: int) -> memoryview:
-        try:
-            return self._reader.chunk(entry, frame, self._geometry.chunk_length(chunk))
-        except Damaged as error:
             raise self._at_chunk(error, chunk) from error
 
     def _at_chunk(self, error: SavesetError, chunk: int) -> SavesetError:

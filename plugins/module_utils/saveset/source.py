@@ -35,8 +35,8 @@ class Source(abc.ABC):
     spec: str
 
     @abc.abstractmethod
-    def extents(self) -> t.Iterator[Extent]:
-        """What is allocated, in order of offset; what is not told is read."""
+    def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
+        """What of ``length`` bytes from ``offset`` (all by default) is allocated, in order; the rest is read."""
 
     @abc.abstractmethod
     def read(self, offset: int, buffer: memoryview) -> None:
@@ -88,18 +88,18 @@ class FileSource(Source):
             os.close(self._fd)
             raise
 
-    def extents(self) -> t.Iterator[Extent]:
+    def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
+        position, end = _range(offset, length, self.size)
         if not self._regular:
-            yield Extent(0, self.size, DATA)
+            yield Extent(position, end - position, DATA)
             return
-        position = 0
-        while position < self.size:
-            begin = self._seek(position, os.SEEK_DATA)
+        while position < end:
+            begin = min(self._seek(position, os.SEEK_DATA), end)
             if begin > position:
                 yield Extent(position, begin - position, HOLE)
-            if begin >= self.size:
+            if begin >= end:
                 return
-            position = self._seek(begin, os.SEEK_HOLE)
+            position = min(self._seek(begin, os.SEEK_HOLE), end)
             yield Extent(begin, position - begin, DATA)
 
     def _seek(self, position: int, whence: int) -> int:
@@ -148,17 +148,18 @@ class NbdSource(Source):
         self._handles: list[t.Any] = []
         self.size = int(self._call("its size cannot be read", lambda handle: handle.get_size()))
 
-    def extents(self) -> t.Iterator[Extent]:
+    def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
+        position, end = _range(offset, length, self.size)
         if not self._call("it cannot be asked for its allocation", lambda h: h.can_meta_context("base:allocation")):
-            yield Extent(0, self.size, DATA)
+            yield Extent(position, end - position, DATA)
             return
-        position = 0
-        while position < self.size:
-            for extent in self._block_status(position):
-                yield extent
+        while position < end:
+            for extent in self._block_status(position, end):
+                if position < end:  # the last one may reach further than was asked for
+                    yield extent._replace(length=min(extent.length, end - extent.offset))
                 position = extent.offset + extent.length
 
-    def _block_status(self, position: int) -> list[Extent]:
+    def _block_status(self, position: int, end: int) -> list[Extent]:
         found: list[Extent] = []
 
         def collect(_context: str, offset: int, entries: list[int], _error: t.Any) -> int:
@@ -170,7 +171,7 @@ class NbdSource(Source):
                 offset += length
             return 0
 
-        count = min(_STATUS_STEP, self.size - position)
+        count = min(_STATUS_STEP, end - position)
         self._call("its allocation cannot be read", lambda handle: handle.block_status(count, position, collect))
         if not found or sum(extent.length for extent in found) <= 0:
             return [Extent(position, count, DATA)]  # the server knows nothing: read
@@ -196,7 +197,6 @@ class NbdSource(Source):
             handle = self._nbd.NBD()
             handle.add_meta_context("base:allocation")
             handle.set_uri_allow_local_file(True)  # the key of an export with TLS is in a file
-            handle.set_uri_allow_local_file(True)  # keys for TLS are named in the URI
             handle.connect_uri(self.spec)
             self._local.handle = handle
             with self._lock:
@@ -209,3 +209,8 @@ class NbdSource(Source):
         for handle in handles:
             with contextlib.suppress(self._nbd.Error):  # nothing is lost when the server went first
                 handle.shutdown()
+
+
+def _range(offset: int, length: int | None, size: int) -> tuple[int, int]:
+    """Where a range that was asked for begins and ends."""
+    return offset, size if length is None else min(offset + length, size)

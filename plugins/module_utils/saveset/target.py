@@ -18,7 +18,7 @@ from .errors import TargetBusy, TargetError, TargetTooSmall
 from .linux import CANNOT, block_size_bytes, loop_device_of, punch_hole, pwrite_all, zero_out_blocks
 from .source import is_nbd
 
-Buffer = t.Union[bytes, memoryview]
+Buffer = t.Union[bytes, bytearray, memoryview]
 _ZEROS = bytes(1 << 20)
 _NBD_STEP = 16 << 20  # bytes zeroed in one NBD request: small enough for servers that write zeros out
 
@@ -250,7 +250,6 @@ class NbdTarget(Target):
     def _connect(self) -> t.Any:
         handle = self._nbd.NBD()
         handle.set_uri_allow_local_file(True)  # the key of an export with TLS is in a file
-        handle.set_uri_allow_local_file(True)  # keys for TLS are named in the URI
         handle.connect_uri(self.spec)
         with self._lock:
             self._handles.append(handle)

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 
 from .commit import SavesetInfo
 from .container import PACK_KIND, Container, object_name
+from .directory import Leaf
 from .errors import InvalidValue, SavesetError
-from .extent import DATA
+from .extent import GRAINS, SPLIT
+from .footer import PackFooter, Row
 from .frame import check_hash, parse_head
-from .index import ROW
 from .keys import KeyRing
-from .leafmap import ENTRY, ENTRY_BYTES, Leaf, LeafMap, content_digest, merkle_root, volume_digest
+from .leafmap import LeafMap, content_digest, merkle_root, volume_digest
+from .page import GRAINS_PER_CHUNK, Page, split_identity
 from .parallel import run_parallel
 from .progress import Counters, Progress
 from .store import Store
@@ -73,7 +75,7 @@ class Verifier:
         self._ring = ring
         self._depth = depth
         self._lock = threading.Lock()
-        self._rows: collections.OrderedDict[bytes, frozenset[bytes]] = collections.OrderedDict()
+        self._places: collections.OrderedDict[bytes, frozenset[bytes]] = collections.OrderedDict()
         self._containers: dict[bytes, Container | None] = {}
         self._leaves: dict[tuple[str, bytes, int], _LeafVerdict] = {}
         self._bad_packs: dict[bytes, str] = {}
@@ -145,47 +147,60 @@ class Verifier:
             except SavesetError as error:
                 problems = ((leaf_map.leaf_name(leaf), error.cause),)
                 return _LeafVerdict(frozenset(), leaf.digest, problems)
-            self._leaves[key] = self._check_page(page)
+            self._leaves[key] = self._check_page(leaf_map.leaf_name(leaf), page, leaf_map.leaf_packs(number))
         return self._leaves[key]
 
-    def _check_page(self, page: bytes) -> _LeafVerdict:
-        packs: set[bytes] = set()
+    def _check_page(self, name: str, page: Page, packs: t.Collection[bytes]) -> _LeafVerdict:
         lost: dict[bytes, int] = {}
-        for begin in range(0, len(page), ENTRY_BYTES):
-            if page[begin + ENTRY_BYTES - 2] != DATA:
-                continue
-            pack = page[begin + 32 : begin + 48]
-            packs.add(pack)
-            row = page[begin : begin + 32] + page[begin + 48 : begin + ENTRY_BYTES]
-            if row not in self._pack_rows(pack):
+        named = set()
+        for place in page.places():
+            pack = place[32:48]
+            named.add(pack)
+            if place[:32] + place[48:] not in self._pack_places(pack):
                 lost[pack] = lost.get(pack, 0) + 1
-        problems = tuple(
+        problems = [
             (object_name(PACK_KIND, pack), self._bad_packs.get(pack, "its index lacks chunks that a map names"))
             for pack in lost
-        )
-        return _LeafVerdict(frozenset(packs - set(self._bad_packs)), content_digest(self._ring, page), problems)
+        ]
+        if named != set(packs):
+            problems.append((name, "its directory does not name the packs that its pages do"))
+        if not self._splits_are_whole(page):
+            problems.append((name, "a chunk is not what its pieces make"))
+        return _LeafVerdict(frozenset(named - set(self._bad_packs)), content_digest(self._ring, page), tuple(problems))
 
-    def _pack_rows(self, pack: bytes) -> frozenset[bytes]:
-        """The rows of a pack's index; empty, and the reason kept, when it cannot be read."""
-        rows = self._rows.get(pack)
-        if rows is None:
+    def _splits_are_whole(self, page: Page) -> bool:
+        try:
+            return all(
+                split_identity(self._ring, page.pieces(position)) == entry.identity
+                for position, entry in enumerate(page.entries())
+                if entry.kind == SPLIT
+            )
+        except ValueError:
+            return False
+
+    def _pack_places(self, pack: bytes) -> frozenset[bytes]:
+        """What a pack's index holds; empty, and the reason kept, when it cannot be read."""
+        places = self._places.get(pack)
+        if places is None:
             footer = self._footer(pack)
-            rows = frozenset(footer[at : at + ROW.size] for at in range(0, len(footer), ROW.size))
-            self._rows[pack] = rows
-            while len(self._rows) > _ROW_SETS:
-                self._rows.popitem(last=False)
-        return rows
+            places = frozenset(footer.places()) if footer else frozenset()
+            self._places[pack] = places
+            while len(self._places) > _ROW_SETS:
+                self._places.popitem(last=False)
+        return places
 
-    def _footer(self, pack: bytes) -> bytes:
+    def _footer(self, pack: bytes) -> PackFooter | None:
         try:
             container = self._containers.get(pack)
             if container is None:
                 container = Container(self._store, object_name(PACK_KIND, pack), PACK_KIND, self._ring)
                 self._containers[pack] = container
-            return container.footer()
+            return PackFooter(container.footer())
         except SavesetError as error:
             self._bad_packs[pack] = error.cause
-            return b""
+        except ValueError as error:
+            self._bad_packs[pack] = f"its footer makes no sense: {error}"
+        return None
 
     # -- stored and full
 
@@ -197,13 +212,13 @@ class Verifier:
         run_parallel(good, self._check_pack, workers, tick)
 
     def _check_pack(self, container: Container) -> None:
-        footer = container.footer()
-        frames: dict[int, tuple[int, list[bytes]]] = {}
-        for identity, offset, length, _place, _kind in ROW.iter_unpack(footer):
-            frames.setdefault(offset, (length, []))[1].append(identity)
-        for offset, (length, identities) in sorted(frames.items()):
+        frames: dict[int, list[Row]] = {}
+        for row in PackFooter(container.footer()).rows():
+            frames.setdefault(row.offset, []).append(row)
+        for offset, rows in sorted(frames.items()):
+            length = rows[0].length
             try:
-                problem = self._check_frame(container, offset, length, identities)
+                problem = self._check_frame(container, offset, length, rows)
             except SavesetError as error:
                 problem = error.cause
             self._counters.add(done=length, read=length)
@@ -211,13 +226,13 @@ class Verifier:
                 with self._lock:
                     self._bad_frames.setdefault(container.layout.container_id, {})[offset] = problem
 
-    def _check_frame(self, container: Container, offset: int, length: int, identities: list[bytes]) -> str:
+    def _check_frame(self, container: Container, offset: int, length: int, rows: list[Row]) -> str:
         """What is wrong with a frame; empty when nothing is."""
         data = self._store.get(container.name, offset, length)
         head = parse_head(data)
         if head is None or head.length != length or not check_hash(container.layout.prefix, head, data):
             return f"its frame at offset {offset} is damaged"
-        if head.identities != tuple(identities):
+        if head.identities != tuple(row.identity for row in rows):
             return f"its frame at offset {offset} does not hold the chunks that its index names"
         if self._depth != FULL:
             return ""
@@ -225,9 +240,12 @@ class Verifier:
         if plain is None:
             return f"its frame at offset {offset} cannot be decrypted"
         chunk_size = container.layout.chunk_size
-        for number, identity in enumerate(identities):
-            if self._ring.identity(memoryview(plain)[number * chunk_size : (number + 1) * chunk_size]) != identity:
-                return f"chunk {number} of its frame at offset {offset} does not hash to its identity"
+        grain = chunk_size // GRAINS_PER_CHUNK
+        for row in rows:
+            unit, length = (grain, row.mask.bit_count() * grain) if row.kind == GRAINS else (chunk_size, chunk_size)
+            stored = memoryview(plain)[row.place * unit : row.place * unit + length]
+            if self._ring.identity(stored) != row.identity:
+                return f"place {row.place} of its frame at offset {offset} does not hash to its identity"
         return ""
 
     def _name_hurt_chunks(self, info: SavesetInfo, leaf_map: LeafMap) -> None:
@@ -235,19 +253,25 @@ class Verifier:
         hurt: dict[tuple[bytes, int], list[int]] = {}
         chunk = 0
         for number in range(leaf_map.geometry.leaves):
-            try:
-                page = leaf_map.page(number)
-            except SavesetError:
-                page = b""  # reported already
-            for position, (_identity, pack, offset, _length, _place, kind) in enumerate(ENTRY.iter_unpack(page)):
-                if kind == DATA and offset in self._bad_frames.get(pack, ()):
-                    hurt.setdefault((pack, offset), []).append(chunk + position)
+            for position, place in self._bad_places(leaf_map, number):
+                hurt.setdefault(place, []).append(chunk + position)
             chunk += leaf_map.geometry.leaf_entries(number)
         for (pack, offset), chunks in sorted(hurt.items()):
             at = ", ".join(str(number * info.chunk_size) for number in chunks[:_OFFSETS_NAMED])
             more = f" and {len(chunks) - _OFFSETS_NAMED} more" if len(chunks) > _OFFSETS_NAMED else ""
             problem = f"{self._bad_frames[pack][offset]}; it holds the volume's chunks at offsets {at}{more}"
             self.add_problem(object_name(PACK_KIND, pack), problem, info)
+
+    def _bad_places(self, leaf_map: LeafMap, number: int) -> t.Iterator[tuple[int, tuple[bytes, int]]]:
+        """The positions of a leaf whose chunks are in bad frames, and these frames."""
+        try:
+            page = leaf_map.page(number)
+            for position in range(page.count):
+                for piece in page.pieces(position):
+                    if piece.has_data and piece.offset in self._bad_frames.get(piece.pack, ()):
+                        yield position, (piece.pack, piece.offset)
+        except (SavesetError, ValueError):
+            return  # reported already
 
 
 def _map_name(info: SavesetInfo) -> str:

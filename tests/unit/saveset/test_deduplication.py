@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import index
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import ROW, _SortedRun
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.footer import ROW
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import _SortedRun
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 
@@ -120,7 +121,7 @@ def test_equal_prefixes_are_told_apart() -> None:
     generator = random.Random(5)
     identities = [bytes(8) + generator.randbytes(24) for _number in range(50)]
     identities += [generator.randbytes(32) for _number in range(500)]
-    rows = {identity: ROW.pack(identity, number, 7, 0, 2) for number, identity in enumerate(identities)}
+    rows = {identity: ROW.pack(identity, number, 7, 0, 2, 0, 0) for number, identity in enumerate(identities)}
     packs = [(b"A" * 16, identities[0::3]), (b"B" * 16, identities[1::3]), (b"C" * 16, identities[2::3])]
     run = _SortedRun([(pack, b"".join(rows[identity] for identity in some)) for pack, some in packs])
     for pack, some in packs:

@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changed extents: what the storage says changed since the parent was backed up, and which grains that touches.
+
+They are a hint and not the truth: they count only when they are bound to exactly the snapshot that the parent was made
+of; some chunks that they call unchanged are compared all the same; a backup can always do without them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from .directory import Geometry
+from .errors import InvalidValue
+from .extent import DATA, Extent
+from .page import ALL_GRAINS, GRAINS_PER_CHUNK
+
+_ASK_BYTES = 1 << 20  # of changed extents at least so long the source is asked what of them is allocated
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What changed between two snapshots of a volume.
+
+    ``since`` is the source id of the older one; ``size`` the volume's size in bytes, the same in both; ``extents`` are
+    (offset, length) in bytes, in any order, overlapping or not.  What is not covered has not changed.
+    """
+
+    since: str
+    size: int
+    extents: t.Sequence[tuple[int, int]]
+
+    def merged(self) -> list[tuple[int, int]]:
+        """The extents in order of offset, clipped to the volume, neighbours and overlaps merged.
+
+        Raises InvalidValue where one is negative.
+        """
+        found: list[tuple[int, int]] = []
+        for offset, length in sorted(self.extents):
+            if offset < 0 or length < 0:
+                raise InvalidValue(f"changed extent {offset}+{length}", "it is negative", "Repair its source")
+            end = min(offset + length, self.size)
+            if end <= offset:
+                continue
+            if found and offset <= found[-1][1]:
+                found[-1] = (found[-1][0], max(found[-1][1], end))
+            else:
+                found.append((offset, end))
+        return [(offset, end - offset) for offset, end in found]
+
+
+class Touched(t.NamedTuple):
+    """A chunk that changed: which of its grains, and DATA, or HOLE or ZERO where all of it is empty now."""
+
+    chunk: int
+    mask: int
+    kind: int
+
+
+ExtentsOf = t.Callable[[int, int], t.Iterator[Extent]]
+
+
+def touched_chunks(
+    extents: t.Iterable[tuple[int, int]], geometry: Geometry, allocated: ExtentsOf
+) -> t.Iterator[Touched]:
+    """The chunks that changed extents touch, in order, each once.
+
+    :param extents: as Changes.merged() gives them.
+    :param allocated: tells what of (offset, length) of the source is allocated.
+    """
+    held: Touched | None = None
+    for offset, length, kind in _with_kinds(extents, allocated):
+        for chunk, mask in _masks(offset, length, geometry):
+            whole = kind if mask == ALL_GRAINS else DATA
+            if held is not None and held.chunk == chunk:
+                held = Touched(chunk, held.mask | mask, DATA)
+                continue
+            if held is not None:
+                yield held
+            held = Touched(chunk, mask, whole)
+    if held is not None:
+        yield held
+
+
+def _with_kinds(extents: t.Iterable[tuple[int, int]], allocated: ExtentsOf) -> t.Iterator[Extent]:
+    for offset, length in extents:
+        if length < _ASK_BYTES:
+            yield Extent(offset, length, DATA)
+        else:
+            yield from allocated(offset, length)
+
+
+def _masks(offset: int, length: int, geometry: Geometry) -> t.Iterator[tuple[int, int]]:
+    """The chunks that a range touches, and the grains of each; the grains of a short last chunk are all or none."""
+    chunk_size = geometry.chunk_size
+    grain = chunk_size // GRAINS_PER_CHUNK
+    end = offset + length
+    while offset < end:
+        chunk, skip = divmod(offset, chunk_size)
+        stop = min(end - chunk * chunk_size, chunk_size)
+        if geometry.chunk_length(chunk) < chunk_size:
+            yield chunk, ALL_GRAINS
+        else:
+            first, last = skip // grain, -(-stop // grain)
+            yield chunk, (1 << last) - (1 << first)
+        offset = chunk * chunk_size + stop

@@ -1,0 +1,198 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pages: where each chunk of a leaf is.
+
+A page holds 64 bytes a chunk, the *entries*, and after them 72 bytes for each *piece* of the chunks that are split.
+A chunk is split when only some of its grains changed since the parent: its pieces say which grains come from the
+chunk as it was, which from small frames stored since, and which are zero.
+"""
+
+from __future__ import annotations
+
+import struct
+import typing as t
+
+from .extent import DATA, GRAINS, HOLE, SPLIT, ZERO
+from .keys import KeyRing
+
+#: An entry: identity, pack id, frame offset, frame length, place in the frame (in chunks), kind.
+ENTRY = struct.Struct("<32s16sQIHH")
+ENTRY_BYTES = ENTRY.size
+LEAF_ENTRIES = 1024
+
+HOLE_ENTRY = ENTRY.pack(bytes(32), bytes(16), 0, 0, 0, HOLE)
+ZERO_ENTRY = ENTRY.pack(bytes(32), bytes(16), 0, 0, 0, ZERO)
+
+#: A piece: as an entry (a place in grains where the kind is GRAINS), then stored and mask.
+PIECE = struct.Struct("<32s16sQIHHII")
+#: What the pack field of a split chunk's entry holds: number of its first piece in the page, number of pieces.
+_PIECES = struct.Struct("<IH10x")
+#: What of a piece its chunk's identity depends on: not where it is stored.
+_CONTENT = struct.Struct("<32sHII")
+
+GRAINS_PER_CHUNK = 32
+ALL_GRAINS = (1 << GRAINS_PER_CHUNK) - 1
+
+
+class Entry(t.NamedTuple):
+    """Where one chunk is."""
+
+    identity: bytes
+    pack: bytes
+    offset: int
+    length: int
+    place: int
+    kind: int
+
+
+class Piece(t.NamedTuple):
+    """Where some grains of a chunk are.
+
+    ``stored`` has a bit for each grain that the stored piece holds, one after the other; ``mask`` for those of them
+    that still count, as later pieces took the place of the others.
+    """
+
+    identity: bytes
+    pack: bytes
+    offset: int
+    length: int
+    place: int
+    kind: int
+    stored: int
+    mask: int
+
+    @classmethod
+    def stored_at(cls, identity: bytes, place: bytes, mask: int) -> Piece:
+        """New grains; ``place`` as index.PLACE packs it."""
+        return cls(*Entry(*ENTRY.unpack(identity + place)), mask, mask)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it is in a pack."""
+        return self.kind in (DATA, GRAINS)
+
+
+class Page:
+    """The entries of one leaf, as stored.  Raises ValueError when ``data`` is no page of so many entries."""
+
+    def __init__(self, data: bytes, entries: int) -> None:
+        self.data = data
+        self.count = entries
+        self._tail = entries * ENTRY_BYTES
+        if len(data) < self._tail or (len(data) - self._tail) % PIECE.size:
+            raise ValueError(f"{len(data)} bytes are no page of {entries} entries")
+
+    @classmethod
+    def of_kind(cls, kind: int, entries: int) -> Page:
+        """A page that is all holes or all zeros."""
+        return cls((ZERO_ENTRY if kind == ZERO else HOLE_ENTRY) * entries, entries)
+
+    @classmethod
+    def build(cls, entries: bytes, splits: t.Mapping[int, bytes]) -> Page:
+        """A page from its entries and, by position, the packed pieces of those that are split."""
+        if not splits:
+            return cls(entries, len(entries) // ENTRY_BYTES)
+        head = bytearray(entries)
+        tail = bytearray()
+        for position in sorted(splits):
+            pieces = splits[position]
+            place = _PIECES.pack(len(tail) // PIECE.size, len(pieces) // PIECE.size)
+            begin = position * ENTRY_BYTES
+            head[begin + 32 : begin + 48] = place
+            tail += pieces
+        return cls(bytes(head + tail), len(entries) // ENTRY_BYTES)
+
+    def raw(self, position: int) -> bytes:
+        """The entry at ``position`` as stored."""
+        return self.data[position * ENTRY_BYTES : (position + 1) * ENTRY_BYTES]
+
+    def entry(self, position: int) -> Entry:
+        """The entry at ``position``."""
+        return Entry(*ENTRY.unpack_from(self.data, position * ENTRY_BYTES))
+
+    def entries(self) -> list[Entry]:
+        """All entries in order."""
+        return [Entry(*fields) for fields in ENTRY.iter_unpack(memoryview(self.data)[: self._tail])]
+
+    def pieces(self, position: int) -> list[Piece]:
+        """The pieces of which the chunk at ``position`` is made: one unless it is split.
+
+        Raises ValueError when its pieces are not in the page or do not cover the chunk exactly once.
+        """
+        entry = self.entry(position)
+        if entry.kind != SPLIT:
+            return [Piece(*entry, ALL_GRAINS, ALL_GRAINS)]
+        pieces = list(self._split(entry))
+        _check_cover(pieces)
+        return pieces
+
+    def _split(self, entry: Entry) -> t.Iterator[Piece]:
+        first, count = _PIECES.unpack(entry.pack)
+        begin = self._tail + first * PIECE.size
+        end = begin + count * PIECE.size
+        if not count or end > len(self.data):
+            raise ValueError("its pieces are not in the page")
+        return (Piece(*fields) for fields in PIECE.iter_unpack(self.data[begin:end]))
+
+    def identities(self) -> bytes:
+        """The identities of all entries, one after the other; zeros for holes and zeros."""
+        data, size = self.data, ENTRY_BYTES
+        return b"".join([data[at : at + 32] for at in range(0, self._tail, size)])
+
+    def empty_kind(self) -> int | None:
+        """HOLE or ZERO when all entries are of that kind, else None."""
+        for kind, entry in ((HOLE, HOLE_ENTRY), (ZERO, ZERO_ENTRY)):
+            if self.data.startswith(entry) and self.data == entry * self.count:
+                return kind
+        return None
+
+    def packs(self) -> set[bytes]:
+        """The packs that the page names."""
+        return {place[32:48] for place in self.places()}
+
+    def places(self) -> t.Iterator[bytes]:
+        """Entries and pieces that are in a pack, as stored: identity, pack id, and what the footer tells too."""
+        for size, begin, end in (
+            (ENTRY_BYTES, 0, self._tail),
+            (PIECE.size, self._tail, len(self.data)),
+        ):
+            for at in range(begin, end, size):
+                if self.data[at + ENTRY_BYTES - 2] in (DATA, GRAINS):
+                    yield self.data[at : at + ENTRY_BYTES]
+
+
+def split_entry(ring: KeyRing, pieces: t.Sequence[Piece]) -> tuple[bytes, bytes]:
+    """The entry of a chunk that is split, and its packed pieces; build() fills in where they are."""
+    entry = ENTRY.pack(split_identity(ring, pieces), bytes(16), 0, 0, 0, SPLIT)
+    return entry, b"".join(PIECE.pack(*piece) for piece in pieces)
+
+
+def split_identity(ring: KeyRing, pieces: t.Iterable[Piece]) -> bytes:
+    """The identity of a chunk that is split: over what its pieces hold, not where."""
+    return ring.mac(
+        "split", b"".join(_CONTENT.pack(piece.identity, piece.kind, piece.stored, piece.mask) for piece in pieces)
+    )
+
+
+def grain_runs(mask: int) -> t.Iterator[tuple[int, int]]:
+    """The runs of set bits: (first grain, number of grains), in order."""
+    grain = 0
+    while mask >> grain:
+        if mask >> grain & 1:
+            first = grain
+            while mask >> grain & 1:
+                grain += 1
+            yield first, grain - first
+        else:
+            grain += 1
+
+
+def _check_cover(pieces: t.Iterable[Piece]) -> None:
+    covered = 0
+    for piece in pieces:
+        if piece.mask & ~piece.stored or piece.mask & covered or piece.kind not in (HOLE, ZERO, DATA, GRAINS):
+            raise ValueError("its pieces contradict each other")
+        covered |= piece.mask
+    if covered != ALL_GRAINS:
+        raise ValueError("its pieces do not cover it")
