@@ -126,7 +126,7 @@ def test_equal_prefixes_are_told_apart() -> None:
     run = _SortedRun([(pack, b"".join(rows[identity] for identity in some)) for pack, some in packs])
     for pack, some in packs:
         for identity in some:
-            assert run.find(identity) == pack + rows[identity][32:]
+            assert run.find(identity) == pack + rows[identity][32:48]
     assert run.find(bytes(32)) is None
     assert run.find(b"\xff" * 32) is None
     assert _SortedRun([]).find(bytes(32)) is None
