@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading no faster than production can bear, by a clock that only the test moves."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import throttle
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import Extent
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import Source
+
+from .conftest import MIB
+
+BOUND = 0.05
+
+
+class Clock(threading.Event):
+    """A clock, and the event that waits by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.waits: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        self.now += timeout or 0.0
+        return False
+
+
+class SlowSource(Source):
+    """A source whose reads take as long as ``latency`` says."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.size = 64 * MIB
+        self.spec = "slow"
+        self.latency = 0.0
+        self.lengths: list[int] = []
+        self._clock = clock
+
+    def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
+        return iter(())
+
+    def read(self, offset: int, buffer: memoryview) -> None:
+        self.lengths.append(len(buffer))
+        self._clock.now += self.latency
+        buffer[:] = bytes([offset // MIB]) * len(buffer)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(throttle.time, "monotonic", made.monotonic)
+    return made
+
+
+def test_a_rate_is_kept_over_all_reads(clock: Clock) -> None:
+    paced = throttle.PacedSource(SlowSource(clock), clock, 10 * MIB, None)
+    began = clock.now
+    for number in range(21):
+        paced.read(number * MIB, memoryview(bytearray(MIB)))
+    assert clock.now - began == pytest.approx(2.0)
+
+
+def test_without_limits_nothing_waits(clock: Clock) -> None:
+    paced = throttle.PacedSource(SlowSource(clock), clock, None, None)
+    paced.read(0, memoryview(bytearray(4 * MIB)))
+    assert not clock.waits
+    assert paced.slow_reads == 0
+
+
+def test_the_guard_slows_down_and_recovers(clock: Clock) -> None:
+    source = SlowSource(clock)
+    paced = throttle.PacedSource(source, clock, None, BOUND)
+    data = bytearray(MIB)
+    source.latency = 2 * BOUND
+    for _number in range(12):
+        paced.read(0, memoryview(data))
+    assert paced.slow_reads == 12
+    assert clock.waits == sorted(clock.waits)
+    assert clock.waits[-1] == 2.0
+    clock.waits.clear()
+    source.latency = BOUND / 2
+    for _number in range(12):
+        paced.read(0, memoryview(data))
+    assert clock.waits == sorted(clock.waits, reverse=True)
+    clock.waits.clear()
+    paced.read(0, memoryview(data))
+    assert not clock.waits
+
+
+def test_the_guard_judges_reads_of_one_size(clock: Clock) -> None:
+    source = SlowSource(clock)
+    buffer = bytearray(4 * MIB - 5)
+    throttle.PacedSource(source, clock, None, BOUND).read(3 * MIB, memoryview(buffer))
+    assert source.lengths == [MIB, MIB, MIB, MIB - 5]
+    assert bytes(buffer) == b"".join(bytes([number]) * MIB for number in (3, 4, 5, 6))[: len(buffer)]
