@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The index of all chunks in the repository's packs: for deduplication, and for taking up an interrupted backup.
 
-What packs already hold is kept in sorted runs: 58 bytes a chunk, found by a 64-bit prefix of the identity and confirmed
-with all 32 bytes.  What the running backup adds is kept in a dictionary until enough has gathered.  The footers are
-read when the first new chunk is met, so that a backup of which little changed does not pay for them.
+What packs already hold is kept sorted: 58 bytes a chunk, found by a 64-bit prefix of the identity and confirmed with
+all 32 bytes.  What the running backup adds is kept in a dictionary until enough has gathered.  The footers are read
+when the first new chunk is met, so that a backup of which little changed does not pay for them.
 """
 
 from __future__ import annotations
@@ -25,40 +25,62 @@ from .store import Store
 
 #: A chunk's place, as maps keep it after the identity: pack id, frame offset, frame length, place in the frame, kind.
 PLACE = struct.Struct("<16sQIHH")
-_RUN_ROWS = 1 << 19  # chunks in a sorted run: bounds what sorting needs
-_YOUNG_MAX = 1 << 18  # chunks of the running backup kept in the dictionary
+_YOUNG_MAX = 1 << 17  # chunks of the running backup kept in the dictionary
 
 Claim = t.Union[bytes, int]
 
 
-class _SortedRun:
-    """Chunks of several packs, found by their identity."""
+class _Known:
+    """Chunks in packs, found by their identity; what was added is found after settle().
 
+    They are kept in buckets by the first bits of the identity, so that sorting needs little more than they take.
+    """
+
+    _BUCKETS = 64
     #: Identity, frame offset, frame length, place in the frame, number of the pack.
     _KEPT = struct.Struct("<32sQIHI")
     _PREFIX = struct.Struct(f">Q{_KEPT.size - 8}x")
 
-    def __init__(self, packs: t.Sequence[tuple[bytes, bytes]]) -> None:
-        """:param packs: pack ids, and the rows of their footers."""
-        self._packs = [pack for pack, _rows in packs]
-        kept = [
-            self._KEPT.pack(identity, offset, length, place, number)
-            for number, (_pack, rows) in enumerate(packs)
-            for identity, offset, length, place, kind, _chunk, _mask in ROW.iter_unpack(rows)
-            if kind == DATA
-        ]
-        kept.sort()
-        self._rows = b"".join(kept)
-        self._prefixes = array.array("Q", (prefix for (prefix,) in self._PREFIX.iter_unpack(self._rows)))
+    def __init__(self) -> None:
+        self._packs: list[bytes] = []
+        self._pending = [bytearray() for _bucket in range(self._BUCKETS)]
+        #: A bucket's rows in order, and their identities' first 64 bits.
+        self._sorted = [(b"", array.array("Q")) for _bucket in range(self._BUCKETS)]
 
     def __len__(self) -> int:
-        return len(self._prefixes)
+        return sum(len(prefixes) for _rows, prefixes in self._sorted)
+
+    def add(self, pack: bytes, rows: bytes) -> None:
+        """Add the chunks of a pack's footer."""
+        number = len(self._packs)
+        self._packs.append(pack)
+        for identity, offset, length, place, kind, _chunk, _mask in ROW.iter_unpack(rows):
+            if kind == DATA:
+                self._pending[identity[0] % self._BUCKETS] += self._KEPT.pack(identity, offset, length, place, number)
+
+    def settle(self) -> None:
+        """Sort in what was added."""
+        size = self._KEPT.size
+        for bucket in range(self._BUCKETS):
+            pending, self._pending[bucket] = self._pending[bucket], bytearray()
+            if not pending:
+                continue
+            old = self._sorted[bucket][0]
+            order = [old[at : at + size] for at in range(0, len(old), size)]
+            order += [bytes(pending[at : at + size]) for at in range(0, len(pending), size)]
+            del pending
+            order.sort()
+            rows = b"".join(order)
+            prefixes = array.array("Q", (prefix for (prefix,) in self._PREFIX.iter_unpack(rows)))
+            self._sorted[bucket] = (rows, prefixes)
 
     def find(self, identity: bytes) -> bytes | None:
+        """The place of a chunk."""
+        rows, prefixes = self._sorted[identity[0] % self._BUCKETS]
         prefix = int.from_bytes(identity[:8], "big")
-        at = bisect.bisect_left(self._prefixes, prefix)
-        while at < len(self._prefixes) and self._prefixes[at] == prefix:
-            found, offset, length, place, number = self._KEPT.unpack_from(self._rows, at * self._KEPT.size)
+        at = bisect.bisect_left(prefixes, prefix)
+        while at < len(prefixes) and prefixes[at] == prefix:
+            found, offset, length, place, number = self._KEPT.unpack_from(rows, at * self._KEPT.size)
             if found == identity:
                 return PLACE.pack(self._packs[number], offset, length, place, DATA)
             at += 1
@@ -101,7 +123,7 @@ class ChunkIndex:
         self._ring = ring
         self._session = session
         self._lock = threading.Lock()
-        self._runs: list[_SortedRun] = []
+        self._known = _Known()
         self._recent: dict[bytes, Claim] = {}
         self._young: list[tuple[bytes, bytes]] = []
         self._loaded = threading.Event()
@@ -111,8 +133,8 @@ class ChunkIndex:
         self.damaged: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
-        """How many chunks the sorted runs hold."""
-        return sum(map(len, self._runs))
+        """How many chunks are known, those of the dictionary left out."""
+        return len(self._known)
 
     def load(self) -> None:
         """Read the footers of all packs, once.
@@ -124,24 +146,15 @@ class ChunkIndex:
         with self._lock:
             if self._loaded.is_set():
                 return
-            runs: list[_SortedRun] = []
-            found: list[tuple[bytes, bytes]] = []
             adopted: list[tuple[bytes, bytes]] = []
-            rows = 0
             for name in self._store.list("packs"):
                 pack, footer = self._read_footer(name)
                 if footer is None:
                     continue
                 if self._session and footer.session == self._session:
                     adopted.append((pack, footer.raw_rows))
-                found.append((pack, footer.raw_rows))
-                rows += len(footer.raw_rows) // ROW.size
-                if rows >= _RUN_ROWS:
-                    runs.append(_SortedRun(found))
-                    found, rows = [], 0
-            if found:
-                runs.append(_SortedRun(found))
-            self._runs = [*runs, *self._runs]
+                self._known.add(pack, footer.raw_rows)
+            self._known.settle()
             self._adopted = _Adopted(adopted) if adopted else None
             self._loaded.set()
 
@@ -173,11 +186,7 @@ class ChunkIndex:
         if place is not None:
             return place if isinstance(place, bytes) else None
         self.load()
-        for run in self._runs:
-            found = run.find(identity)
-            if found is not None:
-                return found
-        return None
+        return self._known.find(identity)
 
     def claim(self, identity: bytes, claimant: int) -> bool:
         """Claim a chunk that find() did not know; True when the caller is now the one to store it.
@@ -198,7 +207,9 @@ class ChunkIndex:
             if sum(len(some) for _pack, some in self._young) < _YOUNG_MAX * ROW.size:
                 return
             young, self._young = self._young, []
-            self._runs = [*self._runs, _SortedRun(young)]
+            for young_pack, some in young:
+                self._known.add(young_pack, some)
+            self._known.settle()
         for _pack, some in young:
             for begin in range(0, len(some), ROW.size):
                 self._recent.pop(some[begin : begin + 32], None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import index
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.footer import ROW
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import _SortedRun
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import _Known
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 
@@ -123,10 +123,13 @@ def test_equal_prefixes_are_told_apart() -> None:
     identities += [generator.randbytes(32) for _number in range(500)]
     rows = {identity: ROW.pack(identity, number, 7, 0, 2, 0, 0) for number, identity in enumerate(identities)}
     packs = [(b"A" * 16, identities[0::3]), (b"B" * 16, identities[1::3]), (b"C" * 16, identities[2::3])]
-    run = _SortedRun([(pack, b"".join(rows[identity] for identity in some)) for pack, some in packs])
+    known = _Known()
+    assert known.find(bytes(32)) is None
+    for pack, some in packs:
+        known.add(pack, b"".join(rows[identity] for identity in some))
+        known.settle()
     for pack, some in packs:
         for identity in some:
-            assert run.find(identity) == pack + rows[identity][32:48]
-    assert run.find(bytes(32)) is None
-    assert run.find(b"\xff" * 32) is None
-    assert _SortedRun([]).find(bytes(32)) is None
+            assert known.find(identity) == pack + rows[identity][32:48]
+    assert known.find(bytes(32)) is None
+    assert known.find(b"\xff" * 32) is None

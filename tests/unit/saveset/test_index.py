@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.footer import ROW
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import ChunkIndex, _SortedRun
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import ChunkIndex, _Known
 
 from .conftest import Lab
 
@@ -32,19 +32,24 @@ def test_a_known_chunk_costs_at_most_64_bytes() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        run = _SortedRun(packs)
+        known = _Known()
+        for pack, rows in packs:
+            known.add(pack, rows)
+        known.settle()
         after = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert len(run) == count
+    assert len(known) == count
     assert (after - before) / count <= 64
 
 
 def test_pieces_are_not_offered_for_deduplication() -> None:
     identity = bytes(range(32))
-    run = _SortedRun([(b"p" * 16, ROW.pack(identity, 64, 1000, 0, GRAINS, 5, 1))])
-    assert run.find(identity) is None
-    assert len(run) == 0
+    known = _Known()
+    known.add(b"p" * 16, ROW.pack(identity, 64, 1000, 0, GRAINS, 5, 1))
+    known.settle()
+    assert known.find(identity) is None
+    assert len(known) == 0
 
 
 def test_footers_are_not_read_while_nothing_new_is_met(lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
