@@ -15,6 +15,7 @@ import threading
 import typing as t
 
 from .assembler import LeafAssembler
+from .buffers import AlignedBuffer
 from .codec import Compressor
 from .deps import blake3
 from .directory import Geometry
@@ -40,7 +41,11 @@ from .progress import Counters, Progress
 from .proof import Proof
 from .throttle import PacedSource
 
+#: Plain bytes in a frame: larger ones compress better, smaller ones are read faster when only a part is wanted.
 FRAME_BYTES = 1 << 20
+FRAME_BYTES_COMPACT = 4 << 20
+#: From this level of zstd on, size counts for more than the time to read a part.
+LEVEL_COMPACT = 3
 _PROGRESS_S = 0.5
 
 ProgressCallback = t.Callable[[Progress], None]
@@ -63,14 +68,12 @@ class _Worker:
     """What one thread keeps for itself."""
 
     def __init__(self, level: int, chunk_size: int) -> None:
-        self.buffer = bytearray(max(RANGE_BYTES, chunk_size))
-        self.view = memoryview(self.buffer)
+        self.buffer = AlignedBuffer(max(RANGE_BYTES, chunk_size))
         self.compressor = Compressor(level)
         #: Chunks that some worker is about to store: (chunk, identity), their places not known yet.
         self.deferred: list[tuple[int, bytes]] = []
         #: New grains of several chunks, one after the other: the next frame of grains.
-        self.grains = bytearray(max(FRAME_BYTES, chunk_size))
-        self.grains_view = memoryview(self.grains)
+        self.grains = AlignedBuffer(max(FRAME_BYTES, chunk_size))
         self.grains_end = 0
         self.patched: list[_Patched] = []
 
@@ -105,8 +108,8 @@ class BackupJob:
         self._workers = workers
         self._proof = proof
         self._key = ring.identity_key
-        self._zeros = bytes(geometry.chunk_size)
-        self._frame_chunks = max(1, FRAME_BYTES // geometry.chunk_size)
+        frame_bytes = FRAME_BYTES_COMPACT if level >= LEVEL_COMPACT else FRAME_BYTES
+        self._frame_chunks = max(1, frame_bytes // geometry.chunk_size)
         self._grain = geometry.chunk_size // GRAINS_PER_CHUNK
         self._plan_lock = threading.Lock()
         self._errors: list[BaseException] = []
@@ -191,7 +194,7 @@ class BackupJob:
         chunk_size = self._geometry.chunk_size
         offset = run.first * chunk_size
         length = min(run.chunks * chunk_size, self._geometry.size - offset)
-        self._read(offset, worker.view[:length])
+        self._read(offset, worker.buffer.view[:length])
 
         leaf, position = divmod(run.first, LEAF_ENTRIES)
         parent = self._assembler.parent_page(leaf)
@@ -202,12 +205,12 @@ class BackupJob:
             begin = number * chunk_size
             end = min(begin + chunk_size, length)
             if self._proof:
-                self._proof.check(run.first + number, worker.view[begin:end])
-            if worker.buffer.startswith(self._zeros[: end - begin], begin, end):
+                self._proof.check(run.first + number, worker.buffer.view[begin:end])
+            if worker.buffer.is_zero(begin, end):
                 entries[number] = ZERO_ENTRY
                 zero += end - begin
             else:
-                identity = blake3(worker.view[begin:end], key=self._key).digest()
+                identity = blake3(worker.buffer.view[begin:end], key=self._key).digest()
                 place = self._known_place(identity, parent, position + number)
                 if place is not None:
                     entries[number] = identity + place
@@ -244,7 +247,7 @@ class BackupJob:
     ) -> None:
         """Store the new chunks before chunk ``end_number`` of the run, which end at byte ``end`` of the buffer."""
         first = end_number - len(fresh)
-        data = worker.view[first * self._geometry.chunk_size : end]
+        data = worker.buffer.view[first * self._geometry.chunk_size : end]
         stored = [Stored(identity, number, DATA, run_first + first + number) for number, identity in enumerate(fresh)]
         places = self._write_frame(worker, stored, data)
         for number, (identity, place) in enumerate(zip(fresh, places)):
@@ -289,7 +292,7 @@ class BackupJob:
         for first, count in grain_runs(item.mask):
             offset = item.chunk * self._geometry.chunk_size + first * self._grain
             length = count * self._grain
-            self._read(offset, worker.grains_view[end : end + length])
+            self._read(offset, worker.grains.view[end : end + length])
             zeros |= self._zero_grains(worker, first, count, end)
             end += length
         read = end - begin
@@ -304,29 +307,29 @@ class BackupJob:
         if not stored:
             self._fill_patched(item, zeros, None)
             return
-        identity = blake3(worker.grains_view[begin:end], key=self._key).digest()
+        identity = blake3(worker.grains.view[begin:end], key=self._key).digest()
         row = Stored(identity, begin // self._grain, GRAINS, item.chunk, stored)
         worker.patched.append(_Patched(item, row, zeros))
         worker.grains_end = end
 
     def _zero_grains(self, worker: _Worker, first: int, count: int, at: int) -> int:
         """Which of ``count`` grains from ``first``, read to ``at`` of the buffer, are zero."""
-        zeros = self._zeros[: self._grain]
         mask = 0
         for number in range(count):
             begin = at + number * self._grain
-            if worker.grains.startswith(zeros, begin, begin + self._grain):
+            if worker.grains.is_zero(begin, begin + self._grain):
                 mask |= 1 << (first + number)
         return mask
 
     def _close_up(self, worker: _Worker, begin: int, mask: int, zeros: int) -> int:
         """Drop the zero grains out of those of ``mask`` at ``begin`` of the buffer; where the others end."""
+        view = worker.grains.view
         end = at = begin
         for grain in range(GRAINS_PER_CHUNK):
             if not mask >> grain & 1:
                 continue
             if not zeros >> grain & 1:
-                worker.grains[end : end + self._grain] = worker.grains[at : at + self._grain]
+                view[end : end + self._grain] = view[at : at + self._grain]
                 end += self._grain
             at += self._grain
         return end
@@ -336,7 +339,7 @@ class BackupJob:
         if not worker.patched:
             return
         patched, worker.patched = worker.patched, []
-        data = worker.grains_view[: worker.grains_end]
+        data = worker.grains.view[: worker.grains_end]
         places = self._write_frame(worker, [item.stored for item in patched], data)
         worker.grains_end = 0
         for item, place in zip(patched, places):

@@ -76,14 +76,6 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def write_all(fd: int, buffers: t.Sequence[bytes | bytearray | memoryview]) -> None:
-    """Append every byte of ``buffers`` to ``fd``, however short single writes turn out."""
-    views = [memoryview(buffer) for buffer in buffers if len(buffer)]
-    while views:
-        done = os.writev(fd, views)
-        views = _rest(views, done)
-
-
 def pwrite_all(fd: int, buffers: t.Sequence[bytes | bytearray | memoryview], offset: int) -> None:
     """Write every byte of ``buffers``, one after the other, from ``offset``."""
     views = [memoryview(buffer) for buffer in buffers if len(buffer)]

@@ -17,8 +17,8 @@ import os
 import secrets
 import typing as t
 
+from .appending import AppendedFile
 from .errors import InvalidValue, NotFound, RepositoryExists, StoreError, StoreFull
-from .linux import write_all
 
 Buffer = t.Union[bytes, bytearray, memoryview]
 
@@ -229,10 +229,11 @@ class _LocalUpload(Upload):
             self._temp, self._fd = _open_locked(store)
         except OSError as error:
             raise store_error(store.location, name, error) from error
+        self._file = AppendedFile(self._fd)
 
     def write(self, buffers: t.Sequence[Buffer]) -> None:
         try:
-            write_all(self._fd, buffers)
+            self._file.write(buffers)
         except OSError as error:
             raise store_error(self._store.location, self._name, error) from error
 
@@ -240,7 +241,7 @@ class _LocalUpload(Upload):
         final = self._store.path(self._name)
         folder = os.path.dirname(final)
         try:
-            os.fsync(self._fd)
+            self._file.sync()
             self._store.make_folder(folder)
             if exclusive:
                 _rename_exclusive(self._temp, final)
