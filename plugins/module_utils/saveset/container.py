@@ -5,7 +5,7 @@
 
 ::
 
-    header    64 bytes, and an extra area that is empty in this version
+    header    64 bytes, and an extra area: empty, or a pack's sealed key and a checksum
     frames    see frame.py
     footer    one more frame: a pack's index or a map's page directory, under a key of its own
     trailer   48 bytes: where the footer is, and a checksum
@@ -15,13 +15,14 @@ Header and trailer carry plain checksums, each frame its hash, so that a scrub n
 
 from __future__ import annotations
 
+import functools
 import struct
 import typing as t
 
 from .deps import blake3
 from .errors import Damaged, UnsupportedFormat
 from .frame import FOOTER_NUMBER, FrameHead, check_hash, open_body, parse_head, seal_frame
-from .keys import INDEX, MAP, PACK, Cipher, KeyRing
+from .keys import DERIVED, INDEX, MAP, PACK, SEALED, SEALED_BYTES, Cipher, KeyRing
 from .store import Store
 
 _HEADER = struct.Struct("<8sHBBHHI16sI8x")
@@ -32,10 +33,7 @@ TRAILER_BYTES = _TRAILER.size + _CHECK_BYTES
 _TRAILER_MAGIC = b"ISBEND\r\n"
 _VERSION = 1
 
-#: How the frames' key is known: derived from the master key, or (reserved) sealed to a public key in the extra area.
-DERIVED = 0
-SEALED = 1
-
+_SEALED_EXTRA = SEALED_BYTES + _CHECK_BYTES
 _CIPHER_NONE = 0
 _CIPHER_AES_256_GCM = 1
 
@@ -53,14 +51,19 @@ class Kind(t.NamedTuple):
 PACK_KIND = Kind(b"ISBPACK\n", 1, PACK, INDEX, "pack")
 MAP_KIND = Kind(b"ISBMAP\r\n", 2, MAP, MAP, "map")
 
+#: Kind's number -> the key modes that it can have, each with the length of its extra area.
+_EXTRA = {PACK_KIND.number: {(DERIVED, 0), (SEALED, _SEALED_EXTRA)}, MAP_KIND.number: {(DERIVED, 0)}}
+
 _WAY_OUT = "Restore the object from another copy of the repository; the next backup stores its chunks again"
 
 
-def make_header(kind: Kind, container_id: bytes, chunk_size: int, encrypted: bool) -> bytes:
-    """The header of a new container."""
+def make_header(kind: Kind, container_id: bytes, chunk_size: int, encrypted: bool, sealed_key: bytes = b"") -> bytes:
+    """The header of a new container, extra area included; ``sealed_key`` is a pack's, empty when it is derived."""
     cipher = _CIPHER_AES_256_GCM if encrypted else _CIPHER_NONE
-    head = _HEADER.pack(kind.magic, _VERSION, kind.number, cipher, 0, DERIVED, chunk_size, container_id, 0)
-    return head + _check(head)
+    mode, extra = (SEALED, _SEALED_EXTRA) if sealed_key else (DERIVED, 0)
+    head = _HEADER.pack(kind.magic, _VERSION, kind.number, cipher, 0, mode, chunk_size, container_id, extra)
+    head += _check(head)
+    return head + sealed_key + _check(head + sealed_key) if sealed_key else head
 
 
 def make_end(prefix: bytes, cipher: Cipher, footer: tuple[int, bytes, int], offset: int, frames: int) -> list[bytes]:
@@ -77,13 +80,18 @@ def make_end(prefix: bytes, cipher: Cipher, footer: tuple[int, bytes, int], offs
 
 
 class ContainerLayout(t.NamedTuple):
-    """A container as its header and trailer describe it; reading it needs no key."""
+    """A container as its header and trailer describe it; reading it needs no key.
+
+    ``prefix`` is the header with its extra area: the first frame comes behind it.
+    """
 
     name: str
     kind: Kind
     container_id: bytes
     chunk_size: int
     encrypted: bool
+    key_mode: int
+    sealed_key: bytes
     prefix: bytes
     footer_offset: int
     footer_length: int
@@ -98,24 +106,39 @@ def read_layout(store: Store, name: str, kind: Kind) -> ContainerLayout:
     size = store.size(name)
     if size < HEADER_BYTES + TRAILER_BYTES:
         raise Damaged(name, f"it is truncated to {size} bytes", _WAY_OUT)
-    prefix = store.get(name, 0, HEADER_BYTES)
+    data = store.get(name, 0, HEADER_BYTES + _SEALED_EXTRA)
+    prefix = data[:HEADER_BYTES]
     magic, version, number, cipher, features, key_mode, chunk_size, container_id, extra = _HEADER.unpack_from(prefix)
     if magic != kind.magic or number != kind.number:
         raise Damaged(name, f"it is not a {kind.label}", _WAY_OUT)
     if prefix[_HEADER.size :] != _check(prefix[: _HEADER.size]):
         raise Damaged(name, "its header is damaged", _WAY_OUT)
-    if version != _VERSION or features or key_mode != DERIVED or extra or cipher > _CIPHER_AES_256_GCM:
+    if version != _VERSION or features or cipher > _CIPHER_AES_256_GCM or (key_mode, extra) not in _EXTRA[kind.number]:
         raise UnsupportedFormat(name, "a newer version wrote it", "Use a newer version of the saveset engine")
     if container_id.hex() != name.rsplit("/", 1)[-1]:
         raise Damaged(name, f"it holds {kind.label} {container_id.hex()}: files were swapped", _WAY_OUT)
+    if extra:
+        prefix = data[: HEADER_BYTES + extra]
+        if len(prefix) != HEADER_BYTES + extra or prefix[-_CHECK_BYTES:] != _check(prefix[:-_CHECK_BYTES]):
+            raise Damaged(name, "its sealed key, in the header's extra area, is damaged", _WAY_OUT)
     trailer = store.get(name, size - TRAILER_BYTES, TRAILER_BYTES)
     end_magic, offset, length, frames = _TRAILER.unpack_from(trailer)
     if end_magic != _TRAILER_MAGIC or trailer[_TRAILER.size :] != _check(prefix + trailer[: _TRAILER.size]):
         raise Damaged(name, "its trailer is damaged, or it is truncated", _WAY_OUT)
-    if offset + length + TRAILER_BYTES != size or offset < HEADER_BYTES:
+    if offset + length + TRAILER_BYTES != size or offset < len(prefix):
         raise Damaged(name, f"its size of {size} bytes is not what its trailer says", _WAY_OUT)
     return ContainerLayout(
-        name, kind, container_id, chunk_size, cipher == _CIPHER_AES_256_GCM, prefix, offset, length, frames
+        name,
+        kind,
+        container_id,
+        chunk_size,
+        cipher == _CIPHER_AES_256_GCM,
+        key_mode,
+        prefix[HEADER_BYTES:-_CHECK_BYTES] if extra else b"",
+        prefix,
+        offset,
+        length,
+        frames,
     )
 
 
@@ -129,7 +152,14 @@ class Container:
         self.layout = read_layout(store, name, kind)
         if self.layout.encrypted != ring.encrypted:
             raise Damaged(name, "it is not encrypted as the repository is", _WAY_OUT)
-        self._cipher = ring.cipher(kind.frame_key, self.layout.container_id)
+
+    @functools.cached_property
+    def _cipher(self) -> Cipher:
+        """Of its frames.  Raises WrongSecret (a pack, and the key is write-only), Damaged (its sealed key)."""
+        layout = self.layout
+        if layout.kind is PACK_KIND:
+            return self._ring.pack_cipher(self.name, layout.container_id, layout.key_mode, layout.sealed_key)
+        return self._ring.cipher(layout.kind.frame_key, layout.container_id)
 
     def footer(self) -> bytes:
         """The footer's plain bytes.  Raises Damaged."""
@@ -145,8 +175,8 @@ class Container:
         return plain
 
     def frame(self, offset: int, length: int) -> tuple[FrameHead, bytes]:
-        """Head and plain bytes of the frame at ``offset``.  Raises Damaged."""
-        if offset < HEADER_BYTES or offset + length > self.layout.footer_offset:
+        """Head and plain bytes of the frame at ``offset``.  Raises Damaged, WrongSecret."""
+        if offset < len(self.layout.prefix) or offset + length > self.layout.footer_offset:
             raise Damaged(self.name, f"it has no frame of {length} bytes at offset {offset}", _WAY_OUT)
         data = self._store.get(self.name, offset, length)
         head = parse_head(data)

@@ -42,6 +42,8 @@ if t.TYPE_CHECKING:
     import zstandard
     from blake3 import blake3
     from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives import hpke, serialization
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -63,6 +65,8 @@ else:
 
     try:
         from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives import hpke, serialization
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -70,6 +74,7 @@ else:
     except ImportError as error:
         MISSING["cryptography"] = str(error)
         AESGCM = SHA256 = HKDF = Scrypt = _Missing("cryptography")
+        X25519PrivateKey = X25519PublicKey = hpke = serialization = _Missing("cryptography")
 
         class InvalidTag(Exception):
             """Never raised: without the library nothing is decrypted."""
@@ -107,9 +112,13 @@ __all__ = [
     "SHA256",
     "InvalidTag",
     "Scrypt",
+    "X25519PrivateKey",
+    "X25519PublicKey",
     "blake3",
+    "hpke",
     "nbd",
     "require",
     "require_nbd",
+    "serialization",
     "zstandard",
 ]

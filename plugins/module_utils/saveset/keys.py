@@ -1,35 +1,43 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keys of a repository: one master key, everything else derived from it, and the files that wrap it.
+"""The keys of a repository: one master key, and everything else derived from it.
 
 ::
 
     master -- data   -- one key a pack (frames)
+           |- seal   -- X25519 pair: to its public half the keys of packs are sealed
            \\- writer -- identity, index (pack footers), map, document, mac
 
-Who holds ``writer`` and a public key can write and deduplicate without being able to read a volume's data; the format
-has room for that (``SEALED`` in :mod:`.container`), this version always derives pack keys from the master.
+Who holds ``writer`` and the public key can write, deduplicate, list and collect, and cannot read a volume's data.
+How the master key itself is kept is the matter of :mod:`.keyfiles`.
 """
 
 from __future__ import annotations
 
 import functools
 import secrets
+import typing as t
+from dataclasses import dataclass, field
 
-from .deps import AESGCM, HKDF, SHA256, InvalidTag, Scrypt, blake3
-from .document import Document, encode_document
-from .errors import Damaged, InvalidValue, UnsupportedFormat, WrongSecret
-from .secret import ScryptCost, Secret
+from .deps import AESGCM, HKDF, SHA256, InvalidTag, blake3
+from .errors import Damaged, WrongSecret
+from .sealing import SEAL_OVERHEAD, open_sealed, public_key_of, seal
 
-#: Object kinds that have a key of their own each: label -> whether it hangs under data (True) or writer.
+#: Object kinds that have a key of their own each; PACK hangs under data, the others under writer.
 PACK = "pack"
 INDEX = "index"
 MAP = "map"
 DOCUMENT = "document"
 
-_MAX_SCRYPT_MEMORY = 1 << 31
-_WRAP_NONCE = bytes(12)  # the wrapping key is fresh for every key file: a random salt
+KEY_BYTES = 32
+
+#: How the key of a pack's frames is known: derived from the master key, or sealed to the repository's public key.
+DERIVED = 0
+SEALED = 1
+
+#: Length of a sealed pack key.
+SEALED_BYTES = KEY_BYTES + SEAL_OVERHEAD
 
 
 class Cipher:
@@ -55,27 +63,89 @@ class Cipher:
             return None
 
 
+@dataclass(frozen=True)
+class WriterKeys:
+    """What a write-only server holds: the key to write and the public key to seal packs to, 32 bytes each."""
+
+    writer: bytes = field(repr=False)
+    public_key: bytes
+
+    @classmethod
+    def of_master(cls, master: bytes) -> WriterKeys:
+        """Those that belong to a master key."""
+        return cls(derive(master, "writer"), public_key_of(derive(master, "seal")))
+
+
+class PackKey(t.NamedTuple):
+    """The key of a new pack's frames: how the pack's header keeps it (empty when it is derived), and the cipher."""
+
+    sealed: bytes
+    cipher: Cipher
+
+
 class KeyRing:
     """All keys of an open repository.
 
-    :param master: the 32-byte master key; in an unencrypted repository derived from its id, thus no secret.
+    :param repository_id: 32 hex digits.
+    :param keys: the 32-byte master key (in an unencrypted repository derived from its id, thus no secret), or what a
+        write-only server holds.
     :param encrypted: whether objects are encrypted.
     """
 
-    def __init__(self, master: bytes, encrypted: bool) -> None:
+    def __init__(self, repository_id: str, keys: bytes | WriterKeys, encrypted: bool = True) -> None:
         self.encrypted = encrypted
-        self._data = derive(master, "data")
-        writer = derive(master, "writer")
+        self._repository_id = repository_id
+        #: The master key; None when opened with a write-only key.
+        self.master = keys if isinstance(keys, bytes) else None
+        self.writer_keys = WriterKeys.of_master(keys) if isinstance(keys, bytes) else keys
+        writer = self.writer_keys.writer
         self.identity_key = derive(writer, "identity")
         self._mac_key = derive(writer, "mac")
         self._parents = {label: derive(writer, label) for label in (INDEX, MAP, DOCUMENT)}
-        self._parents[PACK] = self._data
+        if self.master is not None:
+            self._parents[PACK] = derive(self.master, "data")
+        #: What encryption adds to each body, in bytes.
+        self.overhead = Cipher(bytes(KEY_BYTES)).overhead if encrypted else 0
         self.cipher = functools.lru_cache(maxsize=256)(self._cipher)
+
+    @property
+    def write_only(self) -> bool:
+        """Whether the data of packs cannot be read."""
+        return self.master is None
 
     def _cipher(self, label: str, object_id: bytes) -> Cipher:
         if not self.encrypted:
             return Cipher(None)
         return Cipher(derive(self._parents[label], label, object_id))
+
+    def new_pack(self, pack_id: bytes) -> PackKey:
+        """The key for a new pack: derived where that can be; else random, and sealed so that the master opens it."""
+        if not self.write_only:
+            return PackKey(b"", self.cipher(PACK, pack_id))
+        key = secrets.token_bytes(KEY_BYTES)
+        sealed = seal(self.writer_keys.public_key, self._pack_info(pack_id), key)
+        return PackKey(sealed, Cipher(key))
+
+    def pack_cipher(self, name: str, pack_id: bytes, mode: int, sealed: bytes) -> Cipher:
+        """The cipher of a published pack's frames.
+
+        Raises WrongSecret with a write-only key; Damaged when the sealed key is not one of this pack.
+        """
+        if self.master is None:
+            raise write_only_error(name)
+        if mode == DERIVED:
+            return self.cipher(PACK, pack_id)
+        key = open_sealed(derive(self.master, "seal"), self._pack_info(pack_id), sealed)
+        if key is None or len(key) != KEY_BYTES:
+            raise Damaged(
+                name,
+                "its sealed key cannot be opened with this repository's key",
+                "Restore the object from another copy of the repository, or use another saveset of the volume",
+            )
+        return Cipher(key)
+
+    def _pack_info(self, pack_id: bytes) -> bytes:
+        return f"openisb saveset 1 pack {self._repository_id} {pack_id.hex()}".encode()
 
     def identity(self, data: bytes | memoryview) -> bytes:
         """The identity of a chunk: keyed BLAKE3, 32 bytes."""
@@ -84,6 +154,15 @@ class KeyRing:
     def mac(self, label: str, data: bytes) -> bytes:
         """The MAC of a document or a list of hashes, 32 bytes."""
         return blake3(label.encode() + b"\0" + data, key=self._mac_key).digest()
+
+
+def write_only_error(thing: str) -> WrongSecret:
+    """What is raised where a write-only key is not enough."""
+    return WrongSecret(
+        thing,
+        "the repository was opened with a write-only key, which cannot read data",
+        "Open it with the repository's passphrase or an escrow private key",
+    )
 
 
 def derive(parent: bytes, label: str, context: bytes = b"") -> bytes:
@@ -95,59 +174,3 @@ def derive(parent: bytes, label: str, context: bytes = b"") -> bytes:
 def public_master(repository_id: str) -> bytes:
     """The "master key" of an unencrypted repository: anyone can compute it."""
     return derive(bytes.fromhex(repository_id), "unencrypted")
-
-
-def wrap(master: bytes, secret: Secret, repository_id: str, key_id: str) -> bytes:
-    """The content of a key file that holds ``master`` under the secret's passphrase."""
-    if not secret.passphrase:
-        raise InvalidValue(
-            "the passphrase", "it is empty", "Give one, or create the repository with encryption 'none' on purpose"
-        )
-    salt = secrets.token_bytes(32)
-    cost = secret.cost
-    key = _stretch(secret.passphrase, salt, cost)
-    fields = {
-        "id": key_id,
-        "repository": repository_id,
-        "method": "scrypt",
-        "salt": salt.hex(),
-        "n": cost.n,
-        "r": cost.r,
-        "p": cost.p,
-    }
-    fields["wrapped"] = AESGCM(key).encrypt(_WRAP_NONCE, master, _wrap_bound(repository_id, key_id)).hex()
-    return encode_document("key", fields)
-
-
-def unwrap(name: str, document: Document, secret: Secret, repository_id: str) -> bytes:
-    """The master key from a key file.
-
-    Raises WrongSecret, UnsupportedFormat (a method of a newer version), Damaged.
-    """
-    fields = document.fields
-    if fields.get("method") != "scrypt":
-        raise UnsupportedFormat(
-            name, f"its method {fields.get('method')!r} is unknown here", "Use a newer version of the saveset engine"
-        )
-    if fields.get("repository") != repository_id:
-        raise Damaged(name, "it belongs to another repository", "Put back this repository's own key file")
-    try:
-        cost = ScryptCost(int(fields["n"]), int(fields["r"]), int(fields["p"]))
-        salt, wrapped, key_id = bytes.fromhex(fields["salt"]), bytes.fromhex(fields["wrapped"]), str(fields["id"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise Damaged(name, f"a field is missing or malformed ({error})", "Put back a copy of the key file") from error
-    if 128 * cost.n * cost.r > _MAX_SCRYPT_MEMORY or cost.p > 64:
-        raise Damaged(name, "its cost is absurd", "Put back a copy of the key file")
-    key = _stretch(secret.passphrase or b"", salt, cost)
-    try:
-        return AESGCM(key).decrypt(_WRAP_NONCE, wrapped, _wrap_bound(repository_id, key_id))
-    except InvalidTag:
-        raise WrongSecret(name, "the passphrase does not open it", "Give the repository's passphrase") from None
-
-
-def _wrap_bound(repository_id: str, key_id: str) -> bytes:
-    return f"openisb saveset 1 key {repository_id} {key_id}".encode()
-
-
-def _stretch(passphrase: bytes, salt: bytes, cost: ScryptCost) -> bytes:
-    return Scrypt(salt=salt, length=32, n=cost.n, r=cost.r, p=cost.p).derive(passphrase)

@@ -40,8 +40,9 @@ class _OpenPack:
 
     def __init__(self, store: Store, ring: KeyRing, chunk_size: int, session: bytes) -> None:
         self.pack_id = secrets.token_bytes(16)
-        self.prefix = make_header(PACK_KIND, self.pack_id, chunk_size, ring.encrypted)
-        self.cipher = ring.cipher(PACK_KIND.frame_key, self.pack_id)
+        key = ring.new_pack(self.pack_id)
+        self.prefix = make_header(PACK_KIND, self.pack_id, chunk_size, ring.encrypted, key.sealed)
+        self.cipher = key.cipher
         self.end = len(self.prefix)  # where the next reserved frame goes
         self.reserved = 0
         self.rows = bytearray(session)
@@ -103,7 +104,7 @@ class PackSink:
         self._chunk_size = chunk_size
         self._pack_bytes = pack_bytes
         self._session = session
-        self._overhead = ring.cipher(PACK_KIND.frame_key, bytes(16)).overhead
+        self._overhead = ring.overhead
         self._lock = threading.Lock()
         self._current: _OpenPack | None = None
         self._open: set[_OpenPack] = set()

@@ -26,7 +26,8 @@ from .errors import (
     WrongSecret,
 )
 from .extent import DATA, Extent
-from .keys import KeyRing, public_master, unwrap, wrap
+from .keyfiles import SCRYPT, KeyFiles, Unlocked, passphrase_key, unlock
+from .keys import KeyRing, public_master, write_only_error
 from .leafmap import LeafMap
 from .linux import keep_freed_memory
 from .packs import PACK_BYTES
@@ -39,7 +40,7 @@ from .secret import Secret
 from .source import Source
 from .store import Store
 from .target import Target
-from .verify import Verifier, VerifyReport
+from .verify import FULL, Verifier, VerifyReport
 from .volume import check_volume, volume_folder
 from .writing import BackupOptions, BackupRun, Parent, readable
 
@@ -133,7 +134,7 @@ class Saveset:
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes of the volume from ``offset``, fewer at its end, every chunk checked.
 
-        Threads may read at once.  Raises InvalidValue, NotFound, Damaged.
+        Threads may read at once.  Raises InvalidValue, NotFound, Damaged, WrongSecret (a write-only key).
         """
         if offset < 0 or length < 0:
             raise InvalidValue(f"range {offset}+{length}", "it is negative", "Ask for a range inside the volume")
@@ -156,7 +157,7 @@ class Saveset:
     ) -> RestoreStats:
         """Write the whole volume to ``target`` and make it durable.
 
-        Raises TargetTooSmall, TargetError, NotFound, Damaged; see RestoreJob.run().
+        Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, NotFound, Damaged; see RestoreJob.run().
         """
         return RestoreJob(self.map, self._reader, target).run(workers or default_workers(), progress)
 
@@ -164,14 +165,16 @@ class Saveset:
 class Repository:
     """An open repository.  Any number of processes and hosts may read and write one at once."""
 
-    def __init__(self, store: Store, document: Document, ring: KeyRing, read_only: bool) -> None:
+    def __init__(self, store: Store, document: Document, unlocked: Unlocked, read_only: bool) -> None:
         self.store = store
         self.id: str = document.fields["id"]
         self.chunk_size: int = document.fields["chunk_size"]
         self.encryption: str = document.fields["encryption"]
         #: True when a newer version put a feature into it that this one could break by writing.
         self.read_only = read_only
-        self._ring = ring
+        self._ring = unlocked.ring
+        #: The key files: list, add, remove, export.
+        self.key_files = KeyFiles(store, self.id, unlocked.ring, unlocked.key_id, not read_only)
 
     # -- create and open
 
@@ -196,10 +199,11 @@ class Repository:
         repository_id = secrets.token_hex(16)
         encrypted = encryption == AES_256_GCM
         master = secrets.token_bytes(32) if encrypted else public_master(repository_id)
+        ring = KeyRing(repository_id, master, encrypted)
         store.put("README.txt", README.encode(), exclusive=False)
         if encrypted:
-            key_id = secrets.token_hex(16)
-            store.put(f"keys/{key_id}.json", wrap(master, secret, repository_id, key_id))
+            info, data = passphrase_key(SCRYPT, ring, repository_id, secret.passphrase or b"", secret.cost, {})
+            store.put(info.name, data)
         fields = {
             "id": repository_id,
             "chunk_size": chunk_size,
@@ -207,7 +211,7 @@ class Repository:
             "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         # Last: without it there is no repository, and creating can be tried again.
-        store.put(_REPO, encode_document("repository", fields, KeyRing(master, encrypted).mac))
+        store.put(_REPO, encode_document("repository", fields, ring.mac))
         return cls.open(store, secret)
 
     @classmethod
@@ -230,23 +234,34 @@ class Repository:
         if encryption not in (AES_256_GCM, NO_ENCRYPTION):
             raise UnsupportedFormat(_REPO, f"its encryption {encryption!r} is unknown", "Use a newer version")
         if encryption == NO_ENCRYPTION:
-            if secret.passphrase:
+            if not secret.is_empty:
                 # Else somebody could swap the repository for one that makes writers store plain text.
                 raise WrongSecret(
                     store.location,
-                    "a passphrase was given, and the repository is not encrypted",
-                    "Open it without a passphrase if that is what you expect",
+                    "a secret was given, and the repository is not encrypted",
+                    "Open it without one if that is what you expect",
                 )
-            ring = KeyRing(public_master(repository_id), False)
+            unlocked = Unlocked(KeyRing(repository_id, public_master(repository_id), False), None)
+            document.check_mac(_REPO, unlocked.ring.mac)
         else:
-            ring = KeyRing(_unlock(store, secret, repository_id), True)
-        document.check_mac(_REPO, ring.mac)
+            unlocked = unlock(store, secret, repository_id, lambda ring: document.check_mac(_REPO, ring.mac))
+        ring = unlocked.ring
         read_only = document.read_only
         for name in store.list("features"):
             feature = decode_document(name, store.get(name), "feature")
             feature.check_mac(name, ring.mac)
             read_only = read_only or feature.read_only
-        return cls(store, document, ring, read_only)
+        return cls(store, document, unlocked, read_only)
+
+    @property
+    def write_only(self) -> bool:
+        """Whether it was opened with a write-only key: savesets can be made, listed and checked, but not read."""
+        return self._ring.write_only
+
+    def require_reading(self) -> None:
+        """Raise WrongSecret when the repository was opened with a write-only key."""
+        if self.write_only:
+            raise write_only_error(self.location)
 
     @property
     def location(self) -> str:
@@ -435,7 +450,10 @@ class Repository:
         """Verify savesets, all of the repository by default; damage is reported, not raised.
 
         :param depth: ``structure``, ``stored`` or ``full``; see :mod:`.verify`.
+        Raises InvalidValue; WrongSecret for ``full`` with a write-only key.
         """
+        if depth == FULL:
+            self.require_reading()
         verifier = Verifier(self.store, self._ring, depth)
         self._verify_documents(verifier)
         if savesets is None:
@@ -454,14 +472,8 @@ class Repository:
             decode_document(_REPO, self.store.get(_REPO), "repository").check_mac(_REPO, self._ring.mac)
         except SavesetError as error:
             verifier.add_problem(_REPO, error.cause)
-        names = self.store.list("keys")
-        if self._ring.encrypted and not names:
-            verifier.add_problem("keys", "no key file is left: the repository cannot be opened again")
-        for name in names:
-            try:
-                decode_document(name, self.store.get(name), "key")
-            except SavesetError as error:
-                verifier.add_problem(name, error.cause)
+        for name, problem in self.key_files.problems():
+            verifier.add_problem(name, problem)
 
     def _commit_is_whole(self, info: SavesetInfo, verifier: Verifier) -> bool:
         try:
@@ -481,7 +493,8 @@ class Repository:
         return leaf_map
 
     def reader(self) -> ChunkReader:
-        """A reader of chunks."""
+        """A reader of chunks.  Raises WrongSecret with a write-only key."""
+        self.require_reading()
         return ChunkReader(self.store, self._ring)
 
 
@@ -494,21 +507,3 @@ def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:
         raise InvalidValue("the passphrase", "an unencrypted repository has none", "Leave it out")
     if not CHUNK_SIZE_MIN <= chunk_size <= CHUNK_SIZE_MAX or chunk_size & (chunk_size - 1):
         raise InvalidValue(f"chunk size {chunk_size}", "it is not a power of two from 4 KiB to 4 MiB", "Use 262144")
-
-
-def _unlock(store: Store, secret: Secret, repository_id: str) -> bytes:
-    """The master key, from the first key file that the secret opens."""
-    if not secret.passphrase:
-        raise WrongSecret(store.location, "the repository is encrypted", "Give its passphrase")
-    worst: SavesetError | None = None
-    for name in store.list("keys"):
-        try:
-            document = decode_document(name, store.get(name), "key")
-            if document.fields.get("repository") == repository_id:
-                return unwrap(name, document, secret, repository_id)
-        except SavesetError as error:
-            if worst is None or not isinstance(error, WrongSecret):
-                worst = error  # damage explains more than that a passphrase did not fit
-    if worst is None:
-        raise Damaged(f"keys in {store.location}", "no key file is there", "Put back a copy of the keys folder")
-    raise worst

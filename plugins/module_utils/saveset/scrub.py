@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .container import HEADER_BYTES, MAP_KIND, PACK_KIND, ContainerLayout, Kind, read_layout
+from .container import MAP_KIND, PACK_KIND, ContainerLayout, Kind, read_layout
 from .document import decode_document
 from .errors import SavesetError
 from .frame import check_hash, parse_head
@@ -24,7 +24,7 @@ def walk_frames(store: Store, layout: ContainerLayout) -> t.Iterator[tuple[int, 
 
     Where a head is damaged the frames behind it cannot be found: what is left comes as one bad frame.
     """
-    offset = HEADER_BYTES
+    offset = len(layout.prefix)
     end = layout.footer_offset + layout.footer_length
     block, block_offset = b"", offset
     while offset < end:

@@ -21,9 +21,24 @@ class ScryptCost:
 class Secret:
     """The secret of a repository; an empty one opens a repository without encryption.
 
-    :param passphrase: the passphrase as bytes, at least one byte; None for a repository without encryption.
+    Any of them will do; what opens the repository for reading is tried before what opens it for writing only.
+
+    :param passphrase: the passphrase as bytes, at least one byte: of the repository, or of a write-only server.
     :param cost: used when a passphrase is set; opening uses what the key file says.
+    :param private_key: the content of a PEM file with the X25519 private key of an escrow key.
+    :param private_key_password: opens the PEM file when that is encrypted.
+    :param master: the master key itself, 32 bytes, as a recovery sheet has it: needs no key file.
+    :param exported: an exported key, for a repository that lost its folder ``keys``: opened like a key file.
     """
 
     passphrase: bytes | None = field(default=None, repr=False)
     cost: ScryptCost = field(default=ScryptCost())
+    private_key: bytes | None = field(default=None, repr=False)
+    private_key_password: bytes | None = field(default=None, repr=False)
+    master: bytes | None = field(default=None, repr=False)
+    exported: bytes | None = field(default=None, repr=False)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it that could open an encrypted repository."""
+        return not (self.passphrase or self.private_key or self.master)
