@@ -31,8 +31,8 @@ _SHEET = """\
 OPENISB RECOVERY SHEET
 
 Who has this sheet and a copy of the repository can read every saveset in it.
-Keep it on paper, under lock, away from the repository. Do not store it in a
-file, and print it on a printer that keeps no copies.
+Keep it on paper, under lock, away from the repository. Keep it in no file, and
+print it on a printer that keeps no copies.
 
 Repository   {repository}
 Location     {location}
@@ -56,8 +56,8 @@ or when its folder "keys" is lost:
  4. In the folder that holds the folder saveset/, run python3 and type:
       from saveset import recovery, repository, secret, store
       key = recovery.read_sheet(open("sheet.txt").read())
-      repo = repository.Repository.open(
-          store.open_store("/path/of/the/repository"), secret.Secret(master=key))
+      where = store.open_store("/path/of/the/repository")
+      repo = repository.Repository.open(where, secret.Secret(master=key))
       repo.key_files.add_passphrase(b"a new passphrase")
     A mistyped group is named. Nothing but a small file is written.
  5. Delete sheet.txt. Restore as README.txt in the repository says, with the
@@ -69,7 +69,7 @@ def write_sheet(master: bytes, repository_id: str, location: str, date: str) -> 
     """The text of a recovery sheet; ``date`` as it is to be printed."""
     groups = [f"{number}: {group[:4]}-{group[4:]}" for number, group in enumerate(encode_groups(master), 1)]
     lines = ["    " + "     ".join(groups[at : at + 3]) for at in range(0, GROUPS, 3)]
-    location = "\n             ".join(textwrap.wrap(location, 64, break_on_hyphens=False))
+    location = "\n             ".join(textwrap.wrap(location, 66, break_on_hyphens=False))
     return _SHEET.format(repository=repository_id, location=location, date=date, groups=GROUPS, key="\n\n".join(lines))
 
 

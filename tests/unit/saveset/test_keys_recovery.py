@@ -1,0 +1,235 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exported keys and recovery sheets: they open a repository without keys, and typos are named."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, recovery, repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .conftest import Lab
+
+CHEAP = ScryptCost(n=16)
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+MASTERS = st.binary(min_size=32, max_size=32)
+GROUP = st.integers(0, recovery.GROUPS - 1)
+PLACE = st.integers(0, recovery.GROUP_CHARACTERS - 1)
+
+
+def lose_keys(lab: Lab) -> None:
+    """Lose the folder with the key files."""
+    shutil.rmtree(lab.path / "keys")
+    with pytest.raises(errors.Damaged, match="no key file"):
+        lab.open()
+
+
+# -- export
+
+
+def test_an_exported_key_opens_a_repository_without_keys(lab: Lab, mixed: Path) -> None:
+    lab.backup(mixed)
+    exported = lab.open().key_files.export(b"of the export", label="2026", cost=CHEAP)
+    fields = json.loads(exported)
+    assert fields["repository"] == lab.open().id and fields["location"] == str(lab.path)
+    assert len(lab.files("keys")) == 1, "an export is no key of the repository"
+    lose_keys(lab)
+    repo = repository.Repository.open(lab.store(), Secret(b"of the export", exported=exported))
+    assert lab.restore(repo.find("fs1/m")).read_bytes() == mixed.read_bytes()
+    info = repo.key_files.add_exported(exported)
+    assert (info.label, info.method) == ("2026", "scrypt")
+    assert not repository.Repository.open(lab.store(), Secret(b"of the export")).write_only
+    assert repo.verify().ok
+    with pytest.raises(errors.StoreError):
+        repo.key_files.add_exported(exported)
+
+
+def test_a_copy_of_the_export_is_a_key_file(lab: Lab) -> None:
+    exported = lab.open().key_files.export(b"of the export", cost=CHEAP)
+    lose_keys(lab)
+    (lab.path / "keys").mkdir()
+    (lab.path / "keys" / f"{json.loads(exported)['id']}.json").write_bytes(exported)
+    assert repository.Repository.open(lab.store(), Secret(b"of the export")).verify().ok
+
+
+def test_exports_that_do_not_open(lab: Lab, tmp_path: Path) -> None:
+    exported = lab.open().key_files.export(b"of the export", cost=CHEAP)
+    (tmp_path / "other").mkdir()
+    foreign = Lab(tmp_path / "other").open().key_files.export(b"of the export", cost=CHEAP)
+    repo = lab.open()
+    lose_keys(lab)
+    for secret, error, says in (
+        (Secret(b"wrong", exported=exported), errors.WrongSecret, "opens none"),
+        (Secret(exported=exported), errors.WrongSecret, "is encrypted"),
+        (Secret(b"of the export", exported=foreign), errors.Damaged, "another repository"),
+        (Secret(b"of the export", exported=exported[:-9]), errors.Damaged, "the exported key"),
+        (Secret(b"of the export", exported=b"\xff"), errors.Damaged, "the exported key"),
+    ):
+        with pytest.raises(error, match=says):
+            repository.Repository.open(lab.store(), secret)
+    for data in (foreign, exported[:-9], exported.replace(b'"label":""', b'"label":"x"')):
+        with pytest.raises(errors.Damaged):
+            repo.key_files.add_exported(data)
+    assert lab.files("keys") == []
+
+
+# -- the sheet
+
+
+def test_a_sheet_opens_a_repository_without_keys(lab: Lab, mixed: Path) -> None:
+    lab.backup(mixed)
+    sheet = lab.open().key_files.recovery_sheet()
+    assert lab.open().id in sheet and str(lab.path) in re.sub(r"\n {13}", "", sheet) and sheet.isascii()
+    assert max(map(len, sheet.splitlines())) <= 80
+    lose_keys(lab)
+    secret = Secret(master=recovery.read_sheet(sheet))
+    repo = repository.Repository.open(lab.store(), secret)
+    assert lab.restore(repo.find("fs1/m")).read_bytes() == mixed.read_bytes()
+    assert [problem["object"] for problem in repo.verify().problems] == ["keys"]
+    repo.key_files.add_passphrase(b"new", cost=CHEAP)
+    assert repository.Repository.open(lab.store(), Secret(b"new")).verify().ok
+
+
+def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person is told to type is run, with the engine alone."""
+    sheet = lab.open().key_files.recovery_sheet()
+    lose_keys(lab)
+    groups = re.findall(r"\d: [0-9A-Z]{4}-[0-9A-Z]{4}", sheet)
+    (tmp_path / "sheet.txt").write_text("\n".join(groups).lower())
+    code = re.search(r"and type:\n(.*?)\n    A mistyped", sheet, re.S)
+    assert code
+    lines = [line[6:] for line in code[1].splitlines()]
+    (tmp_path / "typed.py").write_text("\n".join(lines).replace("/path/of/the/repository", str(lab.path)))
+    engine = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
+    subprocess.run(
+        [sys.executable, str(tmp_path / "typed.py")], cwd=tmp_path, check=True, env={"PYTHONPATH": str(engine)}
+    )
+    assert not repository.Repository.open(lab.store(), Secret(b"a new passphrase")).write_only
+
+
+def test_a_sheet_of_another_repository(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    master = recovery.read_sheet(Lab(tmp_path / "other").open().key_files.recovery_sheet())
+    with pytest.raises(errors.WrongSecret, match="not this repository's"):
+        repository.Repository.open(lab.store(), Secret(master=master))
+
+
+def test_long_locations_are_wrapped() -> None:
+    sheet = recovery.write_sheet(bytes(32), "00" * 16, "/srv/" + "a b/" * 60, "2026-03-01")
+    assert max(map(len, sheet.splitlines())) <= 80
+    assert recovery.read_sheet(sheet) == bytes(32)
+
+
+Form = t.Callable[[list[str]], str]
+FORMS: list[Form] = [
+    lambda groups: " ".join(groups),
+    lambda groups: "\n".join(group.lower() for group in groups),
+    lambda groups: "\r\n".join(f"{group[:4]}-{group[4:]}" for group in groups),
+    lambda groups: "\n".join(f" {number}: {group}" for number, group in enumerate(groups, 1)),
+    lambda groups: "  ".join(f"{number}.{group}" for number, group in reversed(list(enumerate(groups, 1)))),
+    lambda groups: " ".join(groups).replace("0", "O").replace("1", "l"),
+    lambda groups: " ".join(groups).replace("1", "i").replace("0", "o"),
+]
+
+
+@given(MASTERS, st.sampled_from(FORMS))
+def test_whatever_a_person_types(master: bytes, form: Form) -> None:
+    assert recovery.read_sheet(form(recovery.encode_groups(master))) == master
+
+
+@given(MASTERS)
+def test_the_whole_sheet_can_be_read(master: bytes) -> None:
+    assert recovery.read_sheet(recovery.write_sheet(master, "ab" * 16, "/srv/1: x/2: y", "2026-03-01")) == master
+
+
+@given(MASTERS, GROUP, PLACE, st.sampled_from(ALPHABET))
+def test_every_wrong_character_names_its_group(master: bytes, group: int, place: int, character: str) -> None:
+    groups = recovery.encode_groups(master)
+    good = groups[group]
+    groups[group] = good[:place] + character + good[place + 1 :]
+    if groups[group] == good:
+        assert recovery.decode_groups(groups) == master
+        return
+    with pytest.raises(errors.InvalidValue, match=f"recovery key: group {group + 1} is mistyped") as caught:
+        recovery.decode_groups(groups)
+    assert caught.value.cause.count("mistyped") == 1
+
+
+@given(MASTERS, GROUP, PLACE, PLACE)
+def test_every_exchange_in_a_group_is_named(master: bytes, group: int, one: int, other: int) -> None:
+    groups = recovery.encode_groups(master)
+    letters = list(groups[group])
+    letters[one], letters[other] = letters[other], letters[one]
+    changed = "".join(letters)
+    if changed == groups[group]:
+        return
+    groups[group] = changed
+    with pytest.raises(errors.InvalidValue, match=f"recovery key: group {group + 1} is mistyped"):
+        recovery.decode_groups(groups)
+
+
+@given(MASTERS, GROUP, GROUP)
+def test_groups_in_the_wrong_order_are_named(master: bytes, one: int, other: int) -> None:
+    groups = recovery.encode_groups(master)
+    groups[one], groups[other] = groups[other], groups[one]
+    if one == other:
+        assert recovery.decode_groups(groups) == master
+        return
+    with pytest.raises(errors.InvalidValue) as caught:
+        recovery.decode_groups(groups)
+    assert f"group {one + 1} is mistyped, or is group {other + 1}" in caught.value.cause
+    assert f"group {other + 1} is mistyped, or is group {one + 1}" in caught.value.cause
+
+
+@given(MASTERS, st.lists(st.text(ALPHABET, min_size=8, max_size=8), min_size=9, max_size=9))
+def test_nonsense_is_never_another_key(master: bytes, groups: list[str]) -> None:
+    """Nine random groups all being right happens once in 10**27."""
+    with pytest.raises(errors.InvalidValue):
+        recovery.decode_groups(groups)
+
+
+@given(MASTERS, GROUP, st.integers(1, 2**30 - 1))
+def test_a_group_of_another_sheet_is_found(master: bytes, group: int, change: int) -> None:
+    """Right in itself: only the checksum over all tells, which cannot name it; it misses one in 16,384."""
+    groups = recovery.encode_groups(master)
+    value = int.from_bytes(master, "big") << 14 | recovery._check(master)
+    changed = value ^ change << 30 * (recovery.GROUPS - 1 - group)
+    part = changed >> 30 * (recovery.GROUPS - 1 - group) & 2**30 - 1
+    groups[group] = recovery._to_text(part * 1021 + group + 1)
+    other = (changed >> 14).to_bytes(32, "big")
+    if changed & 2**14 - 1 == recovery._check(other):
+        assert recovery.decode_groups(groups) == other
+        return
+    with pytest.raises(errors.InvalidValue, match="its checksum is wrong, each group's is right"):
+        recovery.decode_groups(groups)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda groups: groups[:8], "8 groups, not 9"),
+        (lambda groups: [*groups, "00000000"], "10 groups, not 9"),
+        (lambda groups: [groups[0][:7], *groups[1:]], "group 1 has 7 characters, not 8"),
+        (lambda groups: [*groups[:8], groups[8] + "0"], "group 9 has 9 characters, not 8"),
+        (lambda groups: [*groups[:4], "U" + groups[4][1:], *groups[5:]], "group 5 has a character that is never used"),
+        (lambda groups: [*groups[:4], "\u00e9" + groups[4][1:], *groups[5:]], "group 5 has a character that is never"),
+        (
+            lambda groups: [f"{number}: {group}" for number, group in enumerate(groups, 1) if number != 7],
+            "group 7 is miss",
+        ),
+    ],
+)
+def test_groups_that_are_incomplete(change: t.Callable[[list[str]], list[str]], says: str) -> None:
+    with pytest.raises(errors.InvalidValue, match=says):
+        recovery.read_sheet("\n".join(change(recovery.encode_groups(bytes(range(32))))))
