@@ -20,7 +20,17 @@ options:
     required: true
   passphrase:
     description:
-      - Passphrase of the repository. Needed unless the repository is unencrypted.
+      - Passphrase of the repository, or of a write-only key. Not needed for an unencrypted repository, nor where
+        O(private_key) is given.
       - Where it is left out, the environment variable E(OPENISB_PASSPHRASE) is used.
+    type: str
+  private_key:
+    description:
+      - PEM file, on the host where the module runs, with the private key of an escrow key of the repository.
+    type: path
+  private_key_password:
+    description:
+      - Password of that file, where it is encrypted.
+      - Where it is left out, the environment variable E(OPENISB_PRIVATE_KEY_PASSWORD) is used.
     type: str
 """

@@ -11,7 +11,7 @@ import os
 
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue, SavesetError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
@@ -19,7 +19,15 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.store impor
 REPOSITORY_ARGUMENTS = {
     "repository": {"type": "path", "required": True},
     "passphrase": {"type": "str", "no_log": True, "fallback": (env_fallback, ["OPENISB_PASSPHRASE"])},
+    "private_key": {"type": "path", "no_log": False},
+    "private_key_password": {
+        "type": "str",
+        "no_log": True,
+        "fallback": (env_fallback, ["OPENISB_PRIVATE_KEY_PASSWORD"]),
+    },
 }
+
+KEY_FILE_MAX = 1 << 16
 
 JOB_ARGUMENTS = {
     "job": {"type": "str", "required": True},
@@ -37,8 +45,25 @@ def require_libraries(module):
 
 def secret_of(module):
     """The secret that the module was given."""
-    passphrase = module.params["passphrase"]
-    return Secret(passphrase=passphrase.encode() if passphrase else None)
+    path = module.params["private_key"]
+    return Secret(
+        passphrase=_encoded(module.params["passphrase"]),
+        private_key=read_key(path) if path else None,
+        private_key_password=_encoded(module.params["private_key_password"]),
+    )
+
+
+def read_key(path):
+    """The content of a key's file."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(KEY_FILE_MAX)
+    except OSError as error:
+        raise InvalidValue(path, error.strerror, "Name the PEM file of the private key") from error
+
+
+def _encoded(text):
+    return text.encode() if text else None
 
 
 def open_repository(module):
@@ -53,6 +78,18 @@ def failing_as(module, what):
         yield
     except (SavesetError, OSError) as error:
         module.fail_json(msg=f"{what}: {error}")
+
+
+def key_facts(info):
+    """A key as modules return it: nothing of it is secret."""
+    return {
+        "id": info.id,
+        "method": info.method,
+        "created": info.created,
+        "label": info.label,
+        "public_key": info.public_key,
+        "reads": info.gives_master,
+    }
 
 
 def saveset_facts(info):

@@ -92,7 +92,9 @@ ARGUMENTS = dict(
 def restore(module, job):
     """Write the target, and return what the module returns."""
     params = module.params
-    saveset = open_repository(module).find(params["volume"], run_id=params["run_id"])
+    repository = open_repository(module)
+    repository.require_reading()
+    saveset = repository.find(params["volume"], run_id=params["run_id"])
     facts = saveset_facts(saveset.info)
     if module.check_mode:
         return {"saveset": facts, "stats": {}}

@@ -340,6 +340,26 @@ class KeyFiles:
                 problems.append((name, error.cause))
         return whole, sorted(problems)
 
+    def check_change(self) -> None:
+        """Raise what every change raises when it cannot be: InvalidValue (not encrypted), WrongSecret (write-only),
+        UnsupportedFormat (a newer version's repository)."""
+        if not self._ring.encrypted:
+            raise InvalidValue(
+                self._store.location, "the repository is not encrypted and has no keys", "Create an encrypted one"
+            )
+        if self._ring.write_only:
+            raise WrongSecret(
+                self._store.location,
+                "the repository was opened with a write-only key, which cannot change or export keys",
+                "Open it with the repository's passphrase or an escrow private key",
+            )
+        if not self._writable:
+            raise UnsupportedFormat(
+                self._store.location,
+                "a newer version gave it features that forbid this one to write",
+                "Use a newer one",
+            )
+
     def add_passphrase(self, passphrase: bytes, *, label: str = "", cost: ScryptCost | None = None) -> KeyInfo:
         """Let one more passphrase open the repository.  Raises InvalidValue, WrongSecret (write-only), StoreError."""
         return self._add_passphrase(SCRYPT, passphrase, label, cost)
@@ -356,7 +376,7 @@ class KeyFiles:
 
         Raises InvalidValue, WrongSecret (write-only), StoreError.
         """
-        self._check_change()
+        self.check_change()
         return self._put(escrow_key(self._ring, self._repository_id, load_public_key(public_key), label))
 
     def find_passphrase(self, method: str, passphrase: bytes) -> KeyInfo | None:
@@ -383,7 +403,7 @@ class KeyFiles:
         passphrase can still open it: see docs/keys.md.
         Raises InvalidValue, NotFound, WrongSecret (write-only), StoreError.
         """
-        self._check_change()
+        self.check_change()
         old = self._get(key_id or self.opened_by or "")
         if old.method == X25519:
             raise InvalidValue(
@@ -400,15 +420,18 @@ class KeyFiles:
 
         Raises InvalidValue for the last one that gives the master key; NotFound, WrongSecret (write-only), StoreError.
         """
-        self._check_change()
-        name = f"{_FOLDER}/{key_id}.json"
-        if name not in self._store.list(_FOLDER):
+        self.check_remove(key_id)
+        self._store.delete(f"{_FOLDER}/{key_id}.json")
+
+    def check_remove(self, key_id: str) -> None:
+        """Raise what remove() would raise, and remove nothing."""
+        self.check_change()
+        if f"{_FOLDER}/{key_id}.json" not in self._store.list(_FOLDER):
             raise NotFound(f"key {key_id}", f"{self._store.location} has no such key file", "List the keys")
         if not any(info.gives_master for info in self.all() if info.id != key_id):
             raise InvalidValue(
                 f"key {key_id}", "no other key file would be left that gives the master key", "Add another one first"
             )
-        self._store.delete(name)
 
     # -- export
 
@@ -417,7 +440,7 @@ class KeyFiles:
 
         It is not put into the repository.  Raises InvalidValue, WrongSecret (write-only).
         """
-        self._check_change()
+        self.check_change()
         self._check_apart(SCRYPT, passphrase)
         fields = {"label": label, "location": self._store.location}
         return passphrase_key(SCRYPT, self._ring, self._repository_id, passphrase, cost or ScryptCost(), fields)[1]
@@ -427,43 +450,25 @@ class KeyFiles:
 
         Raises Damaged (also when it is of another repository), WrongSecret (write-only), StoreError (it is there).
         """
-        self._check_change()
+        self.check_change()
         document = _decode_exported(data, self._repository_id)
         document.check_mac(_EXPORTED, self._ring.mac)
         return self._put((_info(document.fields), data))
 
     def recovery_sheet(self) -> str:
         """A page to print, with the master key in clear.  Raises InvalidValue, WrongSecret (write-only)."""
-        self._check_change()
+        self.check_change()
         return write_sheet(_master(self._ring), self._repository_id, self._store.location, _now()[:10])
 
     # -- inside
 
     def _add_passphrase(self, method: str, passphrase: bytes, label: str, cost: ScryptCost | None) -> KeyInfo:
-        self._check_change()
+        self.check_change()
         self._check_apart(method, passphrase)
         fields = {"label": label}
         return self._put(
             passphrase_key(method, self._ring, self._repository_id, passphrase, cost or ScryptCost(), fields)
         )
-
-    def _check_change(self) -> None:
-        if not self._ring.encrypted:
-            raise InvalidValue(
-                self._store.location, "the repository is not encrypted and has no keys", "Create an encrypted one"
-            )
-        if self._ring.write_only:
-            raise WrongSecret(
-                self._store.location,
-                "the repository was opened with a write-only key, which cannot change or export keys",
-                "Open it with the repository's passphrase or an escrow private key",
-            )
-        if not self._writable:
-            raise UnsupportedFormat(
-                self._store.location,
-                "a newer version gave it features that forbid this one to write",
-                "Use a newer one",
-            )
 
     def _check_apart(self, method: str, passphrase: bytes) -> None:
         """A passphrase that opens both would make a write-only server one that reads."""
