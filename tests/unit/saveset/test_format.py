@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 import zstandard
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from blake3 import blake3
+from cryptography.hazmat.primitives import hpke, serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -29,23 +32,41 @@ def derive(parent: bytes, label: str, context: bytes = b"") -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(parent)
 
 
+HPKE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
 class Reader:
     """Reads a repository by the document alone."""
 
-    def __init__(self, path: Path, passphrase: bytes | None) -> None:
+    def __init__(self, path: Path, passphrase: bytes | None, private_key: X25519PrivateKey | None = None) -> None:
         self.path = path
         self.repo = json.loads((path / "repo.json").read_bytes())
         self.encrypted = self.repo["encryption"] == "aes-256-gcm"
-        if passphrase is None:
+        if private_key is not None:
+            key = self.key_file("x25519")
+            info = f"openisb saveset 1 escrow {key['repository']} {key['id']}".encode()
+            master = HPKE.decrypt(bytes.fromhex(key["sealed"]), private_key, info)
+        elif passphrase is None:
             master = derive(bytes.fromhex(self.repo["id"]), "unencrypted")
         else:
-            key = json.loads(next((path / "keys").iterdir()).read_bytes())
-            stretched = Scrypt(bytes.fromhex(key["salt"]), 32, key["n"], key["r"], key["p"]).derive(passphrase)
-            bound = f"openisb saveset 1 key {key['repository']} {key['id']}".encode()
-            master = AESGCM(stretched).decrypt(bytes(12), bytes.fromhex(key["wrapped"]), bound)
+            master = self.unwrap("scrypt", "key", passphrase)
+        self.seal = X25519PrivateKey.from_private_bytes(derive(master, "seal"))
         writer = derive(master, "writer")
         self.keys = {label: derive(writer, label) for label in ("index", "map", "document", "mac", "identity")}
         self.keys["pack"] = derive(master, "data")
+
+    def key_file(self, method: str) -> dict[str, t.Any]:
+        """The only key file of a method."""
+        files = [json.loads(path.read_bytes()) for path in (self.path / "keys").iterdir()]
+        (key,) = [key for key in files if key["method"] == method]
+        return key
+
+    def unwrap(self, method: str, label: str, passphrase: bytes) -> bytes:
+        """What a key file under a passphrase holds."""
+        key = self.key_file(method)
+        stretched = Scrypt(bytes.fromhex(key["salt"]), 32, key["n"], key["r"], key["p"]).derive(passphrase)
+        bound = f"openisb saveset 1 {label} {key['repository']} {key['id']}".encode()
+        return AESGCM(stretched).decrypt(bytes(12), bytes.fromhex(key["wrapped"]), bound)
 
     def mac(self, label: str, data: bytes) -> bytes:
         """A MAC."""
@@ -67,12 +88,18 @@ class Reader:
         """The plain bytes of a frame."""
         data = path.read_bytes()
         _magic, number, codec, _flags, count, plain, length = struct.unpack_from("<4sIBBHII", data, offset)
-        bound = data[:64] + data[offset : offset + 20 + 32 * count]
+        key_mode, extra = struct.unpack_from("<H", data, 14)[0], struct.unpack_from("<I", data, 36)[0]
+        bound = data[: 64 + extra] + data[offset : offset + 20 + 32 * count]
         body_at = offset + 20 + 32 * count + 32
         body = data[body_at : body_at + length]
         assert blake3(bound + body).digest() == data[body_at - 32 : body_at]
         if self.encrypted:
-            aead = AESGCM(derive(self.keys[label], label, bytes.fromhex(path.name)))
+            key = derive(self.keys[label], label, bytes.fromhex(path.name))
+            if key_mode == 1 and label == "pack":
+                assert data[144:160] == blake3(data[:144]).digest()[:16] and extra == 96
+                info = f"openisb saveset 1 pack {self.repo['id']} {path.name}".encode()
+                key = HPKE.decrypt(data[64:144], self.seal, info)
+            aead = AESGCM(key)
             body = aead.decrypt(number.to_bytes(12, "little"), body, bound)
         return zstandard.ZstdDecompressor().decompress(body, max_output_size=plain) if codec else body
 
@@ -163,3 +190,17 @@ def test_a_reader_by_the_document(tmp_path: Path, mixed: Path, encryption: str) 
     third = lab.backup(mixed, source_id="third", changes=Changes("second", second.size, extents))
     assert third.info.origin["method"] == "changed"
     assert reader.restore(lab.path / third.info.name) == mixed.read_bytes()
+
+
+def test_a_reader_of_sealed_packs_by_the_document(tmp_path: Path, mixed: Path) -> None:
+    """What a write-only server wrote, read with the passphrase and with the private key of an escrow key."""
+    lab = Lab(tmp_path, chunk_size=4096)
+    private, public = X25519PrivateKey.generate(), serialization.PublicFormat.SubjectPublicKeyInfo
+    lab.open().key_files.add_escrow(private.public_key().public_bytes(serialization.Encoding.PEM, public))
+    lab.open().key_files.add_writer(b"write only", cost=lab.secret.cost)
+    passphrase, lab.secret = lab.secret.passphrase, Secret(b"write only")
+    saveset = lab.backup(mixed)
+    for reader in (Reader(lab.path, passphrase), Reader(lab.path, None, private)):
+        assert reader.restore(lab.path / saveset.info.name) == mixed.read_bytes()
+        writer = reader.seal.public_key().public_bytes_raw()
+        assert reader.unwrap("writer", "writer", b"write only")[32:] == writer

@@ -21,6 +21,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
     source,
     target,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.deps import blake3
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.keyfiles import KeyFiles
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
@@ -43,7 +44,7 @@ class Both:
         """The repository as a backup server opens it."""
         return repository.Repository.open(self.lab.store(), WRITER)
 
-    def write(self, image: Path, volume: str = "fs1/m") -> repository.Saveset:
+    def write(self, image: Path, volume: str = "fs1/m", **options: t.Any) -> repository.Saveset:
         """A saveset that the write-only server makes."""
         self._minutes += 1
         with source.open_source(str(image)) as opened:
@@ -54,6 +55,7 @@ class Both:
                 time=NOON + datetime.timedelta(minutes=self._minutes),
                 verdict="application-consistent",
                 metadata={"made by": "a write-only server"},
+                **options,
             )
 
     def packs(self) -> dict[str, container.ContainerLayout]:
@@ -155,6 +157,25 @@ def test_deduplication_across_key_modes(both: Both, make_image: MakeImage) -> No
         assert both.lab.restore(both.lab.open().find(volume)).read_bytes() == image.read_bytes()
     assert by_master.info.digest != by_writer.info.digest
     assert both.write(first, volume="fs1/m").info.digest == by_master.info.digest
+
+
+def test_an_incremental_backup_by_a_write_only_server(both: Both, make_image: MakeImage) -> None:
+    """It reads changed grains alone, also on top of what the master wrote; it compares all but what is in pieces."""
+    image = make_image("image", 4 * MIB, [(0, text(3 * MIB))])
+    both.lab.backup(image, source_id="one")
+    with open(image, "r+b") as opened:
+        opened.seek(MIB + 4096)
+        opened.write(noise(5000))
+    second = both.write(image, source_id="two", changes=Changes("one", 4 * MIB, [(MIB + 4096, 5000)]))
+    assert second.info.origin["method"] == "changed" and 5000 <= second.stats.bytes_new <= 8 * KIB
+    with open(image, "r+b") as opened:
+        opened.write(noise(300, seed=2))
+    third = both.write(image, source_id="three", changes=Changes("two", 4 * MIB, [(0, 300)]), paranoid=True)
+    assert (third.info.origin["missed"], third.info.origin["unproven"]) == (0, 1)
+    found = both.lab.open().find("fs1/m")
+    assert found.id == third.id and both.lab.restore(found).read_bytes() == image.read_bytes()
+    assert both.lab.open().verify(depth="full").ok
+    assert both.open_writer().verify(depth="stored").ok
 
 
 def test_each_pack_has_a_key_of_its_own(both: Both, mixed: Path, make_image: MakeImage) -> None:

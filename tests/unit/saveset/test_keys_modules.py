@@ -182,6 +182,7 @@ def play(tmp_path: Path, project_root: Path) -> Play:
     return run
 
 
+@pytest.mark.slow
 def test_the_role_adds_the_keys(play: Play, tmp_path: Path) -> None:
     place = store.open_store(str(tmp_path / "repository"))
     keys = {"repository_writer_passphrase": "third", "repository_escrow_public_key": PUBLIC.decode()}
