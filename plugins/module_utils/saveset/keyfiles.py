@@ -278,7 +278,9 @@ def _why_locked(
     methods = sorted({str(document.fields.get("method")) for document in documents})
     if tried:
         return WrongSecret(
-            store.location, f"the secret opens none of its {tried} key files that it could", "Give the right one"
+            store.location,
+            f"the secret opens none of its key files ({tried} tried)",
+            "Give the passphrase, or the private key, of one of them",
         )
     if not set(methods) & set(METHODS):
         return UnsupportedFormat(

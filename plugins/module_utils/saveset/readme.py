@@ -13,7 +13,8 @@ change, rename or remove anything in it by hand.  Copying the whole folder gives
 
 What you need to restore
   - this folder, whole
-  - the passphrase with which it was created (unless repo.json says "encryption":"none")
+  - a passphrase that reads it, the private key of an escrow key, an exported key, or a recovery sheet (unless
+    repo.json says "encryption":"none")
   - Python 3.11 or newer with:  pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
   - the collection openisb.backup, or only its folder plugins/module_utils/saveset
 
@@ -33,7 +34,7 @@ Without Ansible, in the folder that holds the folder saveset/
 
 What is in it
   repo.json                      what this repository is; authenticated
-  keys/                          the master key, wrapped with the passphrase: keep a copy elsewhere
+  keys/                          the master key, wrapped in one or several ways: keep a copy elsewhere
   savesets/<volume>/<time>-<id>  one small file a saveset; without it the saveset does not exist
   maps/<volume>/<id>             where each chunk of a saveset is
   packs/<2 digits>/<id>          the chunks

@@ -74,7 +74,7 @@ def test_every_method_opens(lab: Lab, mixed: Path) -> None:
     [
         (Secret(), errors.WrongSecret, "is encrypted"),
         (Secret(b""), errors.WrongSecret, "is encrypted"),
-        (Secret(b"wrong"), errors.WrongSecret, "opens none of its 3 key files"),
+        (Secret(b"wrong"), errors.WrongSecret, r"opens none of its key files \(3 tried\)"),
         (Secret(private_key=OTHER_PRIVATE, private_key_password=b"of the pem"), errors.WrongSecret, "opens none of"),
         (Secret(private_key=PRIVATE), errors.WrongSecret, "it is encrypted. Give its password"),
         (Secret(private_key=PRIVATE, private_key_password=b"no"), errors.WrongSecret, "password does not open"),

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, recovery, repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,7 +102,7 @@ def test_a_sheet_opens_a_repository_without_keys(lab: Lab, mixed: Path) -> None:
     assert repository.Repository.open(lab.store(), Secret(b"new")).verify().ok
 
 
-def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path, project_root: Path) -> None:
     """What a person is told to type is run, with the engine alone."""
     sheet = lab.open().key_files.recovery_sheet()
     lose_keys(lab)
@@ -111,11 +112,38 @@ def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path, monkeypatch: pyte
     assert code
     lines = [line[6:] for line in code[1].splitlines()]
     (tmp_path / "typed.py").write_text("\n".join(lines).replace("/path/of/the/repository", str(lab.path)))
-    engine = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
-    subprocess.run(
-        [sys.executable, str(tmp_path / "typed.py")], cwd=tmp_path, check=True, env={"PYTHONPATH": str(engine)}
-    )
+    environment = {"PYTHONPATH": str(project_root / "plugins/module_utils")}
+    subprocess.run([sys.executable, str(tmp_path / "typed.py")], cwd=tmp_path, check=True, env=environment)
     assert not repository.Repository.open(lab.store(), Secret(b"a new passphrase")).write_only
+
+
+def test_the_commands_of_the_manual_work(lab: Lab, tmp_path: Path, project_root: Path) -> None:
+    """What docs/keys.md tells for exporting and printing."""
+    code = re.search(r"```python\n(.*?)```", (project_root / "docs" / "keys.md").read_text(), re.S)
+    assert code
+    (tmp_path / "typed.py").write_text(code[1].replace("/var/lib/openisb/repository", str(lab.path)))
+    environment = {"PYTHONPATH": str(project_root / "plugins/module_utils"), "OPENISB_PASSPHRASE": "correct horse"}
+    typed = [sys.executable, str(tmp_path / "typed.py")]
+    done = subprocess.run(typed, cwd=tmp_path, check=True, env=environment, capture_output=True, text=True)
+    exported = (tmp_path / "exported-key.json").read_bytes()
+    lose_keys(lab)
+    for secret in (
+        Secret(master=recovery.read_sheet(done.stdout)),
+        Secret(b"a passphrase of its own", exported=exported),
+    ):
+        assert not repository.Repository.open(lab.store(), secret).write_only
+
+
+def test_the_groups_by_the_document() -> None:
+    """docs/saveset-format.md is enough to read a sheet without the engine."""
+    master = bytes(range(100, 132))
+    bits = 0
+    for number, group in enumerate(recovery.encode_groups(master), 1):
+        value, rest = divmod(sum(ALPHABET.index(digit) * 32**place for place, digit in enumerate(group[::-1])), 1021)
+        assert rest == number
+        bits = bits * 2**30 + value
+    digest = blake3(b"openisb saveset 1 recovery" + master).digest()
+    assert bits == int.from_bytes(master + digest, "big") >> 256 - 14
 
 
 def test_a_sheet_of_another_repository(lab: Lab, tmp_path: Path) -> None:
