@@ -87,7 +87,7 @@ key:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.keyfiles import KeyInfo
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keyfile import KeyInfo
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     REPOSITORY_ARGUMENTS,
     failing_as,

@@ -10,7 +10,7 @@
            \\- writer -- identity, index (pack footers), map, document, mac
 
 Who holds ``writer`` and the public key can write, deduplicate, list and collect, and cannot read a volume's data.
-How the master key itself is kept is the matter of :mod:`.keyfiles`.
+How the master key itself is kept is the matter of :mod:`.keyfile`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class KeyRing:
 
     def __init__(self, repository_id: str, keys: bytes | WriterKeys, encrypted: bool = True) -> None:
         self.encrypted = encrypted
-        self._repository_id = repository_id
+        self.repository_id = repository_id
         #: The master key; None when opened with a write-only key.
         self.master = keys if isinstance(keys, bytes) else None
         self.writer_keys = WriterKeys.of_master(keys) if isinstance(keys, bytes) else keys
@@ -145,7 +145,7 @@ class KeyRing:
         return Cipher(key)
 
     def _pack_info(self, pack_id: bytes) -> bytes:
-        return f"openisb saveset 1 pack {self._repository_id} {pack_id.hex()}".encode()
+        return f"openisb saveset 1 pack {self.repository_id} {pack_id.hex()}".encode()
 
     def identity(self, data: bytes | memoryview) -> bytes:
         """The identity of a chunk: keyed BLAKE3, 32 bytes."""

@@ -26,7 +26,8 @@ from .errors import (
     WrongSecret,
 )
 from .extent import DATA, Extent
-from .keyfiles import SCRYPT, KeyFiles, Unlocked, passphrase_key, unlock
+from .keyfile import SCRYPT, Unlocked, passphrase_key, unlock
+from .keyfiles import KeyFiles
 from .keys import KeyRing, public_master, write_only_error
 from .leafmap import LeafMap
 from .linux import keep_freed_memory
@@ -174,7 +175,7 @@ class Repository:
         self.read_only = read_only
         self._ring = unlocked.ring
         #: The key files: list, add, remove, export.
-        self.key_files = KeyFiles(store, self.id, unlocked.ring, unlocked.key_id, not read_only)
+        self.key_files = KeyFiles(store, unlocked.ring, unlocked.key_id, not read_only)
 
     # -- create and open
 
@@ -202,7 +203,7 @@ class Repository:
         ring = KeyRing(repository_id, master, encrypted)
         store.put("README.txt", README.encode(), exclusive=False)
         if encrypted:
-            info, data = passphrase_key(SCRYPT, ring, repository_id, secret.passphrase or b"", secret.cost, {})
+            info, data = passphrase_key(SCRYPT, ring, secret.passphrase or b"", secret.cost, {})
             store.put(info.name, data)
         fields = {
             "id": repository_id,

@@ -12,7 +12,14 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import document, errors, keyfiles, keys, repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
+    document,
+    errors,
+    keyfile,
+    keys,
+    repository,
+    store,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.sealing import (
     generate_escrow_pair,
     load_private_key,
@@ -268,7 +275,7 @@ def test_an_escrow_pair_needs_a_password() -> None:
 # -- files that somebody changed
 
 
-def key_file(lab: Lab, info: keyfiles.KeyInfo, **changes: t.Any) -> None:
+def tamper(lab: Lab, info: keyfile.KeyInfo, **changes: t.Any) -> None:
     """Write a key file anew with other fields and the MAC that it had: what somebody without the key can do."""
     path = lab.path / info.name
     fields = json.loads(path.read_bytes())
@@ -280,10 +287,42 @@ def key_file(lab: Lab, info: keyfiles.KeyInfo, **changes: t.Any) -> None:
 def test_a_key_file_that_somebody_changed_is_found(lab: Lab) -> None:
     repo = lab.open()
     escrow = repo.key_files.add_escrow(PUBLIC)
-    key_file(lab, escrow, public_key=load_public_key(OTHER_PUBLIC).hex())
+    tamper(lab, escrow, public_key=load_public_key(OTHER_PUBLIC).hex())
     (problem,) = repo.verify().problems
     assert problem["object"] == escrow.name and "MAC" in str(problem["problem"])
     assert escrow.id not in {info.id for info in lab.open().key_files.all()}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"n": 15}, {"n": -16}, {"r": 0}, {"p": 65}, {"n": 1 << 40}, {"n": "x"}, {"salt": "zz"}, {"wrapped": 7}]
+)
+def test_fields_that_make_no_sense(lab: Lab, changes: dict[str, t.Any]) -> None:
+    (first,) = lab.open().key_files.all()
+    tamper(lab, first, **changes)
+    with pytest.raises(errors.Damaged, match=first.name):
+        lab.open()
+
+
+@pytest.mark.parametrize("changes", [{"sealed": "00" * 80}, {"sealed": ""}, {"public_key": None}, {"id": "00" * 16}])
+def test_escrow_fields_that_make_no_sense(lab: Lab, changes: dict[str, t.Any]) -> None:
+    info = lab.open().key_files.add_escrow(PUBLIC)
+    tamper(lab, info, **changes)
+    with pytest.raises(errors.Damaged, match=info.name):
+        opened(lab, ESCROW)
+
+
+def test_a_change_that_is_cut_short_locks_nobody_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new key file is there, whole, before the old one goes."""
+
+    def cut(_store: store.LocalStore, _name: str) -> None:
+        raise errors.StoreError("the store", "it is gone", "Wait")
+
+    repo = lab.open()
+    monkeypatch.setattr(store.LocalStore, "delete", cut)
+    with pytest.raises(errors.StoreError):
+        repo.key_files.change_passphrase(b"new", cost=CHEAP)
+    for secret in (lab.secret, Secret(b"new")):
+        assert len(opened(lab, secret).key_files.all()) == 2
 
 
 def test_methods_cannot_be_exchanged(lab: Lab) -> None:
@@ -291,10 +330,10 @@ def test_methods_cannot_be_exchanged(lab: Lab) -> None:
     files = lab.open().key_files
     (first,) = files.all()
     writer = files.add_writer(b"third", cost=CHEAP)
-    key_file(lab, writer, method="scrypt")
+    tamper(lab, writer, method="scrypt")
     with pytest.raises(errors.WrongSecret):
         opened(lab, Secret(b"third"))
-    key_file(lab, first, method="writer")
+    tamper(lab, first, method="writer")
     with pytest.raises(errors.WrongSecret):
         lab.open()
 
@@ -302,7 +341,7 @@ def test_methods_cannot_be_exchanged(lab: Lab) -> None:
 def test_a_planted_master_does_not_open(lab: Lab) -> None:
     """Anybody can seal a key of their own to the escrow public key; it is passed over for the right one."""
     planted = keys.KeyRing(lab.open().id, bytes(range(32)))
-    info, data = keyfiles.escrow_key(planted, lab.open().id, load_public_key(PUBLIC), "planted")
+    info, data = keyfile.escrow_key(planted, load_public_key(PUBLIC), "planted")
     (lab.path / info.name).write_bytes(data)
     with pytest.raises(errors.Damaged, match="repo.json: its MAC is wrong"):
         opened(lab, ESCROW)
@@ -313,7 +352,7 @@ def test_a_planted_master_does_not_open(lab: Lab) -> None:
 
 def test_key_files_of_newer_versions_are_passed_over(lab: Lab) -> None:
     repo = lab.open()
-    info, data = keyfiles.escrow_key(repo._ring, repo.id, load_public_key(PUBLIC), "")
+    info, data = keyfile.escrow_key(repo._ring, load_public_key(PUBLIC), "")
     fields = {**document.decode_document(info.name, data, "key").fields, "method": "command"}
     (lab.path / info.name).write_bytes(document.encode_document("key", fields, repo._ring.mac))
     assert lab.open().verify().ok

@@ -1,0 +1,298 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A file in ``keys``: it holds the master key, or what a write-only server needs, wrapped in one way.
+
+================  ==========================================  =====================
+method            opened with                                 gives
+================  ==========================================  =====================
+``scrypt``        a passphrase                                the master key
+``x25519``        the private key of an escrow key pair       the master key
+``writer``        a passphrase of its own                     the write-only keys
+================  ==========================================  =====================
+
+Any number of each may be there; :mod:`.keyfiles` adds and removes them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+import typing as t
+from dataclasses import dataclass
+
+from .deps import AESGCM, InvalidTag, Scrypt
+from .document import Document, decode_document, encode_document
+from .errors import Damaged, InvalidValue, SavesetError, UnsupportedFormat, WrongSecret
+from .keys import KEY_BYTES, KeyRing, WriterKeys, write_only_error
+from .sealing import load_private_key, open_sealed, public_key_of, seal
+from .secret import ScryptCost, Secret
+from .store import Store
+
+SCRYPT = "scrypt"
+X25519 = "x25519"
+WRITER = "writer"
+
+#: The methods that give the master key, and all of them in the order in which they are tried.
+MASTER_METHODS = (X25519, SCRYPT)
+METHODS = (*MASTER_METHODS, WRITER)
+
+FOLDER = "keys"
+EXPORTED = "the exported key"
+_MAX_SCRYPT_MEMORY = 1 << 31
+_MAX_SCRYPT_PASSES = 64
+_NONCE = bytes(12)  # the wrapping key is fresh for every key file: a random salt
+WAY_OUT = "Put back a copy of the key file; the other key files still open the repository"
+
+#: What a key file's content is bound to, beside the repository and the file's id; no method's passes for another's.
+_LABELS = {SCRYPT: "key", X25519: "escrow", WRITER: "writer"}
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """What a key file tells without being opened.
+
+    ``method`` is one of ``METHODS`` (or a newer one), ``created`` is ISO 8601 in UTC, ``public_key`` the raw escrow
+    key in hex, None for other methods.
+    """
+
+    id: str
+    method: str
+    created: str
+    label: str
+    public_key: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the file in the store."""
+        return f"{FOLDER}/{self.id}.json"
+
+    @property
+    def gives_master(self) -> bool:
+        """Whether who opens it can read savesets."""
+        return self.method in MASTER_METHODS
+
+
+class Unlocked(t.NamedTuple):
+    """The keys of a repository, and the id of the key file that gave them (None: no file did)."""
+
+    ring: KeyRing
+    key_id: str | None
+
+
+# -- making
+
+
+def passphrase_key(
+    method: str, ring: KeyRing, passphrase: bytes, cost: ScryptCost, fields: dict[str, t.Any]
+) -> tuple[KeyInfo, bytes]:
+    """A key file of method ``scrypt`` or ``writer``; ``fields`` are kept beside the others.  Raises InvalidValue."""
+    if not passphrase:
+        raise InvalidValue(
+            "the passphrase", "it is empty", "Give one, or create the repository with encryption 'none' on purpose"
+        )
+    key_id, salt = secrets.token_hex(16), secrets.token_bytes(32)
+    content = master_of(ring) if method == SCRYPT else ring.writer_keys.writer + ring.writer_keys.public_key
+    bound = _bound(method, ring.repository_id, key_id)
+    wrapped = AESGCM(_stretch(passphrase, salt, cost)).encrypt(_NONCE, content, bound)
+    own = {"salt": salt.hex(), "n": cost.n, "r": cost.r, "p": cost.p, "wrapped": wrapped.hex()}
+    return _key_file(ring, key_id, method, {**fields, **own})
+
+
+def escrow_key(ring: KeyRing, public_key: bytes, label: str) -> tuple[KeyInfo, bytes]:
+    """A key file of method ``x25519`` for a raw public key."""
+    key_id = secrets.token_hex(16)
+    sealed = seal(public_key, _bound(X25519, ring.repository_id, key_id), master_of(ring))
+    own = {"label": label, "public_key": public_key.hex(), "sealed": sealed.hex()}
+    return _key_file(ring, key_id, X25519, own)
+
+
+def _key_file(ring: KeyRing, key_id: str, method: str, fields: dict[str, t.Any]) -> tuple[KeyInfo, bytes]:
+    common = {"id": key_id, "repository": ring.repository_id, "method": method, "created": utc_now(), "label": ""}
+    fields = {**common, **fields}
+    return key_info(fields), encode_document("key", fields, ring.mac)
+
+
+def key_info(fields: t.Mapping[str, t.Any]) -> KeyInfo:
+    """What the fields of a key file tell."""
+    public_key = fields.get("public_key")
+    return KeyInfo(
+        id=str(fields.get("id")),
+        method=str(fields.get("method")),
+        created=str(fields.get("created", "")),
+        label=str(fields.get("label", "")),
+        public_key=public_key if isinstance(public_key, str) else None,
+    )
+
+
+def master_of(ring: KeyRing) -> bytes:
+    """The master key.  Raises WrongSecret when it is not at hand."""
+    if ring.master is None:
+        raise write_only_error("the key files")
+    return ring.master
+
+
+def _bound(method: str, repository_id: str, key_id: str) -> bytes:
+    return f"openisb saveset 1 {_LABELS[method]} {repository_id} {key_id}".encode()
+
+
+def _stretch(passphrase: bytes, salt: bytes, cost: ScryptCost) -> bytes:
+    return Scrypt(salt=salt, length=32, n=cost.n, r=cost.r, p=cost.p).derive(passphrase)
+
+
+def utc_now() -> str:
+    """The time as key files tell it."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# -- opening
+
+
+def unlock(store: Store, secret: Secret, repository_id: str, check: t.Callable[[KeyRing], None]) -> Unlocked:
+    """The keys that a secret gives: from the first key file that it opens, those that give the master first.
+
+    :param check: raises Damaged unless the keys are those that the repository was made with.
+    Raises WrongSecret, Damaged, UnsupportedFormat, InvalidValue (a private key that is none).
+    """
+    if secret.is_empty:
+        raise WrongSecret(store.location, "the repository is encrypted", "Give its passphrase, or a private key")
+    if secret.master is not None:
+        return _with_master(store, secret.master, repository_id, check)
+    files, problems = read_key_files(store, repository_id)
+    if secret.exported is not None:
+        files.append((EXPORTED, decode_exported(secret.exported, repository_id)))
+    private_key = load_private_key(secret.private_key, secret.private_key_password) if secret.private_key else None
+    tried = 0
+    for name, document in sorted(files, key=lambda file: _order(file[1])):
+        try:
+            method = document.fields.get("method")
+            if method == X25519 and private_key:
+                tried += 1
+                content = _open_escrow(name, document.fields, private_key)
+            elif method in (SCRYPT, WRITER) and secret.passphrase:
+                tried += 1
+                content = open_passphrase(name, document.fields, secret.passphrase)
+            else:
+                continue
+            if content is not None:
+                ring = KeyRing(repository_id, _keys(name, method, content))
+                check(ring)
+                return Unlocked(ring, str(document.fields["id"]))
+        except SavesetError as error:
+            problems.append(error)
+    raise _why_locked(store, [document for _name, document in files], problems, tried)
+
+
+def _with_master(store: Store, master: bytes, repository_id: str, check: t.Callable[[KeyRing], None]) -> Unlocked:
+    if len(master) != KEY_BYTES:
+        raise InvalidValue("the recovery key", f"it has {len(master)} bytes, not {KEY_BYTES}", "Read it from its sheet")
+    ring = KeyRing(repository_id, master)
+    try:
+        check(ring)
+    except Damaged as error:
+        raise WrongSecret(
+            store.location, f"the recovery key is not this repository's ({error})", "Find the sheet that names its id"
+        ) from error
+    return Unlocked(ring, None)
+
+
+def read_key_files(store: Store, repository_id: str) -> tuple[list[tuple[str, Document]], list[SavesetError]]:
+    """The repository's own key files, and why others cannot be read."""
+    files: list[tuple[str, Document]] = []
+    problems: list[SavesetError] = []
+    for name in store.list(FOLDER):
+        try:
+            document = decode_document(name, store.get(name), "key")
+        except SavesetError as error:
+            problems.append(error)
+            continue
+        if document.fields.get("repository") == repository_id:
+            files.append((name, document))
+    return files, problems
+
+
+def decode_exported(data: bytes, repository_id: str) -> Document:
+    """Parse an exported key.  Raises Damaged, also when it is of another repository."""
+    document = decode_document(EXPORTED, data, "key")
+    if document.fields.get("repository") != repository_id:
+        raise Damaged(EXPORTED, "it is of another repository", "Give this repository's own")
+    return document
+
+
+def _order(document: Document) -> int:
+    method = document.fields.get("method")
+    return METHODS.index(method) if method in METHODS else len(METHODS)
+
+
+def _keys(name: str, method: str, content: bytes) -> bytes | WriterKeys:
+    if method == WRITER and len(content) == 2 * KEY_BYTES:
+        return WriterKeys(content[:KEY_BYTES], content[KEY_BYTES:])
+    if method != WRITER and len(content) == KEY_BYTES:
+        return content
+    raise Damaged(name, f"it holds {len(content)} bytes, which is no key of method {method}", WAY_OUT)
+
+
+def open_passphrase(name: str, fields: t.Mapping[str, t.Any], passphrase: bytes) -> bytes | None:
+    """What a key file of method ``scrypt`` or ``writer`` holds; None when the passphrase is wrong.  Raises Damaged."""
+    try:
+        cost = ScryptCost(int(fields["n"]), int(fields["r"]), int(fields["p"]))
+        salt, wrapped = bytes.fromhex(fields["salt"]), bytes.fromhex(fields["wrapped"])
+        bound = _bound(fields["method"], fields["repository"], fields["id"])
+        if 128 * cost.n * cost.r > _MAX_SCRYPT_MEMORY or cost.p > _MAX_SCRYPT_PASSES:
+            raise Damaged(name, "its cost is absurd", WAY_OUT)
+        key = _stretch(passphrase, salt, cost)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise _malformed(name, error) from error
+    try:
+        return AESGCM(key).decrypt(_NONCE, wrapped, bound)
+    except InvalidTag:
+        return None
+
+
+def _open_escrow(name: str, fields: t.Mapping[str, t.Any], private_key: bytes) -> bytes | None:
+    """The master key; None when it is sealed to another public key.  Raises Damaged."""
+    try:
+        public_key, sealed = bytes.fromhex(fields["public_key"]), bytes.fromhex(fields["sealed"])
+        bound = _bound(X25519, fields["repository"], fields["id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _malformed(name, error) from error
+    if public_key != public_key_of(private_key):
+        return None
+    master = open_sealed(private_key, bound, sealed)
+    if master is None:
+        raise Damaged(name, "it does not open with the private key of the public key that it names", WAY_OUT)
+    return master
+
+
+def _malformed(name: str, error: Exception) -> Damaged:
+    return Damaged(name, f"a field is missing or malformed ({error})", WAY_OUT)
+
+
+def _why_locked(
+    store: Store, documents: t.Sequence[Document], problems: t.Sequence[SavesetError], tried: int
+) -> SavesetError:
+    """The error that explains most: damage more than that a secret did not fit."""
+    if problems:
+        return problems[-1]
+    if not documents:
+        return Damaged(
+            f"keys in {store.location}",
+            "no key file is there",
+            "Put back a copy of the keys folder, or open it with an exported key or a recovery sheet",
+        )
+    methods = sorted({str(document.fields.get("method")) for document in documents})
+    if tried:
+        return WrongSecret(
+            store.location,
+            f"the secret opens none of its key files ({tried} tried)",
+            "Give the passphrase, or the private key, of one of them",
+        )
+    if not set(methods) & set(METHODS):
+        return UnsupportedFormat(
+            store.location, f"its key files are of unknown methods ({', '.join(methods)})", "Use a newer version"
+        )
+    return WrongSecret(
+        store.location,
+        f"it has no key file for such a secret, only {', '.join(methods)}",
+        "Give another kind of secret",
+    )
