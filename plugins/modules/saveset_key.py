@@ -123,8 +123,11 @@ def add(files, params):
     return adding[params["method"]](secret_of_key(params), label=params["label"])
 
 
-def planned(params):
+def plan(files, params):
     """The key that would be added, as far as that is known."""
+    files.check_change()
+    if params["method"] != "x25519":
+        files.check_apart(params["method"], secret_of_key(params))
     return key_facts(KeyInfo(id="", method=params["method"], created="", label=params["label"]))
 
 
@@ -136,8 +139,7 @@ def apply(module, files):
     if params["state"] == "present":
         if found:
             return before, before
-        files.check_change()
-        return before, planned(params) if module.check_mode else key_facts(add(files, params))
+        return before, plan(files, params) if module.check_mode else key_facts(add(files, params))
     if found:
         files.check_remove(found.id)
         if not module.check_mode:

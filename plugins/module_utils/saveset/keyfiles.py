@@ -178,7 +178,7 @@ class KeyFiles:
         It is not put into the repository.  Raises InvalidValue, WrongSecret (write-only).
         """
         self.check_change()
-        self._check_apart(SCRYPT, passphrase)
+        self.check_apart(SCRYPT, passphrase)
         fields = {"label": label, "location": self._store.location}
         return passphrase_key(SCRYPT, self._ring, passphrase, cost or ScryptCost(), fields)[1]
 
@@ -201,12 +201,15 @@ class KeyFiles:
 
     def _add_passphrase(self, method: str, passphrase: bytes, label: str, cost: ScryptCost | None) -> KeyInfo:
         self.check_change()
-        self._check_apart(method, passphrase)
+        self.check_apart(method, passphrase)
         fields = {"label": label}
         return self._put(passphrase_key(method, self._ring, passphrase, cost or ScryptCost(), fields))
 
-    def _check_apart(self, method: str, passphrase: bytes) -> None:
-        """A passphrase that opens both would make a write-only server one that reads."""
+    def check_apart(self, method: str, passphrase: bytes) -> None:
+        """Raise InvalidValue when a passphrase would open both for reading and for writing only.
+
+        It would make a write-only server one that reads.
+        """
         other = WRITER if method == SCRYPT else SCRYPT
         if passphrase and self.find_passphrase(other, passphrase):
             raise InvalidValue(

@@ -134,8 +134,9 @@ def test_the_private_key_opens(call: Call, lab: Lab, mixed: Path, tmp_path: Path
 )
 def test_what_is_refused(call: Call, lab: Lab, options: dict[str, str], says: str) -> None:
     before = lab.files("keys")
-    result = call(saveset_key, **options)
-    assert result["failed"] and says in result["msg"]
+    for check in (True, False):
+        result = call(saveset_key, check=check, **options)
+        assert result["failed"] and says in result["msg"]
     assert lab.files("keys") == before
 
 
