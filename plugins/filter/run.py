@@ -55,6 +55,7 @@ class FilterModule:
             "consistency_verdict": verdict.judge,
             "run_report": report.run_report,
             "run_summary": text.run_summary,
+            "bases": catalog.bases,
             "choose_savesets": catalog.choose_savesets,
             "catalog_table": text.catalog_table,
         }

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Chooses savesets from a catalog."""
+"""Chooses savesets from a catalog, a list of them, oldest first."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ def choose_savesets(savesets, servers, volume):
             ", ".join(missing),
         )
     return {"savesets": [latest[name] for name in sorted(latest)], "problem": problem}
+
+
+def bases(volumes, server, savesets):
+    """The run of each volume's latest saveset, by the volume's serial; empty where it has none."""
+    latest = {saveset["volume"]: saveset["run_id"] for saveset in savesets}
+    return {volume["serial"]: latest.get("{}/{}".format(server, volume["name"]), "") for volume in volumes}

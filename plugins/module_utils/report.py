@@ -60,6 +60,7 @@ def server_report(server, records):
 def volume_report(data):
     """One saveset of a server."""
     stats = data["saveset"]["stats"]
+    origin = data["saveset"]["origin"]
     seconds = stats["seconds"]
     return {
         "volume": data["saveset"]["volume"],
@@ -70,6 +71,7 @@ def volume_report(data):
         "bytes_stored": stats["bytes_stored"],
         "seconds": round(seconds, 3),
         "read_rate": round(stats["bytes_read"] / seconds) if seconds else None,
+        "origin": {key: origin.get(key) or "" for key in ("method", "source_id", "since", "reason")},
     }
 
 

@@ -104,6 +104,7 @@ def saveset_facts(info):
         "size": info.size,
         "stats": info.stats.as_dict(),
         "metadata": info.metadata,
+        "origin": info.origin,
     }
 
 

@@ -42,8 +42,8 @@ def table(rows, right=()):
 
 def run_summary(report):
     """What a run did, for the person who started it."""
-    lines = headline(report) + [""] + server_table(report) + [""] + chart(report) + [""] + where_to_go(report)
-    return "\n".join(lines)
+    parts = [headline(report), server_table(report), how_it_was_read(report), chart(report), where_to_go(report)]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def headline(report):
@@ -71,6 +71,23 @@ def server_table(report):
         if not entry["volumes"]:
             rows.append([server, entry["verdict"], frozen, "-", "-", "-", "-", "-"])
     return table(rows, right=(2, 3, 4, 5, 6, 7))
+
+
+def how_it_was_read(report):
+    """A line a volume: what was read of it, and why no less."""
+    volumes = [volume for entry in report["servers"].values() for volume in entry["volumes"]]
+    width = max((len(volume["volume"]) for volume in volumes), default=0)
+    return ["{}  {}".format(volume["volume"].ljust(width), reading(volume)) for volume in volumes]
+
+
+def reading(volume):
+    """How one volume was read. The id of a base begins with the run that it is of."""
+    origin = volume["origin"]
+    if origin["method"] == "full":
+        return "full read: {}".format(origin["reason"] or "no reason given")
+    return "read {} of {}: changed extents since {}".format(
+        size(volume["bytes_read"]), size(volume["bytes_size"]), origin["since"].partition("/")[0]
+    )
 
 
 def chart(report):

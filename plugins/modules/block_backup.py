@@ -49,6 +49,44 @@ options:
     description: What else to keep with the saveset, such as the LUN's serial and filesystem.
     type: dict
     default: {}
+  changes:
+    description:
+      - What the storage tells of the LUN, as M(openisb.backup.lun_changes) returns it. Only what has changed is read,
+        if it is told since the very snapshot that the last saveset of the volume was made of; else all is read, and the
+        saveset's C(origin) says why.
+    type: dict
+    default: {}
+    suboptions:
+      id:
+        description: What names the content of the source for good. Empty where nothing does.
+        type: str
+        default: ''
+      since:
+        description: The C(id) of the base since which changes are told. Empty where none are told.
+        type: str
+        default: ''
+      reason:
+        description: Why no changes are told.
+        type: str
+        default: ''
+      size:
+        description: Size of source and base in bytes.
+        type: int
+        default: 0
+      extents:
+        description: The changed extents, packed.
+        type: str
+        default: ''
+      count:
+        description: How many they are.
+        type: int
+      bytes:
+        description: How many bytes they cover.
+        type: int
+  paranoid:
+    description: Whether all is read even so, and compared, to prove that what the storage tells is right.
+    type: bool
+    default: false
   level:
     description: Compression level of zstd.
     type: int
@@ -84,7 +122,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 saveset:
-  description: The saveset, with id, volume, server, run_id, time, verdict, size (bytes), stats and metadata.
+  description:
+    - The saveset, with id, volume, server, run_id, time, verdict, size (bytes), stats, metadata and origin.
+    - C(origin) tells how it was read; with C(method) V(changed), changed extents since the source C(since); with
+      V(full), all of it, for a C(reason).
   returned: success
   type: dict
 """
@@ -95,6 +136,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import open_source
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
@@ -107,6 +150,16 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
 )
 from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
 
+CHANGES = {
+    "id": {"type": "str", "default": ""},
+    "since": {"type": "str", "default": ""},
+    "reason": {"type": "str", "default": ""},
+    "size": {"type": "int", "default": 0},
+    "extents": {"type": "str", "default": ""},
+    "count": {"type": "int"},
+    "bytes": {"type": "int"},
+}
+
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
     **JOB_ARGUMENTS,
@@ -117,6 +170,8 @@ ARGUMENTS = dict(
     consistency_point={"type": "str", "required": True},
     verdict={"type": "str", "choices": ["application-consistent", "crash-consistent"], "required": True},
     metadata={"type": "dict", "default": {}},
+    changes={"type": "dict", "default": {}, "options": CHANGES, "apply_defaults": True},
+    paranoid={"type": "bool", "default": False},
     level={"type": "int", "default": 1},
     workers={"type": "int"},
     rate_limit={"type": "float", "default": 0.0},
@@ -136,12 +191,31 @@ def parse_time(module):
     return moment
 
 
+def changes_told(module):
+    """What has changed since the base, or None where the storage did not tell."""
+    told = module.params["changes"]
+    if not told["since"]:
+        return None
+    try:
+        return Changes(since=told["since"], size=told["size"], extents=unpack(told["extents"]))
+    except ValueError as error:
+        module.fail_json(msg=f"changes: {error}")
+
+
 def existing(repository, params):
     """The saveset of this volume and run, where an earlier try wrote it already."""
     return next((info for info in repository.savesets(params["volume"]) if info.run_id == params["run_id"]), None)
 
 
-def back_up(module, job, moment):
+def facts_of(saveset, told):
+    """The saveset as the module returns it, with the storage's own reason why it told no changes."""
+    facts = saveset_facts(saveset.info)
+    if not told["since"]:
+        facts["origin"] = dict(facts["origin"], reason=told["reason"])
+    return facts
+
+
+def back_up(module, job, moment, changes):
     """Write the saveset, and return what the module returns."""
     params = module.params
     repository = open_repository(module)
@@ -152,11 +226,11 @@ def back_up(module, job, moment):
         slots = os.path.join(params["run_dir"], "slots")
         stack.enter_context(slot(slots, params["slots"], lambda: job.tell(WAITING)))
         address = stack.enter_context(nbd_key_file(params["source"], params["psk"], params["run_dir"], params["job"]))
-        saveset = read_source(repository, address, params, moment, job)
-    return {"changed": True, "saveset": saveset_facts(saveset.info)}
+        saveset = read_source(repository, address, params, moment, changes, job)
+    return {"changed": True, "saveset": facts_of(saveset, params["changes"])}
 
 
-def read_source(repository, address, params, moment, job):
+def read_source(repository, address, params, moment, changes, job):
     """Back up what is at ``address``, and return the saveset."""
     job.tell(RUNNING)
     with contextlib.closing(open_source(address)) as source:
@@ -167,6 +241,9 @@ def read_source(repository, address, params, moment, job):
             time=moment,
             verdict=params["verdict"],
             metadata=params["metadata"],
+            source_id=params["changes"]["id"],
+            changes=changes,
+            paranoid=params["paranoid"],
             level=params["level"],
             workers=params["workers"],
             rate_limit=int(params["rate_limit"] * 1e6) or None,
@@ -177,13 +254,13 @@ def read_source(repository, address, params, moment, job):
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
-    moment = parse_time(module)
+    moment, changes = parse_time(module), changes_told(module)
     job = Job(module.params["run_dir"], module.params["job"])
     job.sweep()
     job.tell(WAITING)
     try:
         with failing_as(module, "Backup of volume {}".format(module.params["volume"])):
-            result = back_up(module, job, moment)
+            result = back_up(module, job, moment, changes)
     finally:
         job.tell(FINISHED)
     module.exit_json(diff={"before": {}, "after": result["saveset"]}, **result)

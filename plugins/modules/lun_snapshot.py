@@ -7,13 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lun_snapshot
-short_description: Delete LUNs from a run's snapshot
+short_description: Delete LUNs from a run's snapshot, or keep them as the base of the next run
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Deletes LUNs from the snapshot that a run made on a storage host with the storage driver C(btrfs) or C(file), and
     the snapshot itself with its last LUN. So one server can be cleaned up alone while the others are still being read.
-  - Touches nothing that does not carry the run id. The snapshot is made by the role P(openisb.backup.snapshot#role).
+  - Or lets them stay as the base from which M(openisb.backup.lun_changes) tells in the next run what has changed. Then
+    the same LUNs leave the snapshots of all other runs, so that there is one base of each LUN.
+  - The snapshot is made by the role P(openisb.backup.snapshot#role).
 extends_documentation_fragment:
   - openisb.backup.attributes
 options:
@@ -31,25 +33,53 @@ options:
     type: str
     required: true
   luns:
-    description: Serials of the LUNs to delete. All where it is left out.
+    description: Serials of the LUNs to delete or to keep. All of the snapshot where it is left out.
     type: list
     elements: str
+  members:
+    description:
+      - Serials of all LUNs that take part in the run. What else its snapshot holds, as a driver takes all LUNs of a
+        subvolume, is deleted from it.
+    type: list
+    elements: str
+  every_run:
+    description: With O(state=absent), whether the LUNs are deleted from the snapshots of all other runs too.
+    type: bool
+    default: false
+  kept:
+    description:
+      - With O(state=base), whether no other run may ever delete LUNs of this snapshot, because somebody wants to look
+        at it. It goes with O(state=absent) for its own run.
+    type: bool
+    default: false
   state:
-    description: The LUNs are gone from the snapshot.
+    description:
+      - V(absent), the LUNs are gone from the snapshot.
+      - V(base), they stay as the base of the next run. A copy that shares no block with its original is of no use as
+        one and is deleted.
     type: str
-    choices: [absent]
+    choices: [absent, base]
     default: absent
 seealso:
+  - module: openisb.backup.lun_changes
   - module: openisb.backup.lun_snapshot_info
 """
 
 EXAMPLES = r"""
-- name: Clean up after one server
+- name: Clean up after a server whose backup failed
   openisb.backup.lun_snapshot:
     driver: btrfs
     directory: /srv/pool/snapshots
     run_id: isb-20261123T021500Z-4f1c2a
     luns: [600a098000000011]
+
+- name: Keep the LUN of a server that was backed up as the base of the next run
+  openisb.backup.lun_snapshot:
+    driver: btrfs
+    directory: /srv/pool/snapshots
+    run_id: isb-20261123T021500Z-4f1c2a
+    luns: [600a098000000011]
+    state: base
 """
 
 RETURN = r"""
@@ -61,7 +91,44 @@ luns:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.snapshots import SnapshotError, SnapshotFolder
+from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import shares_blocks
+from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
+    SnapshotError,
+    SnapshotFolder,
+    holdings_after,
+)
+
+
+def is_useless(folder, run_id, serial):
+    """Whether a LUN cannot be the base of the next run: nothing could be told from a full copy of it."""
+    try:
+        return not shares_blocks(folder.lun_path(run_id, serial))
+    except OSError:
+        return True
+
+
+def wanted(folder, before, params):
+    """Which LUNs each snapshot is to hold: a dict of lists by run id."""
+    run_id = params["run_id"]
+    here = before.get(run_id, [])
+    luns = here if params["luns"] is None else params["luns"]
+    kept = [run for run in before if folder.is_kept(run)]
+    if params["state"] == "absent":
+        return holdings_after(before, run_id, luns, luns if params["every_run"] else [], params["members"], kept)
+    if params["kept"]:
+        return holdings_after(before, run_id, [], luns, None, kept)
+    useless = [serial for serial in luns if serial in here and is_useless(folder, run_id, serial)]
+    return holdings_after(before, run_id, useless, luns, params["members"], kept)
+
+
+def apply(folder, before, after, params):
+    """Make the snapshots hold what they are to hold."""
+    if params["state"] == "base" and params["kept"]:
+        folder.keep(params["run_id"])
+    for run_id, luns in after.items():
+        gone = [serial for serial in before[run_id] if serial not in luns]
+        if gone or (run_id == params["run_id"] and not luns):
+            folder.delete(run_id, gone)
 
 
 def main():
@@ -71,20 +138,27 @@ def main():
             "directory": {"type": "path", "required": True},
             "run_id": {"type": "str", "required": True},
             "luns": {"type": "list", "elements": "str"},
-            "state": {"type": "str", "choices": ["absent"], "default": "absent"},
+            "members": {"type": "list", "elements": "str"},
+            "every_run": {"type": "bool", "default": False},
+            "kept": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["absent", "base"], "default": "absent"},
         },
         supports_check_mode=True,
     )
-    run_id, luns = module.params["run_id"], module.params["luns"]
+    run_id = module.params["run_id"]
     folder = SnapshotFolder(module.params["driver"], module.params["directory"])
-    before = folder.luns(run_id)
-    after = [] if luns is None else [serial for serial in before if serial not in luns]
+    before = {snapshot["run_id"]: snapshot["luns"] for snapshot in folder.snapshots()}
+    after = wanted(folder, before, module.params)
     if not module.check_mode:
         try:
-            folder.delete(run_id, luns)
+            apply(folder, before, after, module.params)
         except (SnapshotError, OSError) as error:
-            module.fail_json(msg=f"The snapshot of run {run_id} was not deleted: {error}")
-    module.exit_json(changed=before != after, luns=after, diff={"before": {"luns": before}, "after": {"luns": after}})
+            module.fail_json(msg=f"The snapshots of the LUNs of run {run_id} were not settled: {error}")
+    module.exit_json(
+        changed=before != after,
+        luns=after.get(run_id, []),
+        diff={"before": {"luns": before}, "after": {"luns": after}},
+    )
 
 
 if __name__ == "__main__":

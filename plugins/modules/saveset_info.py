@@ -37,7 +37,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 savesets:
-  description: The savesets, each with id, volume, server, run_id, time, verdict, size (bytes), stats and metadata.
+  description:
+    - The savesets, each with id, volume, server, run_id, time, verdict, size (bytes), stats, metadata and origin.
   returned: success
   type: list
   elements: dict
