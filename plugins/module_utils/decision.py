@@ -9,12 +9,12 @@ ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
 
 
-def decide(hostvars, groups, on_missing_server, pool_reserve, repository_reserve):
+def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, repository_reserve):
     """The decision: a dict of servers (that take part), skipped and problems (texts; any stops the run).
 
     ``hostvars`` holds of each host the fact that the role preflight sets: ``preflight_found`` with ``problem`` (a text,
-    or empty) and what was found. A host without it was not reached. ``pool_reserve`` is a share of the LUNs' size,
-    ``repository_reserve`` is in bytes.
+    or empty) and what was found. A host without it was not reached. ``pool_reserve`` and ``base_reserve`` are shares of
+    the LUNs' size, ``repository_reserve`` is in bytes.
     """
     problems, skipped, servers = [], [], []
     for host in infrastructure(groups):
@@ -29,7 +29,7 @@ def decide(hostvars, groups, on_missing_server, pool_reserve, repository_reserve
     if not servers:
         problems.append("no file server can take part")
     if not problems:
-        problems += pool_problems(servers, hostvars, pool_reserve)
+        problems += pool_problems(servers, hostvars, pool_reserve, base_reserve)
         problems += repository_problems(servers, hostvars, repository_reserve)
     return {"servers": servers, "skipped": skipped, "problems": list(dict.fromkeys(problems))}
 
@@ -104,19 +104,41 @@ def journal_problems(groups, hostvars):
     ]
 
 
-def pool_problems(servers, hostvars, reserve):
-    """Storage hosts with too little room for what is written while their snapshot lives."""
+def pool_problems(servers, hostvars, pool_reserve, base_reserve):
+    """Storage hosts with too little room for what is written while their snapshot, and then the base, lives."""
     problems = []
     for host in sorted({hostvars[server]["isb_storage_host"] for server in servers}):
         storage = hostvars[host]["preflight_found"]["storage"]
-        needed = int(reserve * sum(lun["size"] for lun in storage["luns"].values()))
+        needed = int(pool_reserve * sum(lun["size"] for lun in storage["luns"].values()))
+        bases = int(base_reserve * bases_size(host, servers, hostvars))
         free = storage["free_bytes"]
-        if free < needed:
-            problems.append(
-                f"{host} has {free // MEBI} MiB free for a snapshot and needs {needed // MEBI} MiB: "
+        if free < needed + bases:
+            text = (
+                f"{host} has {free // MEBI} MiB free for a snapshot and needs {(needed + bases) // MEBI} MiB: "
                 "free some, or lower preflight_pool_reserve"
             )
+            problems.append(text + (bases_text(bases, storage) if bases else ""))
     return problems
+
+
+def bases_text(bases, storage):
+    """What to add where a part of the room is for the base of the next run, and older ones may take some now."""
+    runs = [snapshot["run_id"] for snapshot in storage.get("snapshots", [])]
+    return " or preflight_base_reserve ({} MiB are for the base of the next run{}), or do without one: {}".format(
+        bases // MEBI,
+        "; there are snapshots of {} now".format(", ".join(runs)) if runs else "",
+        "isb_changed_extents: false",
+    )
+
+
+def bases_size(host, servers, hostvars):
+    """Bytes of the LUNs on this storage host that stay in a snapshot as the base of the next run."""
+    return sum(
+        volume["size"]
+        for server in servers
+        if hostvars[server]["isb_storage_host"] == host and hostvars[server]["openisb_host"]["changed_extents"]
+        for volume in hostvars[server]["preflight_found"]["server"]["volumes"]
+    )
 
 
 def repository_problems(servers, hostvars, reserve):

@@ -71,7 +71,13 @@ def volume_report(data):
         "bytes_stored": stats["bytes_stored"],
         "seconds": round(seconds, 3),
         "read_rate": round(stats["bytes_read"] / seconds) if seconds else None,
-        "origin": {key: origin.get(key) or "" for key in ("method", "source_id", "since", "reason")},
+        "origin": {
+            "method": origin["method"],
+            "source_id": origin.get("source_id", ""),
+            "since": origin.get("since", ""),
+            "reason": origin.get("reason", ""),
+            "missed": origin.get("missed", 0),
+        },
     }
 
 
@@ -96,6 +102,12 @@ def problems_of(records, point, servers):
         if record["event"] == "failed"
     ]
     for server, entry in servers.items():
+        problems += [
+            "{}: the storage did not tell all that had changed: {}. Savesets of the volume since its last full read "
+            "may be wrong; this one is right".format(volume["volume"], volume["origin"]["reason"])
+            for volume in entry["volumes"]
+            if volume["origin"]["missed"]
+        ]
         if not entry["cleaned"]:
             problems.append(f"{server} was not cleaned up: run 'ansible-playbook recover.yml'")
     return problems

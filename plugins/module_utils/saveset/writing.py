@@ -181,7 +181,7 @@ class BackupRun:
         count = spot_checks(sum(length for _offset, length in extents), self._geometry)
         proof = self._proof_of(extents, parent)
         proof.spot_check(self._source, count)
-        self.origin["spot_checks"] = proof.compared
+        self.origin.update(spot_checks=proof.compared, missed=len(proof.missed))
         return proof.problem
 
     def _proof_of(self, extents: list[tuple[int, int]], parent: Parent) -> Proof:

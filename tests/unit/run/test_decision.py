@@ -24,6 +24,7 @@ def server(name):
     return {
         "isb_storage_host": "storage1",
         "isb_backup_server": "backup1",
+        "openisb_host": {"changed_extents": True},
         "isb_drivers": [{"name": "filesystem"}],
         "isb_volumes": [{"name": "m", "serial": SERIALS[name], "mount": "/srv/m"}],
         "preflight_found": {"server": {"checks": [], "holders": [], "volumes": [volume]}},
@@ -54,7 +55,7 @@ def hostvars():
 
 
 def decided(hostvars, policy="abort"):
-    return decide(hostvars, GROUPS, policy, 0.1, 64 * 1024**2)
+    return decide(hostvars, GROUPS, policy, 0.1, 0.2, 64 * 1024**2)
 
 
 def test_all_is_well(hostvars):
@@ -86,7 +87,12 @@ def test_no_server_is_left(hostvars):
         ("fs1", "server", {"checks": [{"driver": "gtm", "ok": False, "message": "bad"}]}, "fs1: driver gtm: bad"),
         ("fs1", "server", {"holders": [{"run_id": "isb-x", "state": "frozen"}]}, "fs1: a holder of run isb-x is"),
         ("storage1", "storage", {"problem": "no LUN"}, "storage1: no LUN"),
-        ("storage1", "storage", {"free_bytes": GIB // 10}, "storage1 has 102 MiB free"),
+        (
+            "storage1",
+            "storage",
+            {"free_bytes": GIB // 10},
+            "storage1 has 102 MiB free for a snapshot and needs 614 MiB",
+        ),
         ("backup1", "repository", {"problem": "wrong passphrase"}, "backup1: wrong passphrase"),
         ("backup1", "repository", {"free_bytes": GIB // 2}, "backup1: the repository /r has 512 MiB free"),
         ("backup1", "listener", {"problem": "unreadable"}, "backup1: unreadable"),
@@ -131,6 +137,19 @@ def test_known_volumes_need_only_the_room_of_their_last_savesets(hostvars):
         {"volume": f"{name}/m", "stats": {"bytes_stored": stored}} for name in SERIALS for stored in (4096, 8192)
     ]
     assert decided(hostvars)["problems"] == []
+
+
+def test_room_is_needed_for_the_base_where_there_is_one(hostvars):
+    storage = hostvars["storage1"]["preflight_found"]["storage"]
+    storage.update(free_bytes=GIB // 2, snapshots=[{"run_id": "isb-x", "luns": []}])
+    (problem,) = decided(hostvars)["problems"]
+    assert "409 MiB are for the base of the next run; there are snapshots of isb-x now" in problem
+    hostvars["fs2"]["openisb_host"]["changed_extents"] = False
+    assert decided(hostvars)["problems"] == []
+    storage["free_bytes"] = GIB // 10
+    hostvars["fs1"]["openisb_host"]["changed_extents"] = False
+    (problem,) = decided(hostvars)["problems"]
+    assert problem.endswith("needs 204 MiB: free some, or lower preflight_pool_reserve")
 
 
 def test_inventory_without_problems(hostvars):

@@ -15,11 +15,16 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils import nbd_exports, processes
+from ansible_collections.openisb.backup.plugins.module_utils import snapshots as snapshots_module
 from ansible_collections.openisb.backup.plugins.module_utils.controller import dead_runs
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job, progress_of
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
 from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
-from ansible_collections.openisb.backup.plugins.module_utils.snapshots import SnapshotError, SnapshotFolder
+from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
+    SnapshotError,
+    SnapshotFolder,
+    holdings_after,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.volumes import VolumeError, describe
 
 RUN = "isb-20261123T021500Z-4f1c2a"
@@ -165,6 +170,79 @@ def test_the_snapshot_goes_with_its_last_lun(snapshots):
 def test_nothing_is_deleted_that_is_not_named_like_a_run(snapshots):
     with pytest.raises(SnapshotError, match="nothing was deleted"):
         snapshots.delete("something else")
+
+
+BEFORE = {"r1": ["a", "b"], "r2": ["a"], "r3": ["a", "b", "stranger"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "after"),
+    [
+        ({"leave": ["a"]}, {"r1": ["a", "b"], "r2": ["a"], "r3": ["b", "stranger"]}),
+        ({"clear": ["a"]}, {"r1": ["b"], "r2": [], "r3": ["a", "b", "stranger"]}),
+        ({"clear": ["a"], "kept": ["r1", "r3"]}, {"r1": ["a", "b"], "r2": [], "r3": ["a", "b", "stranger"]}),
+        ({"leave": ["a"], "kept": ["r3"]}, {"r1": ["a", "b"], "r2": ["a"], "r3": ["b", "stranger"]}),
+        ({"members": ["a", "b"]}, {"r1": ["a", "b"], "r2": ["a"], "r3": ["a", "b"]}),
+    ],
+)
+def test_which_luns_stay(options, after):
+    assert holdings_after(BEFORE, "r3", **{"leave": [], "clear": [], **options}) == after
+
+
+def test_a_snapshot_that_is_kept_is_kept_until_it_is_deleted(snapshots):
+    assert not snapshots.is_kept(RUN)
+    snapshots.keep(RUN)
+    assert snapshots.is_kept(RUN)
+    assert [entry["run_id"] for entry in snapshots.snapshots()] == [RUN]
+    snapshots.delete(RUN)
+    assert not snapshots.is_kept(RUN)
+    assert os.listdir(snapshots.directory) == ["something else"]
+
+
+def test_a_copy_is_known_by_an_identity_that_a_copy_of_it_has_not(snapshots):
+    path = Path(snapshots.lun_path(RUN, SERIALS[0]))
+    with pytest.raises(SnapshotError, match="has no identity"):
+        snapshots.identity(RUN, SERIALS[0])
+    identity = snapshots.identity(RUN, SERIALS[0], create=True)
+    assert identity.startswith(f"{RUN}/{SERIALS[0]}/")
+    assert identity == snapshots.identity(RUN, SERIALS[0]) == snapshots.identity(RUN, SERIALS[0], create=True)
+    assert identity != snapshots.identity(RUN, SERIALS[1], create=True)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert identity != snapshots.identity(RUN, SERIALS[0])
+    path.unlink()
+    with pytest.raises(SnapshotError, match="no base snapshot"):
+        snapshots.identity(RUN, SERIALS[0])
+    path.write_bytes(b"x")
+    assert identity != snapshots.identity(RUN, SERIALS[0], create=True)
+
+
+def test_nothing_is_told_while_a_balance_runs(monkeypatch):
+    told = iter(["No balance found on '/pool'\n", "Balance on '/pool' is running\n0 out of about 3 chunks balanced\n"])
+    monkeypatch.setattr(snapshots_module, "_run", lambda command, good: next(told))
+    folder = SnapshotFolder("btrfs", "/pool/snapshots")
+    folder.check_quiet()
+    with pytest.raises(SnapshotError, match="a btrfs balance is running"):
+        folder.check_quiet()
+    SnapshotFolder("file", "/elsewhere").check_quiet()
+
+
+@pytest.mark.root
+def test_a_btrfs_snapshot_is_known_by_its_subvolume(btrfs):
+    subprocess.run(["btrfs", "subvolume", "create", btrfs / "luns"], check=True, capture_output=True)
+    (btrfs / "luns" / f"{SERIALS[0]}.lun").write_bytes(b"x" * 4096)
+    snapshots = SnapshotFolder("btrfs", str(btrfs))
+    snapshots.check_quiet()
+    identities = set()
+    for _number in range(2):
+        subprocess.run(
+            ["btrfs", "subvolume", "snapshot", "-r", btrfs / "luns", btrfs / RUN], check=True, capture_output=True
+        )
+        identities.add(snapshots.identity(RUN, SERIALS[0]))
+        subprocess.run(["btrfs", "property", "set", btrfs / RUN, "ro", "false"], check=True)
+        with pytest.raises(SnapshotError, match="is not read-only"):
+            snapshots.identity(RUN, SERIALS[0])
+        snapshots.delete(RUN)
+    assert len(identities) == 2
 
 
 @pytest.mark.root

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.catalog import choose_savesets
+from ansible_collections.openisb.backup.plugins.module_utils.catalog import bases, choose_savesets
 from ansible_collections.openisb.backup.plugins.module_utils.report import run_report
 from ansible_collections.openisb.backup.plugins.module_utils.text import catalog_table, rate, run_summary, size
 
@@ -26,6 +26,7 @@ def saveset(server, volume="m", **changes):
         "size": 384 * MIB,
         "stats": stats,
         "metadata": {},
+        "origin": {"method": "full", "source_id": f"{RUN}/6000/u", "reason": "there is no base snapshot of run isb-x"},
         **changes,
     }
 
@@ -130,6 +131,24 @@ def test_summary_tells_what_a_person_wants_to_know(good):
     assert f"restore.yml -e restore_run_id={RUN} -e restore_server=fs1" in text
 
 
+def test_summary_tells_how_each_volume_was_read(good):
+    origin = {"method": "changed", "since": "isb-20261122T021500Z-90be12/6000/v", "missed": 0}
+    good[7]["data"]["saveset"] = saveset("fs2", "files", origin=origin)
+    report = run_report(good, "/repository")
+    assert report["servers"]["fs2"]["volumes"][0]["origin"] == {"source_id": "", "reason": "", **origin}
+    lines = run_summary(report).splitlines()
+    assert "fs1/m      full read: there is no base snapshot of run isb-x" in lines
+    assert "fs2/files  read 20.0 MiB of 384.0 MiB: changed extents since isb-20261122T021500Z-90be12" in lines
+
+
+def test_a_storage_that_tells_too_little_is_a_problem(good):
+    good[7]["data"]["saveset"]["origin"].update(reason="the changed extents are not true: 1 of 9", missed=1)
+    report = run_report(good, "/repository")
+    assert report["exit_status"] == 2
+    (problem,) = report["problems"]
+    assert problem.startswith("fs2/m: the storage did not tell all that had changed: the changed extents are not true")
+
+
 def test_bars_never_leave_the_chart(good):
     for line in run_summary(run_report(good, "/repository")).splitlines():
         if "│" in line:
@@ -168,6 +187,12 @@ def test_what_is_not_there_is_named(servers, volume):
     assert "There is no saveset" in problem
     assert servers.split(",")[-1] in problem
     assert volume in problem
+
+
+def test_the_base_of_a_volume_is_of_its_latest_saveset():
+    savesets = [saveset("fs1", run_id="older"), saveset("fs1", run_id="newer"), saveset("fs2", "files", run_id="other")]
+    volumes = [{"name": "m", "serial": "6001"}, {"name": "files", "serial": "6002"}]
+    assert bases(volumes, "fs1", savesets) == {"6001": "newer", "6002": ""}
 
 
 def test_catalog():
