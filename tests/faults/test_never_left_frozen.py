@@ -69,6 +69,29 @@ def test_controller_killed_between_freeze_and_thaw(lab: Lab) -> None:
     assert lab.journal()[-1]["data"]["verdict"] == "application-consistent"
 
 
+def test_a_run_that_dies_leaves_the_base_of_an_earlier_one_alone(lab: Lab) -> None:
+    status, output = lab.play("isb.yml")
+    assert status == 0, output
+    bases = lab.luns_in_snapshots()
+    slow = dict.fromkeys(lab.servers, {"block_backup_rate_limit": 1, "isb_changed_extents": False})
+    process = lab.start("isb.yml", host_vars=slow)
+    try:
+        deadline = time.monotonic() + 90
+        while lab.journal()[-1]["event"] != "backup":
+            assert time.monotonic() < deadline, "no backup began"
+        dead = lab.journal()[-1]["run_id"]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    found = lab.luns_in_snapshots()
+    assert found == {serial: [*runs, dead] for serial, runs in bases.items()}
+
+    status, output = lab.play("recover.yml")
+    assert status == 0, output
+    assert lab.luns_in_snapshots() == bases
+    lab.nothing_is_left()
+
+
 def test_storage_that_hangs_inside_the_window(lab: Lab) -> None:
     budget = 4
     status, output = lab.play("isb.yml", "-e", f"isb_freeze_budget={budget}", *HANGING_STORAGE)

@@ -99,13 +99,32 @@ class Lab:
         text = self.on("backup1", "cat /var/lib/openisb/journal/runs.jsonl 2>/dev/null || true")
         return [json.loads(line) for line in text.splitlines()]
 
+    def luns_in_snapshots(self) -> dict[str, list[str]]:
+        """The runs in whose snapshots each LUN is, by its serial."""
+        found: dict[str, list[str]] = {}
+        for path in self.on("storage1", "cd /srv/pool/snapshots && find . -type f | sort").split():
+            run_id, name = Path(path).parts
+            found.setdefault(name.removesuffix(".lun"), []).append(run_id)
+        return found
+
+    def bases(self) -> dict[str, list[str]]:
+        """By the journal, the run in whose snapshot each LUN must be: the last one that saved it and did not die."""
+        bases: dict[str, list[str]] = {}
+        saved: dict[tuple[str, str], list[str]] = {}
+        for record in self.journal():
+            run_id, event, data = record["run_id"], record["event"], record["data"]
+            if event == "saveset":
+                saved.setdefault((run_id, data["server"]), []).append(data["saveset"]["metadata"]["serial"])
+            elif event == "cleaned":
+                bases.update(dict.fromkeys(saved.get((run_id, data["server"]), []), [run_id]))
+            elif event == "closed" and data.get("recovered"):
+                bases = {serial: runs for serial, runs in bases.items() if runs != [run_id]}
+        return bases
+
     def nothing_is_left(self) -> None:
-        """No run has left a holder, a snapshot, an export or a key."""
+        """No run has left a holder, an export, a key, or a snapshot of a LUN but the base of the next run."""
         assert self.holders() == {}
-        for host, folder in [
-            ("storage1", "/srv/pool/snapshots"),
-            ("storage1", "/run/openisb/exports"),
-            ("backup1", "/run/openisb/keys"),
-        ]:
+        for host, folder in [("storage1", "/run/openisb/exports"), ("backup1", "/run/openisb/keys")]:
             assert self.on(host, f"test ! -d {folder} || ls -A {folder}").strip() == ""
+        assert self.luns_in_snapshots() == self.bases()
         assert "nbdkit" not in self.on("storage1", "ps -e -o comm=")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What two runs leave behind on the lab's hosts: their savesets and reports, and nothing else.
+"""What two runs leave behind on the lab's hosts: savesets and reports, the base of the next run, and nothing else.
 
 Looked at over plain SSH with the hosts' own tools, not through the collection.
 """
@@ -25,6 +25,7 @@ VOLUMES = {
 FILE_SERVERS = sorted(VOLUMES)
 REPOSITORY = "/var/lib/openisb/repository"
 JOURNAL = "/var/lib/openisb/journal/runs.jsonl"
+LUNS = "/srv/pool/luns"
 SNAPSHOTS = "/srv/pool/snapshots"
 
 LAB = Path(os.environ["LAB_DIR"])
@@ -80,11 +81,13 @@ def test_filesystems_are_writable(server: str) -> None:
         assert host.run(f"timeout 10 sh -c 'echo here > {probe} && sync {probe} && rm {probe}'").rc == 0
 
 
-def test_no_snapshot_is_left(storage: Any) -> None:
-    """Neither a folder nor a btrfs subvolume."""
-    assert storage.file(SNAPSHOTS).is_directory
-    assert storage.file(SNAPSHOTS).listdir() == []
-    assert "snapshots/isb-" not in storage.check_output("btrfs subvolume list /srv/pool")
+def test_one_base_of_each_lun_is_left(storage: Any, reports: list[dict[str, Any]]) -> None:
+    """The snapshot of the last run, and neither a folder nor a btrfs subvolume of any other."""
+    last = reports[-1]["run_id"]
+    assert storage.file(SNAPSHOTS).listdir() == [last]
+    assert sorted(storage.file(f"{SNAPSHOTS}/{last}").listdir()) == sorted(storage.file(LUNS).listdir())
+    subvolumes = [line.split()[-1] for line in storage.check_output("btrfs subvolume list /srv/pool").splitlines()]
+    assert sorted(subvolumes) == ["luns", f"snapshots/{last}"]
 
 
 def test_no_export_is_left(any_host: Any) -> None:
@@ -116,10 +119,19 @@ def test_the_runs_were_good(reports: list[dict[str, Any]]) -> None:
         assert {entry["verdict"] for entry in report["servers"].values()} == {"application-consistent"}
 
 
-def test_the_second_run_stored_less(reports: list[dict[str, Any]]) -> None:
-    """It found most of what it read in the repository already."""
-    first, second = ([entry["bytes_new"] for entry in report["servers"].values()] for report in reports)
-    assert sum(second) < sum(first)
+def test_the_second_run_read_only_what_changed(reports: list[dict[str, Any]]) -> None:
+    """The first one read everything that is allocated."""
+    for first, second in zip(*(volumes_of(report) for report in reports), strict=True):
+        assert first["origin"]["method"] == "full"
+        assert second["origin"]["method"] == "changed"
+        assert second["origin"]["since"] == first["origin"]["source_id"]
+        assert second["bytes_read"] < first["bytes_read"] / 2
+
+
+def volumes_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """All volumes of a run, in the same order for each run."""
+    volumes = [volume for entry in report["servers"].values() for volume in entry["volumes"]]
+    return sorted(volumes, key=lambda volume: volume["volume"])
 
 
 def test_every_run_was_closed(backup_server: Any) -> None:
