@@ -30,7 +30,7 @@ _PLAIN = fiemap.LAST | fiemap.MERGED | fiemap.SHARED
 _ZEROS, _DOUBT = "zeros", "doubt"
 
 _BTRFS_FS_INFO = 0x8400941F
-_PAIR = struct.Struct("=QQ")
+_PAIR = struct.Struct("<QQ")
 
 
 class NoChanges(Exception):

@@ -99,6 +99,11 @@ from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
 )
 
 
+def is_to_keep(params):
+    """Whether no other run may ever delete LUNs of the snapshot."""
+    return params["state"] == "base" and params["kept"]
+
+
 def is_useless(folder, run_id, serial):
     """Whether a LUN cannot be the base of the next run: nothing could be told from a full copy of it."""
     try:
@@ -115,7 +120,7 @@ def wanted(folder, before, params):
     kept = [run for run in before if folder.is_kept(run)]
     if params["state"] == "absent":
         return holdings_after(before, run_id, luns, luns if params["every_run"] else [], params["members"], kept)
-    if params["kept"]:
+    if is_to_keep(params):
         return holdings_after(before, run_id, [], luns, None, kept)
     useless = [serial for serial in luns if serial in here and is_useless(folder, run_id, serial)]
     return holdings_after(before, run_id, useless, luns, params["members"], kept)
@@ -123,7 +128,7 @@ def wanted(folder, before, params):
 
 def apply(folder, before, after, params):
     """Make the snapshots hold what they are to hold."""
-    if params["state"] == "base" and params["kept"]:
+    if is_to_keep(params):
         folder.keep(params["run_id"])
     for run_id, luns in after.items():
         gone = [serial for serial in before[run_id] if serial not in luns]
@@ -149,13 +154,14 @@ def main():
     folder = SnapshotFolder(module.params["driver"], module.params["directory"])
     before = {snapshot["run_id"]: snapshot["luns"] for snapshot in folder.snapshots()}
     after = wanted(folder, before, module.params)
+    marks = is_to_keep(module.params) and not folder.is_kept(run_id)
     if not module.check_mode:
         try:
             apply(folder, before, after, module.params)
         except (SnapshotError, OSError) as error:
             module.fail_json(msg=f"The snapshots of the LUNs of run {run_id} were not settled: {error}")
     module.exit_json(
-        changed=before != after,
+        changed=marks or before != after,
         luns=after.get(run_id, []),
         diff={"before": {"luns": before}, "after": {"luns": after}},
     )

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,41 +18,6 @@ import pytest
 from .conftest import Holds, wait_for
 
 Play = Callable[..., list[dict[str, Any]]]
-
-
-@pytest.fixture
-def play(tmp_path: Path, project_root: Path) -> Play:
-    """Runs tasks on the host `local`, and returns the result of each; all of them run, also after failures."""
-    environment = dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(tmp_path / "ansible.cfg"),  # none of the project's callbacks
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-        ANSIBLE_PIPELINING="true",
-        ANSIBLE_HOME=str(tmp_path / "home"),
-    )
-
-    (tmp_path / "ansible.cfg").touch()
-
-    def run(tasks: list[dict[str, Any]], *arguments: str, hosts: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        inventory = {"all": {"hosts": {"local": local, **(hosts or {})}}}
-        (tmp_path / "hosts.json").write_text(json.dumps(inventory))
-        head = {"hosts": "local", "gather_facts": False, "ignore_errors": True}
-        (tmp_path / "play.json").write_text(json.dumps([{**head, "tasks": tasks}]))
-        done = subprocess.run(
-            [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.json", *arguments]
-            + [tmp_path / "play.json"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.stdout.startswith("{"), done.stdout + done.stderr
-        return [task["hosts"]["local"] for task in json.loads(done.stdout)["plays"][0]["tasks"]]
-
-    return run
 
 
 @pytest.mark.root

@@ -267,15 +267,8 @@ def test_a_btrfs_snapshot_loses_one_server_and_stays_read_only(btrfs):
 
 
 @pytest.fixture
-def btrfs(tmp_path):
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    image.touch()
-    os.truncate(image, 128 * 1024**2)
-    mount.mkdir()
-    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
-    yield mount
-    subprocess.run(["umount", mount], check=True)
+def btrfs(mounted):
+    return mounted("mkfs.btrfs", "-q", size=128 * 1024**2)
 
 
 def test_a_volume_that_is_a_file(tmp_path):

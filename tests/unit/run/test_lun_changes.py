@@ -10,7 +10,7 @@ import os
 import random
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -218,18 +218,9 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.fixture(params=POOLS)
-def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest, mounted: Callable[..., Path]) -> Pool:
     kind = request.param
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    image.touch()
-    os.truncate(image, 512 * MIB)
-    mount.mkdir()
-    run(*POOLS[kind], image)
-    run("mount", "-o", OPTIONS.get(kind, "loop"), image, mount)
-    try:
-        yield Pool(kind, mount)
-    finally:
-        run("umount", mount)
+    return Pool(kind, mounted(*POOLS[kind], options=OPTIONS.get(kind, "loop")))
 
 
 def write(lun: int, chance: random.Random) -> None:

@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules of storage hosts as Ansible runs them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
+
+Play = Callable[..., list[dict[str, Any]]]
+RUNS = [f"isb-2026112{number}T021500Z-4f1c2a" for number in range(4)]
+LUN, OTHER = "6000000000000001", "6000000000000002"
+BLOCK = 4096
+
+
+class Storage:
+    """A storage host with the driver `file` and two LUNs, on a filesystem whose copies share blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for serial in (LUN, OTHER):
+            (folder / serial).write_bytes(b"x" * 10 * BLOCK)
+
+    def write(self, serial: str, block: int) -> None:
+        """Change a block of a LUN."""
+        with (self.folder / serial).open("r+b") as stream:
+            stream.seek(block * BLOCK)
+            stream.write(b"y" * BLOCK)
+
+    def snapshot(self, run_id: str, reflink: str = "always") -> None:
+        """Copy both LUNs."""
+        (self.folder / run_id).mkdir()
+        for serial in (LUN, OTHER):
+            target = self.folder / run_id / f"{serial}.lun"
+            subprocess.run(["cp", f"--reflink={reflink}", self.folder / serial, target], check=True)
+
+    def luns(self) -> dict[str, list[str]]:
+        """What each snapshot holds."""
+        return {
+            folder.name: sorted(path.stem for path in folder.iterdir())
+            for folder in sorted(self.folder.glob("isb-*"))
+            if folder.is_dir()
+        }
+
+    def task(self, module: str, run_id: str, **options: Any) -> dict[str, Any]:
+        """A task with one of the modules."""
+        common = {"driver": "file", "directory": str(self.folder), "run_id": run_id}
+        return {f"openisb.backup.{module}": {**common, **options}}
+
+
+@pytest.fixture
+def storage(mounted: Callable[..., Path]) -> Storage:
+    return Storage(mounted("mkfs.xfs", "-q", "-m", "reflink=1"))
+
+
+@pytest.mark.root
+def test_changes_since_a_base(play: Play, storage: Storage) -> None:
+    storage.snapshot(RUNS[0])
+    first, second = ({LUN: base, OTHER: ""} for base in ("", RUNS[0]))
+    (planned, named, again) = play(
+        [
+            {**storage.task("lun_changes", RUNS[0], luns=first), "check_mode": True},
+            storage.task("lun_changes", RUNS[0], luns=first),
+            storage.task("lun_changes", RUNS[0], luns=first),
+        ]
+    )
+    assert (planned["changed"], named["changed"], again["changed"]) == (True, True, False)
+    assert planned["luns"][LUN]["id"] == ""
+    assert named["luns"] == again["luns"]
+    assert named["luns"][LUN]["reason"] == "no earlier saveset"
+    assert named["diff"]["after"] == {serial: named["luns"][serial]["id"] for serial in (LUN, OTHER)}
+
+    storage.write(LUN, 3)
+    storage.snapshot(RUNS[1])
+    (told, missing) = play(
+        [
+            storage.task("lun_changes", RUNS[1], luns=second),
+            storage.task("lun_changes", RUNS[1], luns={LUN: RUNS[3], "nothing": RUNS[0]}),
+        ]
+    )
+    lun = told["luns"][LUN]
+    assert lun["since"] == named["luns"][LUN]["id"] != lun["id"]
+    assert (lun["size"], lun["count"], lun["bytes"], lun["reason"]) == (10 * BLOCK, 1, BLOCK, "")
+    assert unpack(lun["extents"]) == [(3 * BLOCK, BLOCK)]
+    assert told["luns"][OTHER]["since"] == ""
+    assert missing["luns"][LUN]["reason"] == f"there is no base snapshot of run {RUNS[3]}"
+    assert missing["luns"]["nothing"]["id"] == ""
+    assert not missing.get("failed")
+
+
+@pytest.mark.root
+def test_one_base_of_each_lun_stays(play: Play, storage: Storage) -> None:
+    for run_id in RUNS[:3]:
+        storage.snapshot(run_id)
+    base = storage.task("lun_snapshot", RUNS[2], luns=[LUN], state="base")
+    (kept, planned) = play(
+        [
+            storage.task("lun_snapshot", RUNS[0], luns=[], state="base", kept=True),
+            {**base, "check_mode": True},
+        ]
+    )
+    assert storage.luns() == dict.fromkeys(RUNS[:3], [LUN, OTHER])
+    (done, again) = play([base, base])
+    assert (kept["changed"], planned["changed"], done["changed"], again["changed"]) == (True, True, True, False)
+    assert done["luns"] == planned["luns"] == [LUN, OTHER]
+    assert done["diff"] == planned["diff"]
+    assert storage.luns() == {RUNS[0]: [LUN, OTHER], RUNS[1]: [OTHER], RUNS[2]: [LUN, OTHER]}
+
+    play([storage.task("lun_snapshot", RUNS[2], luns=[OTHER], every_run=True)])
+    assert storage.luns() == {RUNS[0]: [LUN, OTHER], RUNS[2]: [LUN]}
+    play([storage.task("lun_snapshot", RUNS[0])])
+    assert storage.luns() == {RUNS[2]: [LUN]}
+    assert not (storage.folder / f"{RUNS[0]}.kept").exists()
+
+
+@pytest.mark.root
+def test_what_is_of_no_use_does_not_stay(play: Play, storage: Storage) -> None:
+    storage.snapshot(RUNS[0])
+    play([storage.task("lun_snapshot", RUNS[0], luns=[LUN], members=[LUN], state="base")])
+    assert storage.luns() == {RUNS[0]: [LUN]}
+    # Full copies tell nothing, and cost as much as the LUN.
+    storage.snapshot(RUNS[1], reflink="never")
+    play([storage.task("lun_snapshot", RUNS[1], luns=[LUN, OTHER], state="base")])
+    assert storage.luns() == {}
