@@ -34,9 +34,14 @@ options:
     type: str
     required: true
   luns:
-    description: By serial of each LUN, the run whose snapshot is its base; empty where there is none.
-    type: dict
+    description: Serials of the LUNs.
+    type: list
+    elements: str
     required: true
+  bases:
+    description: By serial of a LUN, the run whose snapshot is its base; empty or left out where it has none.
+    type: dict
+    default: {}
 seealso:
   - module: openisb.backup.lun_snapshot
   - module: openisb.backup.block_backup
@@ -48,7 +53,8 @@ EXAMPLES = r"""
     driver: btrfs
     directory: /srv/pool/snapshots
     run_id: isb-20261123T021500Z-4f1c2a
-    luns:
+    luns: [600a098000000011]
+    bases:
       600a098000000011: isb-20261122T021500Z-90be12
 """
 
@@ -74,7 +80,7 @@ NOTHING = {"id": "", "since": "", "reason": "", "size": 0, "count": 0, "bytes": 
 
 
 def changes_of(folder, run_id, serial, base_run, create):
-    """What is told of one LUN. ``create``: whether it may get an identity."""
+    """What is told of one LUN. ``base_run``: None or empty where it has none; ``create``: whether it may get an id."""
     told = dict(NOTHING)
     try:
         told["size"] = os.stat(folder.lun_path(run_id, serial)).st_size
@@ -102,15 +108,16 @@ def main():
             "driver": {"type": "str", "choices": ["btrfs", "file"], "required": True},
             "directory": {"type": "path", "required": True},
             "run_id": {"type": "str", "required": True},
-            "luns": {"type": "dict", "required": True},
+            "luns": {"type": "list", "elements": "str", "required": True},
+            "bases": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     run_id, create = module.params["run_id"], not module.check_mode
     folder = SnapshotFolder(module.params["driver"], module.params["directory"])
-    luns = module.params["luns"]
+    luns, bases = module.params["luns"], module.params["bases"]
     nameless = [serial for serial in luns if not changes_of(folder, run_id, serial, "", False)["id"]]
-    told = {serial: changes_of(folder, run_id, serial, base_run, create) for serial, base_run in luns.items()}
+    told = {serial: changes_of(folder, run_id, serial, bases.get(serial), create) for serial in luns}
     named = {serial: told[serial]["id"] for serial in nameless if told[serial]["id"]}
     module.exit_json(
         changed=bool(named if create else nameless),

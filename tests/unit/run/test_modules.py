@@ -62,12 +62,12 @@ def storage(mounted: Callable[..., Path]) -> Storage:
 @pytest.mark.root
 def test_changes_since_a_base(play: Play, storage: Storage) -> None:
     storage.snapshot(RUNS[0])
-    first, second = ({LUN: base, OTHER: ""} for base in ("", RUNS[0]))
+    luns = [LUN, OTHER]
     (planned, named, again) = play(
         [
-            {**storage.task("lun_changes", RUNS[0], luns=first), "check_mode": True},
-            storage.task("lun_changes", RUNS[0], luns=first),
-            storage.task("lun_changes", RUNS[0], luns=first),
+            {**storage.task("lun_changes", RUNS[0], luns=luns), "check_mode": True},
+            storage.task("lun_changes", RUNS[0], luns=luns),
+            storage.task("lun_changes", RUNS[0], luns=luns, bases={LUN: ""}),
         ]
     )
     assert (planned["changed"], named["changed"], again["changed"]) == (True, True, False)
@@ -80,8 +80,8 @@ def test_changes_since_a_base(play: Play, storage: Storage) -> None:
     storage.snapshot(RUNS[1])
     (told, missing) = play(
         [
-            storage.task("lun_changes", RUNS[1], luns=second),
-            storage.task("lun_changes", RUNS[1], luns={LUN: RUNS[3], "nothing": RUNS[0]}),
+            storage.task("lun_changes", RUNS[1], luns=luns, bases={LUN: RUNS[0]}),
+            storage.task("lun_changes", RUNS[1], luns=[LUN, "nothing"], bases={LUN: RUNS[3], "nothing": RUNS[0]}),
         ]
     )
     lun = told["luns"][LUN]
