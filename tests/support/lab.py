@@ -102,7 +102,7 @@ class Lab:
     def luns_in_snapshots(self) -> dict[str, list[str]]:
         """The runs in whose snapshots each LUN is, by its serial."""
         found: dict[str, list[str]] = {}
-        for path in self.on("storage1", "cd /srv/pool/snapshots && find . -type f | sort").split():
+        for path in self.on("storage1", "cd /srv/pool/snapshots && find . -name '*.lun' | sort").split():
             run_id, name = Path(path).parts
             found.setdefault(name.removesuffix(".lun"), []).append(run_id)
         return found
@@ -127,4 +127,5 @@ class Lab:
         for host, folder in [("storage1", "/run/openisb/exports"), ("backup1", "/run/openisb/keys")]:
             assert self.on(host, f"test ! -d {folder} || ls -A {folder}").strip() == ""
         assert self.luns_in_snapshots() == self.bases()
+        assert self.on("storage1", "find /srv/pool/snapshots -name '*.kept'") == ""
         assert "nbdkit" not in self.on("storage1", "ps -e -o comm=")
