@@ -26,7 +26,7 @@ IDENTITY = "user.openisb.id"
 COMMAND_TIMEOUT = 60
 
 # A line of `btrfs subvolume show`.
-_FIELD = re.compile(r"^\s+([A-Za-z ]+):\s+(.*)$", re.MULTILINE)
+_FIELD = re.compile(r"^[ \t]+([A-Za-z ]+):[ \t]+(.*)$", re.MULTILINE)
 
 
 class SnapshotError(Exception):
