@@ -29,6 +29,10 @@ options:
         failed before it began, and its own result says why.
     type: float
     default: 20.0
+  wait:
+    description: For how many seconds at most to wait for the end of a job at work, before telling how far it is.
+    type: float
+    default: 0.0
   run_dir:
     description: Folder for volatile state.
     type: path
@@ -39,10 +43,11 @@ EXAMPLES = r"""
 - name: Wait for the backup
   openisb.backup.job_info:
     name: isb-20261123T021500Z-4f1c2a.fs1.m
+    wait: 1
   register: job
   until: job.finished
   retries: 86400
-  delay: 1
+  delay: 0
 """
 
 RETURN = r"""
@@ -78,21 +83,37 @@ def read_when_there(job, grace):
     return record or SILENT
 
 
+def has_ended(record):
+    """Whether there is nothing to wait for any more."""
+    return record["state"] == FINISHED or not record["running"]
+
+
+def read_when_ended(job, grace, wait):
+    """What the job says at its end, or after ``wait`` seconds."""
+    record = read_when_there(job, grace)
+    deadline = time.monotonic() + wait
+    while not has_ended(record) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        record = job.read() or SILENT
+    return record
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
             "label": {"type": "str"},
             "grace": {"type": "float", "default": 20.0},
+            "wait": {"type": "float", "default": 0.0},
             "run_dir": {"type": "path", "default": "/run/openisb"},
         },
         supports_check_mode=True,
     )
     name = module.params["name"]
-    record = read_when_there(Job(module.params["run_dir"], name), module.params["grace"])
+    record = read_when_ended(Job(module.params["run_dir"], name), module.params["grace"], module.params["wait"])
     module.exit_json(
         changed=False,
-        finished=record["state"] == FINISHED or not record["running"],
+        finished=has_ended(record),
         state=record["state"],
         progress=dict(record["progress"], label=module.params["label"] or name),
     )

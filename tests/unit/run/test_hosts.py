@@ -26,6 +26,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
     holdings_after,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.volumes import VolumeError, describe
+from ansible_collections.openisb.backup.plugins.modules.job_info import read_when_ended
 
 RUN = "isb-20261123T021500Z-4f1c2a"
 SERIALS = ["6000000000000001", "6000000000000002"]
@@ -67,6 +68,25 @@ def test_a_job_whose_process_is_gone_does_not_run(tmp_path):
     child.start()
     child.join()
     assert Job(str(tmp_path), "j").read()["running"] is False
+
+
+def test_the_end_of_a_job_is_waited_for(tmp_path):
+    job = Job(str(tmp_path), "j")
+    assert read_when_ended(job, 0, 60)["state"] == "unknown"
+    job.tell(RUNNING)
+    assert read_when_ended(job, 0, 0.1)["state"] == RUNNING
+    child = multiprocessing.Process(target=tell_and_end, args=(job,))
+    child.start()
+    while job.read()["pid"] != child.pid:
+        time.sleep(0.01)
+    assert read_when_ended(job, 0, 60)["state"] == FINISHED
+    child.join()
+
+
+def tell_and_end(job):
+    job.tell(RUNNING)
+    time.sleep(0.3)
+    job.tell(FINISHED)
 
 
 def test_jobs_that_ended_long_ago_are_swept(tmp_path):
