@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+import typing as t
 
 from .errors import SavesetError
 from .extent import SPLIT, ZERO, ChunkRun
@@ -36,8 +37,10 @@ class _OpenPage:
 class LeafAssembler:
     """Gathers entries into leaf pages and hands each complete page to the map, unless the parent has the same."""
 
-    def __init__(self, writer: MapWriter, parent: LeafMap | None) -> None:
+    def __init__(self, writer: MapWriter, parent: LeafMap | None, withheld: t.Collection[bytes] = frozenset()) -> None:
+        """:param withheld: ids of maps that are about to be removed: pages in them are written again."""
         self._writer = writer
+        self._withheld = withheld
         self._parent = parent
         self._lock = threading.Lock()
         self._pages: dict[int, _OpenPage] = {}
@@ -51,10 +54,17 @@ class LeafAssembler:
         except SavesetError:
             return None
 
+    def may_take_over(self, leaf: int) -> bool:
+        """Whether the parent's page for a leaf stays where it is, so that taking it over need not read it."""
+        return self._parent is not None and self._parent.leaf(leaf).map_id not in self._withheld
+
     def take_over(self, leaf: int) -> None:
         """Take a leaf from the parent as it is."""
         assert self._parent is not None
-        self._writer.add_known(leaf, self._parent)
+        if self.may_take_over(leaf):
+            self._writer.add_known(leaf, self._parent)
+        else:
+            self._writer.add_page(leaf, self._parent.page(leaf))
 
     def begin(self, leaf: int, page: Page, missing: int) -> None:
         """Begin a leaf with the parent's entries, of which ``missing`` will be told anew."""

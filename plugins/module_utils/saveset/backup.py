@@ -238,7 +238,7 @@ class BackupJob:
         """Where a chunk is: the parent's entry at the same place first, then the index."""
         if parent is not None and position < parent.count:
             entry = parent.raw(position)
-            if entry[:32] == identity and self._index.trusts(entry[32:48]):
+            if entry[:32] == identity and self._index.trusts(entry[32:48], int.from_bytes(entry[48:56], "little")):
                 return entry[32:]
         return self._index.find(identity)
 

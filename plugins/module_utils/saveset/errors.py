@@ -67,6 +67,14 @@ class StoreFull(StoreError):
     """The store has no room left."""
 
 
+class StoreReadOnly(StoreError):
+    """The store may not be written."""
+
+
+class RepositoryBusy(SavesetError):
+    """Another process is doing what only one may do at a time, or uses what is to be removed."""
+
+
 class SourceError(SavesetError):
     """The source of a backup cannot be opened or read."""
 

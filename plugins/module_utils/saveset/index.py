@@ -21,10 +21,13 @@ from .errors import SavesetError
 from .extent import DATA
 from .footer import ROW, PackFooter, Row
 from .keys import KeyRing
+from .punched import PunchedPacks
 from .store import Store
+from .tombstone import Withheld
 
 #: A chunk's place, as maps keep it after the identity: pack id, frame offset, frame length, place in the frame, kind.
 PLACE = struct.Struct("<16sQIHH")
+NOTHING_WITHHELD = Withheld()
 _YOUNG_MAX = 1 << 17  # chunks of the running backup kept in the dictionary
 
 Claim = t.Union[bytes, int]
@@ -117,11 +120,16 @@ class _Adopted:
 class ChunkIndex:
     """Where chunks are, for one backup; its threads share it."""
 
-    def __init__(self, store: Store, ring: KeyRing, session: bytes = b"") -> None:
-        """:param session: of an earlier, interrupted backup whose chunks to take over; empty when there is none."""
+    def __init__(
+        self, store: Store, ring: KeyRing, session: bytes = b"", withheld: Withheld = NOTHING_WITHHELD
+    ) -> None:
+        """:param session: of an earlier, interrupted backup whose chunks to take over; empty when there is none.
+        :param withheld: what counts as not there, as it is about to be removed.
+        """
         self._store = store
         self._ring = ring
         self._session = session
+        self._withheld = withheld
         self._lock = threading.Lock()
         self._known = _Known()
         self._recent: dict[bytes, Claim] = {}
@@ -147,23 +155,45 @@ class ChunkIndex:
             if self._loaded.is_set():
                 return
             adopted: list[tuple[bytes, bytes]] = []
+            punched = PunchedPacks(self._store, self._ring)
             for name in self._store.list("packs"):
                 pack, footer = self._read_footer(name)
-                if footer is None:
+                rows = self._usable_rows(pack, footer, punched) if footer else b""
+                if footer is None or not rows:
                     continue
                 if self._session and footer.session == self._session:
-                    adopted.append((pack, footer.raw_rows))
-                self._known.add(pack, footer.raw_rows)
+                    adopted.append((pack, rows))
+                self._known.add(pack, rows)
             self._known.settle()
             self._adopted = _Adopted(adopted) if adopted else None
             self._loaded.set()
 
-    def trusts(self, pack: bytes) -> bool:
-        """Whether a pack is there and its footer authenticates, so that new maps may name it."""
+    def _usable_rows(self, pack: bytes, footer: PackFooter, punched: PunchedPacks) -> bytes:
+        """The rows of a footer without those of frames that are gone or about to go."""
+        if pack in self._withheld.packs:
+            return b""
+        try:
+            gone = [ranges for ranges in (self._withheld.frames(pack), punched.ranges(pack)) if ranges]
+        except SavesetError:
+            return b""  # what is left of the pack is not known
+        if not gone:
+            return footer.raw_rows
+        rows = (footer.raw_rows[at : at + ROW.size] for at in range(0, len(footer.raw_rows), ROW.size))
+        return b"".join(row for row in rows if not any(Row(*ROW.unpack(row)).offset in ranges for ranges in gone))
+
+    def trusts(self, pack: bytes, offset: int | None = None) -> bool:
+        """Whether new maps may name a pack (its frame at ``offset``): it is there, its footer authenticates, and it is
+        not about to be removed."""
+        if pack in self._withheld.packs or (offset is not None and offset in self._withheld.frames(pack)):
+            return False
         known = self._trusted.get(pack)
         if known is None:
             known = self._read_footer(object_name(PACK_KIND, pack))[1] is not None
         return known
+
+    def is_whole(self, pack: bytes) -> bool:
+        """Whether all of a pack may be named by new maps."""
+        return self.trusts(pack) and not self._withheld.frames(pack)
 
     def _read_footer(self, name: str) -> tuple[bytes, PackFooter | None]:
         try:

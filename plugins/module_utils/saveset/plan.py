@@ -79,9 +79,9 @@ def changed_plan(
         if number == leaf:
             mine = chunks
             leaf, chunks = next(touched, (-1, []))
-        lost = {pack for pack in parent.leaf_packs(number) if not index.trusts(pack)}
-        if mine or lost:
-            yield from _leaf_plan(number, mine, lost, geometry, parent, assembler)
+        sound = all(map(index.is_whole, parent.leaf_packs(number)))
+        if mine or not sound or not assembler.may_take_over(number):
+            yield from _leaf_plan(number, mine, None if sound else index, geometry, parent, assembler)
         else:
             assembler.take_over(number)
             yield KnownRun(geometry.leaf_entries(number), _leaf_bytes(geometry, number))
@@ -113,7 +113,7 @@ def _without_adopted(run: ChunkRun, geometry: Geometry, index: ChunkIndex) -> t.
 def _leaf_plan(
     leaf: int,
     touched: list[Touched],
-    lost: set[bytes],
+    index: ChunkIndex | None,
     geometry: Geometry,
     parent: LeafMap,
     assembler: LeafAssembler,
@@ -121,12 +121,15 @@ def _leaf_plan(
     first = leaf * LEAF_ENTRIES
     try:
         page = parent.page(leaf)
-        whole, patches = _sort_out(first, touched, lost, geometry, page)
+        whole, patches = _sort_out(first, touched, index, page)
     except (SavesetError, ValueError):  # a parent that cannot be read is no help: read the leaf
         whole = [Touched(first + position, ALL_GRAINS, DATA) for position in range(geometry.leaf_entries(leaf))]
         patches = []
     else:
-        assembler.begin(leaf, page, len(whole) + len(patches))
+        if whole or patches:
+            assembler.begin(leaf, page, len(whole) + len(patches))
+        else:
+            assembler.take_over(leaf)
     known = geometry.leaf_entries(leaf) - len(whole) - len(patches)
     changed = sum(geometry.chunk_length(chunk) for chunk in [*(w.chunk for w in whole), *(p.chunk for p in patches)])
     yield KnownRun(known, _leaf_bytes(geometry, leaf) - changed)
@@ -137,13 +140,16 @@ def _leaf_plan(
 
 
 def _sort_out(
-    first: int, touched: list[Touched], lost: set[bytes], geometry: Geometry, page: Page
+    first: int, touched: list[Touched], index: ChunkIndex | None, page: Page
 ) -> tuple[list[Touched], list[ChunkPatch]]:
-    """The chunks of a leaf to read whole (or known to be empty), and those to patch."""
+    """The chunks of a leaf to read whole (or known to be empty), and those to patch.
+
+    :param index: tells which of the page's places are lost; None when none is.
+    """
     masks = {item.chunk: item for item in touched}
-    if lost:
+    if index is not None:
         for position in range(page.count):
-            if any(piece.pack in lost for piece in page.pieces(position) if piece.has_data):
+            if not all(index.trusts(piece.pack, piece.offset) for piece in page.pieces(position) if piece.has_data):
                 masks[first + position] = Touched(first + position, ALL_GRAINS, DATA)
     whole: list[Touched] = []
     patches: list[ChunkPatch] = []

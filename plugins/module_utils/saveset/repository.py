@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Repositories: create, open, back up, list, find, verify."""
+"""Repositories: create, open, back up, list, find, prune, verify."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import secrets
@@ -12,6 +13,7 @@ import typing as t
 
 from .backup import ProgressCallback, default_workers
 from .changes import Changes
+from .collect import is_going
 from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
 from .deps import require
 from .document import Document, decode_document, encode_document
@@ -30,20 +32,25 @@ from .keyfile import SCRYPT, Unlocked, passphrase_key, unlock
 from .keyfiles import KeyFiles
 from .keys import KeyRing, public_master, write_only_error
 from .leafmap import LeafMap
+from .lease import RESTORE, VERIFY, reading, writing
 from .linux import keep_freed_memory
 from .packs import PACK_BYTES
 from .page import LEAF_ENTRIES
+from .pins import Pin, is_pinned, pin_name, put_pin, read_pins
 from .progress import BackupStats, RestoreStats
+from .prune import PruneOptions, Pruner, PruneReport
 from .reader import ChunkReader
 from .readme import README
 from .restore import RestoreJob
+from .retention import Policy
+from .scrub import DOCUMENTS
 from .secret import Secret
 from .source import Source
 from .store import Store
 from .target import Target
 from .verify import FULL, Verifier, VerifyReport
 from .volume import check_volume, volume_folder
-from .writing import BackupOptions, BackupRun, Parent, readable
+from .writing import BackupOptions, BackupRun, Parent, readable, session_of
 
 CHUNK_SIZE = 256 << 10
 CHUNK_SIZE_MIN = 4 << 10
@@ -53,6 +60,8 @@ NO_ENCRYPTION = "none"
 LATEST = "latest"
 
 _REPO = "repo.json"
+#: Folders of documents that verify() checks besides commits and keys.
+SIGNED = ("pins", "gc/punched", "gc/tombstones", "gc/forgotten")
 _CHANGED = "Put back a copy of the object; nothing else in the repository needs to be touched"
 
 
@@ -160,7 +169,8 @@ class Saveset:
 
         Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, NotFound, Damaged; see RestoreJob.run().
         """
-        return RestoreJob(self.map, self._reader, target).run(workers or default_workers(), progress)
+        with self._repository.reading(RESTORE, self.info):
+            return RestoreJob(self.map, self._reader, target).run(workers or default_workers(), progress)
 
 
 class Repository:
@@ -317,36 +327,38 @@ class Repository:
         """
         self._check_backup(volume, run_id, verdict, level)
         moment = utc(time)
-        run = BackupRun(
-            self.store,
-            self._ring,
-            self.chunk_size,
-            source=source,
-            volume=volume,
-            parent=self._parent(parent, volume),
-            source_id=source_id,
-            changes=changes,
-            options=BackupOptions(level, workers, rate_limit, read_latency, paranoid, pack_bytes),
-        )
-        written = run.run(progress)
-        info = SavesetInfo(
-            id=secrets.token_hex(16),
-            volume=volume,
-            run_id=run_id,
-            time=moment,
-            verdict=verdict,
-            size=source.size,
-            chunk_size=self.chunk_size,
-            map_id=written.map_id.hex(),
-            root=written.root.hex(),
-            digest=written.digest.hex(),
-            parent=run.parent_id,
-            origin=written.origin,
-            stats=written.stats,
-            metadata=dict(metadata or {}),
-        )
-        self.store.put(info.name, encode_commit(info, self._ring))
-        run.committed()
+        with writing(self.store, self._ring, volume, session_of(self._ring, volume, source_id)) as lease:
+            run = BackupRun(
+                self.store,
+                self._ring,
+                self.chunk_size,
+                source=source,
+                volume=volume,
+                parent=self._parent(parent, volume),
+                source_id=source_id,
+                changes=changes,
+                options=BackupOptions(level, workers, rate_limit, read_latency, paranoid, pack_bytes),
+                withheld=lease.withheld,
+            )
+            written = run.run(progress)
+            info = SavesetInfo(
+                id=secrets.token_hex(16),
+                volume=volume,
+                run_id=run_id,
+                time=moment,
+                verdict=verdict,
+                size=source.size,
+                chunk_size=self.chunk_size,
+                map_id=written.map_id.hex(),
+                root=written.root.hex(),
+                digest=written.digest.hex(),
+                parent=run.parent_id,
+                origin=written.origin,
+                stats=written.stats,
+                metadata=dict(metadata or {}),
+            )
+            lease.commit(info.name, encode_commit(info, self._ring))
+            run.committed()
         return Saveset(self, info)
 
     def _check_backup(self, volume: str, run_id: str, verdict: str, level: int) -> None:
@@ -355,6 +367,9 @@ class Repository:
             raise InvalidValue("run id and verdict", "one is empty", "Pass both")
         if not 1 <= level <= 19:
             raise InvalidValue(f"level {level}", "zstd has levels 1 to 19", "Use 1 unless the store is the bottleneck")
+        self._check_writable()
+
+    def _check_writable(self) -> None:
         if self.read_only:
             raise UnsupportedFormat(
                 self.location, "a newer version gave it features that forbid this one to write", "Use a newer version"
@@ -373,7 +388,7 @@ class Repository:
             parent = Saveset(self, savesets[-1])
         if parent.volume != volume:
             raise InvalidValue(f"parent {parent.id}", f"it is of volume {parent.volume}", f"Pass one of {volume}")
-        if parent.info.chunk_size != self.chunk_size:
+        if parent.info.chunk_size != self.chunk_size or not self._is_there(parent.info):
             return None
         return readable(parent.info, self.open_map)
 
@@ -438,6 +453,87 @@ class Repository:
         """The saveset that a listing told of."""
         return Saveset(self, info)
 
+    # -- keep and remove
+
+    def pin(self, saveset: Saveset | SavesetInfo, who: str, why: str) -> Pin:
+        """Keep a saveset whatever a retention policy says; pinning it again replaces who and why.
+
+        Raises NotFound when it is gone or about to go; InvalidValue, StoreError.
+        """
+        self._check_writable()
+        info = saveset.info if isinstance(saveset, Saveset) else saveset
+        pin = put_pin(self.store, self._ring, info.id, who, why)
+        if is_going(self.store, info.id) or not self._is_there(info):
+            self.store.delete_all([pin_name(info.id)])
+            raise NotFound(f"saveset {info.id}", "it has been forgotten", "Pin another one of the volume")
+        return pin
+
+    def unpin(self, saveset_id: str) -> bool:
+        """Leave a saveset to the retention policy again; False when it was not pinned.  Raises StoreError."""
+        self._check_writable()
+        pinned = is_pinned(self.store, saveset_id)
+        self.store.delete_all([pin_name(saveset_id)])
+        return pinned
+
+    def pins(self) -> dict[str, Pin]:
+        """The pins that can be read, by saveset id."""
+        return read_pins(self.store, self._ring)[0]
+
+    def forget(self, saveset_ids: t.Collection[str]) -> list[str]:
+        """Remove savesets, damaged ones too, by their whole ids; the next prune collects what only they used.
+
+        Returns the ids of those that are gone: all but the ones that somebody pinned at this very moment.  Raises
+        NotFound, InvalidValue (pinned; nothing is removed then), RepositoryBusy, StoreError.
+        """
+        self._check_writable()
+        return Pruner(self.store, self._ring, self.scan, PruneOptions(), None).forget(saveset_ids)
+
+    def prune(
+        self,
+        policy: Policy | None,
+        *,
+        options: PruneOptions | None = None,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> PruneReport:
+        """Forget what a retention policy does not keep, and remove what no saveset uses; see :mod:`.collect`.
+
+        :param policy: put to each volume by itself; None forgets nothing.
+        :param dry_run: only tell what would be done.
+        :param progress: told the bytes freed and those expected; what it raises stops the work, which the next prune
+            takes up.
+        Raises RepositoryBusy when another prune runs; Damaged, NotFound when a saveset cannot be read, before anything
+        is changed; StoreFull, StoreError.
+        """
+        if not dry_run:
+            self._check_writable()
+        pruner = Pruner(self.store, self._ring, self.scan, options or PruneOptions(), progress)
+        return pruner.preview(policy) if dry_run else pruner.run(policy)
+
+    @contextlib.contextmanager
+    def reading(self, role: str, *savesets: SavesetInfo) -> t.Iterator[None]:
+        """Nothing that these savesets use is removed before the block is left.
+
+        :param role: what for, such as lease.SERVE.
+        Raises NotFound when one is gone already.
+        """
+        with reading(self.store, self._ring, role):
+            for info in savesets:
+                if not self._is_there(info):
+                    raise NotFound(
+                        f"saveset {info.id} of volume {info.volume}",
+                        "it has been forgotten",
+                        "List the savesets to see what is there",
+                    )
+            yield
+
+    def _is_there(self, info: SavesetInfo) -> bool:
+        try:
+            self.store.size(info.name)
+        except NotFound:
+            return False
+        return True
+
     # -- verify
 
     def verify(
@@ -455,17 +551,18 @@ class Repository:
         """
         if depth == FULL:
             self.require_reading()
-        verifier = Verifier(self.store, self._ring, depth)
-        self._verify_documents(verifier)
-        if savesets is None:
-            infos, problems = self.scan()
-            for name, error in problems:
-                parsed = parse_name(name)
-                verifier.add_problem(name, error.cause, volume=parsed[0] if parsed else "")
-        else:
-            wanted = [item.info if isinstance(item, Saveset) else item for item in savesets]
-            infos = [info for info in wanted if self._commit_is_whole(info, verifier)]
-        return verifier.run(infos, self.open_map, workers or default_workers(), progress)
+        with self.reading(VERIFY):
+            verifier = Verifier(self.store, self._ring, depth)
+            self._verify_documents(verifier)
+            if savesets is None:
+                infos, problems = self.scan()
+                for name, error in problems:
+                    parsed = parse_name(name)
+                    verifier.add_problem(name, error.cause, volume=parsed[0] if parsed else "")
+            else:
+                wanted = [item.info if isinstance(item, Saveset) else item for item in savesets]
+                infos = [info for info in wanted if self._commit_is_whole(info, verifier)]
+            return verifier.run(infos, self.open_map, workers or default_workers(), progress)
 
     def _verify_documents(self, verifier: Verifier) -> None:
         """Check repo.json and the key files once more: they may have changed since the repository was opened."""
@@ -475,6 +572,14 @@ class Repository:
             verifier.add_problem(_REPO, error.cause)
         for name, problem in self.key_files.problems():
             verifier.add_problem(name, problem)
+        for folder in SIGNED:
+            for name in self.store.list(folder):
+                try:
+                    decode_document(name, self.store.get(name), DOCUMENTS[folder]).check_mac(name, self._ring.mac)
+                except NotFound:
+                    continue  # removed since it was listed
+                except SavesetError as error:
+                    verifier.add_problem(name, error.cause)
 
     def _commit_is_whole(self, info: SavesetInfo, verifier: Verifier) -> bool:
         try:

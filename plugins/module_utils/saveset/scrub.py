@@ -11,23 +11,38 @@ from .container import MAP_KIND, PACK_KIND, ContainerLayout, Kind, read_layout
 from .document import decode_document
 from .errors import SavesetError
 from .frame import check_hash, parse_head
+from .punched import NOTHING, PunchedPacks, Ranges
 from .store import Store
 
 _BLOCK = 4 << 20
 _HEAD_MAX = 64 << 10  # a frame's head with as many identities as a frame can have
 
+#: The folders of documents, and their kind.
+DOCUMENTS = {
+    "keys": "key",
+    "features": "feature",
+    "savesets": "saveset",
+    "pins": "pin",
+    "gc/punched": "punched",
+    "gc/tombstones": "tombstone",
+    "gc/forgotten": "forgotten",
+}
+
 Problem = t.Tuple[str, str]
 
 
-def walk_frames(store: Store, layout: ContainerLayout) -> t.Iterator[tuple[int, int, bool]]:
+def walk_frames(store: Store, layout: ContainerLayout, punched: Ranges = NOTHING) -> t.Iterator[tuple[int, int, bool]]:
     """Yield ``(offset, length, good)`` of every frame, footer included, reading the container once, in order.
 
     Where a head is damaged the frames behind it cannot be found: what is left comes as one bad frame.
+
+    :param punched: frames that were given up, which are left out.
     """
     offset = len(layout.prefix)
     end = layout.footer_offset + layout.footer_length
     block, block_offset = b"", offset
     while offset < end:
+        offset = punched.end_of(offset) or offset
         if offset + _HEAD_MAX > block_offset + len(block) and block_offset + len(block) < end:
             block, block_offset = store.get(layout.name, offset, min(_BLOCK, end - offset)), offset
         head = parse_head(memoryview(block)[offset - block_offset :])
@@ -41,11 +56,12 @@ def walk_frames(store: Store, layout: ContainerLayout) -> t.Iterator[tuple[int, 
         offset += head.length
 
 
-def scrub_container(store: Store, name: str, kind: Kind) -> list[Problem]:
+def scrub_container(store: Store, name: str, kind: Kind, punched: PunchedPacks | None = None) -> list[Problem]:
     """What is wrong with a pack or a map, as (object, text)."""
     try:
         layout = read_layout(store, name, kind)
-        bad = [offset for offset, _length, good in walk_frames(store, layout) if not good]
+        gone = punched.ranges(layout.container_id) if punched else NOTHING
+        bad = [offset for offset, _length, good in walk_frames(store, layout, gone) if not good]
     except SavesetError as error:
         return [(name, error.cause)]
     return [(name, f"its frame at offset {offset} is damaged") for offset in bad]
@@ -67,10 +83,12 @@ def scrub(store: Store) -> list[Problem]:
     checksums, takes the key: see Repository.verify().
     """
     problems = scrub_document(store, "repo.json", "repository")
-    for folder, kind in (("keys", "key"), ("features", "feature"), ("savesets", "saveset")):
+    for folder, kind in DOCUMENTS.items():
         for name in store.list(folder):
             problems += scrub_document(store, name, kind)
-    for folder, container_kind in (("maps", MAP_KIND), ("packs", PACK_KIND)):
-        for name in store.list(folder):
-            problems += scrub_container(store, name, container_kind)
+    for name in store.list("maps"):
+        problems += scrub_container(store, name, MAP_KIND)
+    punched = PunchedPacks(store, None)
+    for name in store.list("packs"):
+        problems += scrub_container(store, name, PACK_KIND, punched)
     return problems

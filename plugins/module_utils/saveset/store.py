@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import builtins
+import contextlib
 import errno
 import fcntl
 import os
@@ -18,9 +19,14 @@ import secrets
 import typing as t
 
 from .appending import AppendedFile
-from .errors import InvalidValue, NotFound, RepositoryExists, StoreError, StoreFull
+from .errors import InvalidValue, NotFound, RepositoryExists, StoreError, StoreFull, StoreReadOnly
+from .hold import Hold, LocalHold, is_abandoned
+from .linux import punch_hole
 
 Buffer = t.Union[bytes, bytearray, memoryview]
+
+_PUNCH_BLOCK = 4096
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Upload(abc.ABC):
@@ -81,7 +87,43 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def delete(self, name: str) -> None:
-        """Remove an object.  Raises NotFound, StoreError."""
+        """Remove an object: durable when this returns.  Raises NotFound, StoreError."""
+
+    def delete_all(self, names: t.Iterable[str]) -> None:
+        """Remove objects, in any order; those that are not there are no error.  Raises StoreError."""
+        for name in names:
+            with contextlib.suppress(NotFound):
+                self.delete(name)
+
+    @abc.abstractmethod
+    def hold(self, name: str, data: bytes) -> Hold:
+        """Put an object that stands for this process; its name must be free.  Raises StoreFull, StoreError."""
+
+    @abc.abstractmethod
+    def abandoned(self, name: str, remove: bool = False) -> bool:
+        """Whether the process that an object of hold() stands for is known to be dead; removes it if so and asked to.
+
+        A store that cannot know says no: what is held there without need is removed by a person.
+        """
+
+    def room(self, name: str) -> int:
+        """The bytes that removing an object would free.  Raises NotFound, StoreError."""
+        return self.size(name)
+
+    def can_punch(self) -> bool:
+        """Whether punch() works here."""
+        return False
+
+    def punch(self, name: str, ranges: t.Iterable[tuple[int, int]]) -> int:
+        """Give back the room of ``ranges`` (offset, length) of an object, whose other bytes stay as they are.
+
+        Returns the bytes that this freed; only whole blocks of the store are.  Raises NotFound, StoreError.
+        """
+        raise StoreError(f"{name} in {self.location}", "parts of objects cannot be removed here", "Do without")
+
+    def punchable(self, offset: int, length: int) -> int:
+        """How many bytes punch() would free of a range that is all there."""
+        return 0
 
     @abc.abstractmethod
     def free_bytes(self) -> int | None:
@@ -169,8 +211,83 @@ class LocalStore(Store):
     def delete(self, name: str) -> None:
         try:
             os.unlink(self.path(name))
+            sync_folder(os.path.dirname(self.path(name)))
         except OSError as error:
             raise self._error(name, error) from error
+
+    def delete_all(self, names: t.Iterable[str]) -> None:
+        folders = set()
+        for name in names:
+            try:
+                os.unlink(self.path(name))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._error(name, error) from error
+            folders.add(os.path.dirname(self.path(name)))
+        for folder in sorted(folders):
+            sync_folder(folder)
+
+    def hold(self, name: str, data: bytes) -> Hold:
+        try:
+            self.make_folder(os.path.dirname(self.path(name)))
+        except OSError as error:
+            raise self._error(name, error) from error
+        path = self.path(name)
+        return LocalHold(
+            path, data, lambda: _open_locked(self), _rename_exclusive, lambda error: self._error(name, error)
+        )
+
+    def abandoned(self, name: str, remove: bool = False) -> bool:
+        try:
+            return is_abandoned(self.path(name), remove)
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def room(self, name: str) -> int:
+        try:
+            status = os.stat(self.path(name))
+        except OSError as error:
+            raise self._error(name, error) from error
+        return status.st_blocks * 512 if status.st_nlink == 1 else 0
+
+    def can_punch(self) -> bool:
+        try:
+            path, fd = _open_locked(self)
+            try:
+                os.ftruncate(fd, 1 << 16)
+                punch_hole(fd, 0, 1 << 16)
+            finally:
+                os.unlink(path)
+                os.close(fd)
+        except OSError:
+            return False
+        return True
+
+    def punch(self, name: str, ranges: t.Iterable[tuple[int, int]]) -> int:
+        try:
+            fd = os.open(self.path(name), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                before = os.fstat(fd).st_blocks
+                for offset, length in ranges:
+                    begin, end = self._whole_blocks(offset, length)
+                    if end > begin:
+                        punch_hole(fd, begin, end - begin)
+                os.fsync(fd)
+                return max(0, before - os.fstat(fd).st_blocks) * 512
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def punchable(self, offset: int, length: int) -> int:
+        begin, end = self._whole_blocks(offset, length)
+        return max(0, end - begin)
+
+    def _whole_blocks(self, offset: int, length: int) -> tuple[int, int]:
+        """Begin and end of the blocks inside a range: blocks that hold anything else are never written."""
+        block = max(_PUNCH_BLOCK, os.stat(self.location).st_blksize)
+        return -(-offset // block) * block, (offset + length) // block * block
 
     def free_bytes(self) -> int | None:
         path = self.location
@@ -275,7 +392,8 @@ def store_error(location: str, name: str, error: OSError) -> Exception:
             f"the store has no room left ({error.strerror})",
             "Free or add space, then run the backup again; earlier savesets are whole",
         )
-    return StoreError(
+    kind = StoreReadOnly if error.errno in _READ_ONLY else StoreError
+    return kind(
         thing, f"{error.strerror or error}", "Check the folder's rights and the storage below it, then try again"
     )
 

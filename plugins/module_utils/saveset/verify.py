@@ -27,6 +27,7 @@ from .leafmap import LeafMap, content_digest, merkle_root, volume_digest
 from .page import GRAINS_PER_CHUNK, Page, split_identity
 from .parallel import run_parallel
 from .progress import Counters, Progress
+from .punched import NOTHING, PunchedPacks, Ranges
 from .store import Store
 from .volume import volume_folder
 
@@ -75,6 +76,7 @@ class Verifier:
         self._ring = ring
         self._depth = depth
         self._lock = threading.Lock()
+        self._punched = PunchedPacks(store, ring)
         self._places: collections.OrderedDict[bytes, frozenset[bytes]] = collections.OrderedDict()
         self._containers: dict[bytes, Container | None] = {}
         self._leaves: dict[tuple[str, bytes, int], _LeafVerdict] = {}
@@ -183,11 +185,24 @@ class Verifier:
         places = self._places.get(pack)
         if places is None:
             footer = self._footer(pack)
-            places = frozenset(footer.places()) if footer else frozenset()
+            punched = self._punched_of(pack)
+            places = frozenset(
+                place
+                for place in (footer.places() if footer else ())
+                if not punched or int.from_bytes(place[32:40], "little") not in punched
+            )
             self._places[pack] = places
             while len(self._places) > _ROW_SETS:
                 self._places.popitem(last=False)
         return places
+
+    def _punched_of(self, pack: bytes) -> Ranges:
+        """What was punched out of a pack on purpose: no map may name it, and it is not looked at."""
+        try:
+            return self._punched.ranges(pack)
+        except SavesetError as error:
+            self.add_problem(error.thing, error.cause)
+            return NOTHING
 
     def _footer(self, pack: bytes) -> PackFooter | None:
         try:
@@ -213,8 +228,10 @@ class Verifier:
 
     def _check_pack(self, container: Container) -> None:
         frames: dict[int, list[Row]] = {}
+        punched = self._punched_of(container.layout.container_id)
         for row in PackFooter(container.footer()).rows():
-            frames.setdefault(row.offset, []).append(row)
+            if not punched or row.offset not in punched:
+                frames.setdefault(row.offset, []).append(row)
         for offset, rows in sorted(frames.items()):
             length = rows[0].length
             try:

@@ -29,6 +29,7 @@ from .reader import ChunkReader
 from .source import Source
 from .store import Store
 from .throttle import PacedSource
+from .tombstone import Withheld
 from .volume import volume_folder
 
 
@@ -80,8 +81,11 @@ class BackupRun:
         source_id: str,
         changes: Changes | None,
         options: BackupOptions,
+        withheld: Withheld,
     ) -> None:
-        """:param source_id: names the point in time that the source shows, for good; empty when nothing does."""
+        """:param source_id: names the point in time that the source shows, for good; empty when nothing does.
+        :param withheld: what must not be built upon, as it is about to be removed.
+        """
         self._store = store
         self._ring = ring
         self._source = source
@@ -90,10 +94,11 @@ class BackupRun:
         self._source_id = source_id
         self._options = options
         self._geometry = Geometry(source.size, chunk_size)
-        self._session = ring.mac("session", f"{volume}\0{source_id}".encode()) if source_id else bytes(SESSION_BYTES)
+        self._session = session_of(ring, volume, source_id)
+        self._withheld = withheld
         self._marker = f"sessions/{self._folder}/{self._session.hex()}"
         interrupted = bool(source_id) and self._marker in set(store.list(f"sessions/{self._folder}"))
-        self._index = ChunkIndex(store, ring, self._session if interrupted else b"")
+        self._index = ChunkIndex(store, ring, self._session if interrupted else b"", withheld)
         self._interrupted = interrupted
         self.origin: dict[str, t.Any] = {"source": source.spec, "source_id": source_id, "resumed": interrupted}
         self._extents = self._usable(changes)
@@ -111,7 +116,7 @@ class BackupRun:
             sink = PackSink(self._store, self._ring, self._index, chunk_size, options.pack_bytes, self._session)
             with aborting(sink):
                 stop = threading.Event()
-                assembler = LeafAssembler(writer, self._parent.map if self._parent else None)
+                assembler = LeafAssembler(writer, self._parent.map if self._parent else None, self._withheld.maps)
                 paced = PacedSource(self._source, stop, options.rate_limit, options.read_latency)
                 job = BackupJob(
                     source=paced,
@@ -231,6 +236,11 @@ class BackupRun:
             bytes_stored=sums["stored"],
             seconds=round(sums.seconds, 3),
         )
+
+
+def session_of(ring: KeyRing, volume: str, source_id: str) -> bytes:
+    """By which a backup of the same source, taken up again, knows its packs; zeros when it cannot be taken up."""
+    return ring.mac("session", f"{volume}\0{source_id}".encode()) if source_id else bytes(SESSION_BYTES)
 
 
 def readable(info: SavesetInfo, open_map: t.Callable[[SavesetInfo], LeafMap]) -> Parent | None:

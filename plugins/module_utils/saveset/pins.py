@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pins: documents ``pins/<saveset id>.json`` that keep a saveset whatever the retention policy says."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+
+from .document import decode_document, encode_document
+from .errors import InvalidValue, NotFound, SavesetError
+from .keys import KeyRing
+from .store import Store
+
+KIND = "pin"
+FOLDER = "pins"
+_NAME = re.compile(rf"{FOLDER}/([0-9a-f]{{32}})\.json\Z")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pin:
+    """Who pinned a saveset, why, and when (UTC, ISO 8601)."""
+
+    saveset: str
+    who: str
+    why: str
+    when: str
+
+    def __str__(self) -> str:
+        return f"by {self.who} on {self.when[:10]}: {self.why}"
+
+
+def pin_name(saveset_id: str) -> str:
+    """The name of a saveset's pin in the store."""
+    return f"{FOLDER}/{saveset_id}.json"
+
+
+def put_pin(store: Store, ring: KeyRing, saveset_id: str, who: str, why: str) -> Pin:
+    """Pin a saveset, or say anew who pins it and why.  Raises InvalidValue, StoreError."""
+    if not who or not why:
+        raise InvalidValue("the pin", "it does not say who pins the saveset and why", "Give both")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    pin = Pin(saveset_id, who, why, f"{now:%Y-%m-%dT%H:%M:%SZ}")
+    store.put(pin_name(saveset_id), encode_document(KIND, dataclasses.asdict(pin), ring.mac), exclusive=False)
+    return pin
+
+
+def is_pinned(store: Store, saveset_id: str) -> bool:
+    """Whether a saveset is pinned, be the pin readable or not."""
+    try:
+        store.size(pin_name(saveset_id))
+    except NotFound:
+        return False
+    return True
+
+
+def read_pins(store: Store, ring: KeyRing) -> tuple[dict[str, Pin], dict[str, str]]:
+    """The pins by saveset id, and what is wrong with those that cannot be read: these count as well."""
+    pins: dict[str, Pin] = {}
+    problems: dict[str, str] = {}
+    for name in store.list(FOLDER):
+        match = _NAME.match(name)
+        if not match:
+            continue
+        try:
+            document = decode_document(name, store.get(name), KIND)
+            document.check_mac(name, ring.mac)
+            fields = document.fields
+            pin = Pin(fields["saveset"], fields["who"], fields["why"], fields["when"])
+            if pin.saveset != match.group(1):
+                raise InvalidValue(name, "it is the pin of another saveset", "Pin the right one again")
+            pins[pin.saveset] = pin
+        except NotFound:
+            continue  # unpinned since it was listed
+        except KeyError as error:
+            problems[match.group(1)] = f"its field {error} is missing"
+        except SavesetError as error:
+            problems[match.group(1)] = error.cause
+    return pins, problems

@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was punched out of packs: documents ``gc/punched/<pack id>-<number>``, written before anything is punched.
+
+They tell frames that were given up from frames that are damaged.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+import typing as t
+
+from .document import decode_document, encode_document
+from .errors import Damaged, NotFound
+from .keys import KeyRing
+from .store import Store
+
+KIND = "punched"
+FOLDER = "gc/punched"
+_NAME = re.compile(rf"{FOLDER}/([0-9a-f]{{32}})-([0-9]+)\Z")
+
+Range = t.Tuple[int, int]
+
+
+class Ranges:
+    """Ranges (offset, length) of a pack, merged where they touch."""
+
+    def __init__(self, ranges: t.Iterable[Range] = ()) -> None:
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        for offset, length in sorted(ranges):
+            if self._ends and offset <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], offset + length)
+            else:
+                self._begins.append(offset)
+                self._ends.append(offset + length)
+
+    def __iter__(self) -> t.Iterator[Range]:
+        return ((begin, end - begin) for begin, end in zip(self._begins, self._ends))
+
+    def __bool__(self) -> bool:
+        return bool(self._begins)
+
+    def end_of(self, offset: int) -> int | None:
+        """Where the range ends that holds ``offset``; None when none does."""
+        number = bisect.bisect_right(self._begins, offset) - 1
+        return self._ends[number] if number >= 0 and offset < self._ends[number] else None
+
+    def __contains__(self, offset: int) -> bool:
+        return self.end_of(offset) is not None
+
+
+NOTHING = Ranges()
+
+
+class PunchedPacks:
+    """What was punched out of the packs of a store, as recorded when this was made.
+
+    :param ring: to authenticate the records; None for a scrub, which has no key.
+    """
+
+    def __init__(self, store: Store, ring: KeyRing | None) -> None:
+        self._store = store
+        self._ring = ring
+        self._names: dict[bytes, list[str]] = {}
+        for name in store.list(FOLDER):
+            match = _NAME.match(name)
+            if match:
+                self._names.setdefault(bytes.fromhex(match.group(1)), []).append(name)
+
+    def names(self, pack: bytes) -> list[str]:
+        """The names of a pack's records."""
+        return self._names.get(pack, [])
+
+    def packs(self) -> list[bytes]:
+        """The packs that have records."""
+        return list(self._names)
+
+    def ranges(self, pack: bytes) -> Ranges:
+        """What was punched out of a pack, whole frames.  Raises Damaged, UnsupportedFormat."""
+        names = self._names.get(pack)
+        if not names:
+            return NOTHING
+        return Ranges(item for name in names for item in self._read(name, pack))
+
+    def record(self, pack: bytes, ranges: t.Iterable[Range]) -> None:
+        """Write down what is about to be punched out of a pack.  Raises StoreFull, StoreError."""
+        assert self._ring is not None
+        last = max((int(name.rpartition("-")[2]) for name in self.names(pack)), default=0)
+        name = f"{FOLDER}/{pack.hex()}-{last + 1}"
+        fields = {"pack": pack.hex(), "ranges": [list(item) for item in ranges]}
+        self._store.put(name, encode_document(KIND, fields, self._ring.mac))
+        self._names.setdefault(pack, []).append(name)
+
+    def _read(self, name: str, pack: bytes) -> list[Range]:
+        try:
+            document = decode_document(name, self._store.get(name), KIND)
+        except NotFound:
+            return []  # its pack was removed since they were listed
+        if self._ring is not None:
+            document.check_mac(name, self._ring.mac)
+        if document.fields.get("pack") != pack.hex():
+            raise Damaged(name, "it is of another pack: files were swapped", "Put back a copy of the object")
+        return [(int(offset), int(length)) for offset, length in document.fields.get("ranges", ())]

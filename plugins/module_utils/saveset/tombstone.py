@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tombstones: authenticated documents ``gc/tombstones/<time>-<id>`` that name what is to be removed.
+
+A tombstone only announces.  It is carried out once nobody is left who may use what it names without having seen it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import secrets
+import typing as t
+
+from .document import decode_document, encode_document
+from .errors import Damaged, NotFound, SavesetError
+from .keys import KeyRing
+from .punched import NOTHING, Range, Ranges
+from .store import Store
+
+KIND = "tombstone"
+FOLDER = "gc/tombstones"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tombstone:
+    """What is to be removed: whole packs (ids) and maps (names of objects), and frames of packs that stay in use."""
+
+    name: str
+    packs: frozenset[bytes] = frozenset()
+    maps: frozenset[str] = frozenset()
+    frames: t.Mapping[bytes, Ranges] = dataclasses.field(default_factory=dict)
+
+    def touches(self, packs: t.AbstractSet[bytes], maps: t.AbstractSet[str]) -> bool:
+        """Whether it names any of these, or frames of them."""
+        return not (
+            self.packs.isdisjoint(packs) and self.maps.isdisjoint(maps) and packs.isdisjoint(self.frames.keys())
+        )
+
+
+def new_name() -> str:
+    """A name for a new tombstone; the time in it is for people."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return f"{FOLDER}/{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(16)}"
+
+
+def put_tombstone(store: Store, ring: KeyRing, tombstone: Tombstone) -> None:
+    """Announce it: durable when this returns.  Raises StoreFull, StoreError."""
+    fields = {
+        "id": tombstone.name.rpartition("-")[2],
+        "packs": sorted(pack.hex() for pack in tombstone.packs),
+        "maps": sorted(tombstone.maps),
+        "frames": {pack.hex(): [list(item) for item in ranges] for pack, ranges in tombstone.frames.items()},
+    }
+    store.put(tombstone.name, encode_document(KIND, fields, ring.mac))
+
+
+def read_tombstones(store: Store, ring: KeyRing) -> tuple[list[Tombstone], list[str]]:
+    """The tombstones that are there, oldest first, and the names of those that cannot be read or are not ours."""
+    found, unreadable = [], []
+    for name in store.list(FOLDER):
+        try:
+            found.append(_decode(name, store.get(name), ring))
+        except NotFound:
+            continue  # carried out since it was listed
+        except SavesetError:
+            unreadable.append(name)
+    return found, unreadable
+
+
+def _decode(name: str, data: bytes, ring: KeyRing) -> Tombstone:
+    document = decode_document(name, data, KIND)
+    document.check_mac(name, ring.mac)
+    fields = document.fields
+    if fields.get("id") != name.rpartition("-")[2]:
+        raise Damaged(name, "it is another tombstone: files were renamed", "Remove it")
+    frames = {bytes.fromhex(pack): Ranges(_pairs(ranges)) for pack, ranges in fields["frames"].items()}
+    return Tombstone(name, frozenset(map(bytes.fromhex, fields["packs"])), frozenset(fields["maps"]), frames)
+
+
+def _pairs(ranges: t.Iterable[t.Sequence[int]]) -> list[Range]:
+    return [(int(offset), int(length)) for offset, length in ranges]
+
+
+class Withheld:
+    """What a writer must not build upon, though it is still there: all that the tombstones it has seen name."""
+
+    def __init__(self, tombstones: t.Iterable[Tombstone] = ()) -> None:
+        self.packs: set[bytes] = set()
+        self.maps: set[bytes] = set()
+        self._frames: dict[bytes, list[Range]] = {}
+        for tombstone in tombstones:
+            self.packs |= tombstone.packs
+            self.maps |= {bytes.fromhex(name.rpartition("/")[2]) for name in tombstone.maps}
+            for pack, ranges in tombstone.frames.items():
+                self._frames.setdefault(pack, []).extend(ranges)
+        self._ranges = {pack: Ranges(ranges) for pack, ranges in self._frames.items()}
+
+    def frames(self, pack: bytes) -> Ranges:
+        """The frames of a pack that are withheld."""
+        return self._ranges.get(pack, NOTHING)
