@@ -16,7 +16,7 @@ import fcntl
 import os
 import typing as t
 
-from .linux import write_all
+from .linux import pwrite_all
 
 
 class Hold(abc.ABC):
@@ -80,7 +80,7 @@ class LocalHold(Hold):
         try:
             temp, fd = self._open_locked()
             try:
-                write_all(fd, [data])
+                pwrite_all(fd, [data], 0)
                 os.fsync(fd)  # for readers on other hosts of a network filesystem
                 rename(temp, self._path)
             except BaseException:

@@ -101,7 +101,7 @@ def test_every_use_of_the_repository_has_a_lease(lab: Lab, mixed: Path, monkeypa
     lab.open().verify(depth="stored")
     assert used() == {"verify  True"}
     with lab.open().reading(lease.SERVE, saveset.info):
-        saveset.read(0, 1)
+        lab.open().find("fs1/m").read(0, 1)
     assert used() == {"serve  True"}
     assert living(lab) == [] and lab.files("gc") == []
 
