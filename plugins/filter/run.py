@@ -58,4 +58,5 @@ class FilterModule:
             "bases": catalog.bases,
             "choose_savesets": catalog.choose_savesets,
             "catalog_table": text.catalog_table,
+            "prune_summary": text.prune_summary,
         }

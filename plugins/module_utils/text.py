@@ -138,7 +138,44 @@ def catalog_table(savesets):
         return "There is no saveset."
     rows = [["volume", "consistency point", "verdict", "size", "stored", "run id"]]
     for saveset in savesets:
-        moment = datetime.datetime.fromisoformat(saveset["time"]).strftime("%Y-%m-%d %H:%M:%S UTC")
         sizes = [size(saveset["size"]), size(saveset["stats"]["bytes_stored"])]
-        rows.append([saveset["volume"], moment, saveset["verdict"], *sizes, saveset["run_id"]])
+        rows.append([saveset["volume"], moment_of(saveset), saveset["verdict"], *sizes, saveset["run_id"]])
     return "\n".join(table(rows, right=(3, 4)))
+
+
+def prune_summary(result, dry_run=False):
+    """What pruning did, or would do: a row a saveset and why it stays, then what was freed and what waits for whom."""
+    rows = [["volume", "consistency point", "verdict", "run id", "stays as"]]
+    for saveset in result["savesets"]:
+        reasons = ", ".join(saveset["reasons"]) or ("would go" if dry_run else "is gone")
+        rows.append(
+            [saveset["volume"], moment_of(saveset), saveset["verdict"], saveset["run_id"], reasons],
+        )
+    lines = table(rows) if rows[1:] else ["There is no saveset."]
+    lines += [
+        "",
+        "{} of {} savesets {}".format(
+            len(result["forgotten"]), len(result["savesets"]), "would be forgotten" if dry_run else "were forgotten"
+        ),
+    ]
+    lines.append(
+        "{}: {}; {} packs and {} maps removed, {} packs punched".format(
+            "Room that this would give back" if dry_run else "Room given back",
+            size(result["bytes_freed"]),
+            result["packs_deleted"],
+            result["maps_deleted"],
+            result["packs_punched"],
+        )
+    )
+    for waiting in result["waiting"]:
+        lines.append(
+            "{} more wait for: {}. The next prune removes them".format(
+                size(waiting["bytes"]), "; ".join(waiting["leases"])
+            )
+        )
+    return "\n".join(lines)
+
+
+def moment_of(saveset):
+    """A saveset's consistency point for people."""
+    return datetime.datetime.fromisoformat(saveset["time"]).strftime("%Y-%m-%d %H:%M:%S UTC")

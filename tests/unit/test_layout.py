@@ -23,7 +23,9 @@ def test_the_link_leads_to_the_checkout() -> None:
 
 def test_the_main_playbooks_can_be_called_from_the_root() -> None:
     """The commands that the documentation names."""
-    assert {"isb.yml", "restore.yml", "verify.yml", "catalog.yml", "recover.yml", "preflight.yml"} <= set(WRAPPERS)
+    assert {"isb.yml", "restore.yml", "verify.yml", "catalog.yml", "prune.yml", "recover.yml", "preflight.yml"} <= set(
+        WRAPPERS
+    )
 
 
 @pytest.mark.parametrize("name", WRAPPERS)

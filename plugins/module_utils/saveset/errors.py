@@ -71,6 +71,10 @@ class StoreReadOnly(StoreError):
     """The store may not be written."""
 
 
+class NameTaken(StoreError):
+    """An object of that name exists already."""
+
+
 class RepositoryBusy(SavesetError):
     """Another process is doing what only one may do at a time, or uses what is to be removed."""
 

@@ -19,7 +19,7 @@ import socket
 import typing as t
 
 from .document import decode_document, encode_document
-from .errors import NotFound, RepositoryBusy, SavesetError, StoreError, StoreFull, StoreReadOnly
+from .errors import NameTaken, NotFound, RepositoryBusy, SavesetError, StoreFull, StoreReadOnly
 from .hold import Hold
 from .keys import KeyRing
 from .store import Store
@@ -118,11 +118,7 @@ def collecting(store: Store, ring: KeyRing) -> t.Iterator[None]:
             hold = store.hold(COLLECTOR, encode_document(KIND, {"role": "collector", **_owner()}, ring.mac))
         except StoreFull:
             hold = store.hold(COLLECTOR, b"")  # its content is for people; collecting is what makes room
-    except (StoreFull, StoreReadOnly):
-        raise
-    except StoreError as error:
-        if store.abandoned(COLLECTOR):
-            raise
+    except NameTaken as error:
         raise RepositoryBusy(
             store.location, "another process is collecting what is not used any more", "Let it end, then try again"
         ) from error

@@ -19,7 +19,7 @@ import secrets
 import typing as t
 
 from .appending import AppendedFile
-from .errors import InvalidValue, NotFound, RepositoryExists, StoreError, StoreFull, StoreReadOnly
+from .errors import InvalidValue, NameTaken, NotFound, RepositoryExists, StoreError, StoreFull, StoreReadOnly
 from .hold import Hold, LocalHold, is_abandoned
 from .linux import punch_hole
 
@@ -97,7 +97,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def hold(self, name: str, data: bytes) -> Hold:
-        """Put an object that stands for this process; its name must be free.  Raises StoreFull, StoreError."""
+        """Put an object that stands for this process; Raises NameTaken, StoreFull, StoreError."""
 
     @abc.abstractmethod
     def abandoned(self, name: str, remove: bool = False) -> bool:
@@ -392,7 +392,7 @@ def store_error(location: str, name: str, error: OSError) -> Exception:
             f"the store has no room left ({error.strerror})",
             "Free or add space, then run the backup again; earlier savesets are whole",
         )
-    kind = StoreReadOnly if error.errno in _READ_ONLY else StoreError
+    kind = StoreReadOnly if error.errno in _READ_ONLY else NameTaken if error.errno == errno.EEXIST else StoreError
     return kind(
         thing, f"{error.strerror or error}", "Check the folder's rights and the storage below it, then try again"
     )

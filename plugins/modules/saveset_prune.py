@@ -1,0 +1,221 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: saveset_prune
+short_description: Forget savesets by a retention policy, and give back the room that they took
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Keeps, of every volume, the newest savesets that the policy asks for, forgets the others, and removes what no
+    saveset uses any more. Also removes what interrupted backups have left.
+  - Every rule counts by itself, in UTC, from each volume's newest saveset on. A saveset stays when any rule wants it.
+  - Safe beside backups and restores. What one of them may need is only marked, and removed by a later prune; see
+    RV(waiting).
+  - A policy that keeps nothing is an error.
+  - In check mode nothing is changed, and everything is returned as it would be done.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+  - openisb.backup.repository
+  - openisb.backup.job
+options:
+  keep_last:
+    description: How many of the newest savesets of each volume to keep.
+    type: int
+    default: 0
+  keep_hourly:
+    description: Of how many hours that have savesets to keep the newest one.
+    type: int
+    default: 0
+  keep_daily:
+    description: The same for days.
+    type: int
+    default: 0
+  keep_weekly:
+    description: The same for ISO weeks.
+    type: int
+    default: 0
+  keep_monthly:
+    description: The same for months.
+    type: int
+    default: 0
+  keep_yearly:
+    description: The same for years.
+    type: int
+    default: 0
+  keep_within:
+    description:
+      - Keep every saveset that is at most so much older than the newest one of its volume, like V(14d), V(1y6m) or
+        V(2w3d12h).
+    type: str
+    default: ""
+  keep_consistent:
+    description: Keep the latest application-consistent saveset of every volume, whatever the rest of the policy says.
+    type: bool
+    default: true
+  servers:
+    description: Put the policy to savesets of these servers only. To all where it is left out.
+    type: list
+    elements: str
+  punch_percent:
+    description:
+      - Packs that are still in use are punched when more than so many percent of them is dead. Nothing is rewritten;
+        filesystems that cannot punch do without.
+    type: int
+    default: 10
+  everywhere:
+    description: Look for dead parts in all packs, and not only in those that forgotten savesets used.
+    type: bool
+    default: false
+seealso:
+  - module: openisb.backup.saveset_pin
+  - module: openisb.backup.job_info
+"""
+
+EXAMPLES = r"""
+- name: Keep a year
+  openisb.backup.saveset_prune:
+    repository: /var/lib/openisb/repository
+    keep_last: 3
+    keep_daily: 7
+    keep_weekly: 5
+    keep_monthly: 12
+    job: prune
+"""
+
+RETURN = r"""
+savesets:
+  description: The savesets that the policy was put to, by volume and then oldest first, each also with keep and reasons.
+  returned: success
+  type: list
+  elements: dict
+forgotten:
+  description: Ids of the savesets that are gone.
+  returned: success
+  type: list
+  elements: str
+bytes_freed:
+  description: Bytes that the store has won.
+  returned: success
+  type: int
+packs_deleted:
+  description: How many packs were removed.
+  returned: success
+  type: int
+maps_deleted:
+  description: How many maps were removed.
+  returned: success
+  type: int
+packs_punched:
+  description: Of how many packs dead parts were punched out.
+  returned: success
+  type: int
+waiting:
+  description:
+    - What a later prune will remove, as somebody may need it now. Each with tombstone, bytes, and leases, which are
+      texts that tell whom it waits for.
+  returned: success
+  type: list
+  elements: dict
+seconds:
+  description: How long it took.
+  returned: success
+  type: float
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneOptions
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
+from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    JOB_ARGUMENTS,
+    REPOSITORY_ARGUMENTS,
+    failing_as,
+    open_repository,
+    require_libraries,
+    saveset_facts,
+)
+
+COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+
+
+def prune(module, job):
+    """Prune, or tell what would be done in check mode; the engine's report."""
+    params = module.params
+    policy = Policy(
+        within=params["keep_within"],
+        consistent=params["keep_consistent"],
+        **{name: params["keep_" + name] for name in COUNTS},
+    )
+    options = PruneOptions(
+        servers=params["servers"], threshold=params["punch_percent"] / 100, everywhere=params["everywhere"]
+    )
+    return open_repository(module).prune(
+        policy,
+        options=options,
+        dry_run=module.check_mode,
+        progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
+    )
+
+
+def result_of(report):
+    """What the module returns."""
+    lines = {True: "", False: ""}
+    for decision in report.decisions:
+        info = decision.info
+        lines[decision.keep] += f"{info.volume} {info.time:%Y-%m-%dT%H:%M:%SZ} {info.id}\n"
+    return {
+        "changed": bool(report.forgotten or report.packs_deleted or report.maps_deleted or report.packs_punched),
+        "savesets": [
+            dict(saveset_facts(item.info), keep=item.keep, reasons=list(item.reasons)) for item in report.decisions
+        ],
+        "forgotten": report.forgotten,
+        "bytes_freed": report.bytes_freed,
+        "packs_deleted": report.packs_deleted,
+        "maps_deleted": report.maps_deleted,
+        "packs_punched": report.packs_punched,
+        "waiting": [
+            {"tombstone": item.tombstone, "bytes": item.bytes, "leases": list(item.leases)} for item in report.waiting
+        ],
+        "seconds": report.seconds,
+        "diff": {
+            "before_header": "savesets that go",
+            "before": lines[False],
+            "after_header": "nothing of them",
+            "after": "",
+        },
+    }
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            REPOSITORY_ARGUMENTS,
+            **{"keep_" + name: {"type": "int", "default": 0} for name in COUNTS},
+            keep_within={"type": "str", "default": ""},
+            keep_consistent={"type": "bool", "default": True},
+            servers={"type": "list", "elements": "str"},
+            punch_percent={"type": "int", "default": 10},
+            everywhere={"type": "bool", "default": False},
+            **JOB_ARGUMENTS,
+        ),
+        supports_check_mode=True,
+    )
+    require_libraries(module)
+    job = Job(module.params["run_dir"], module.params["job"])
+    job.sweep()
+    job.tell(RUNNING)
+    try:
+        with failing_as(module, "Repository {}".format(module.params["repository"])):
+            report = prune(module, job)
+    finally:
+        job.tell(FINISHED)
+    module.exit_json(**result_of(report))
+
+
+if __name__ == "__main__":
+    main()
