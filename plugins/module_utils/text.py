@@ -147,7 +147,7 @@ def prune_summary(result, dry_run=False):
     """What pruning did, or would do: a row a saveset and why it stays, then what was freed and what waits for whom."""
     rows = [["volume", "consistency point", "verdict", "run id", "stays as"]]
     for saveset in result["savesets"]:
-        reasons = ", ".join(saveset["reasons"]) or ("would go" if dry_run else "is gone")
+        reasons = ", ".join(saveset["reasons"]) or ("nothing: would be forgotten" if dry_run else "nothing: forgotten")
         rows.append(
             [saveset["volume"], moment_of(saveset), saveset["verdict"], saveset["run_id"], reasons],
         )

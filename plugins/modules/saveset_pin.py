@@ -138,7 +138,7 @@ def main():
     with failing_as(module, "Repository {}".format(module.params["repository"])):
         repository = open_repository(module)
         savesets = chosen(repository, module.params)
-        if not savesets or (module.params["saveset_id"] and len(savesets) > 1):
+        if not savesets or (module.params["saveset_id"] is not None and len(savesets) > 1):
             module.fail_json(
                 msg="{} savesets are so named: give the run id, or more digits of the saveset's id (catalog.yml lists "
                 "all)".format(len(savesets) or "No")

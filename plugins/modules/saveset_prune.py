@@ -89,7 +89,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 savesets:
-  description: The savesets that the policy was put to, by volume and then oldest first, each also with keep and reasons.
+  description:
+    - The savesets that the policy was put to, by volume and then oldest first. Each also with keep and reasons.
   returned: success
   type: list
   elements: dict
@@ -164,10 +165,6 @@ def prune(module, job):
 
 def result_of(report):
     """What the module returns."""
-    lines = {True: "", False: ""}
-    for decision in report.decisions:
-        info = decision.info
-        lines[decision.keep] += f"{info.volume} {info.time:%Y-%m-%dT%H:%M:%SZ} {info.id}\n"
     return {
         "changed": bool(report.forgotten or report.packs_deleted or report.maps_deleted or report.packs_punched),
         "savesets": [
@@ -183,12 +180,15 @@ def result_of(report):
         ],
         "seconds": report.seconds,
         "diff": {
-            "before_header": "savesets that go",
-            "before": lines[False],
-            "after_header": "nothing of them",
-            "after": "",
+            "before": lines(item.info for item in report.decisions),
+            "after": lines(item.info for item in report.decisions if item.info.id not in report.forgotten),
         },
     }
+
+
+def lines(savesets):
+    """Savesets as text, a line each."""
+    return "".join(f"{info.volume} {info.time:%Y-%m-%dT%H:%M:%SZ} {info.id}\n" for info in savesets)
 
 
 def main():
