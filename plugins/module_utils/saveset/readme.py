@@ -38,7 +38,9 @@ What is in it
   savesets/<volume>/<time>-<id>  one small file a saveset; without it the saveset does not exist
   maps/<volume>/<id>             where each chunk of a saveset is
   packs/<2 digits>/<id>          the chunks
-  features/, gc/                 used by later versions
+  pins/                          which savesets stay whatever the retention policy says, and why
+  gc/                            who uses the repository, what is about to be removed, what was given up inside packs
+  features/                      used by later versions
   tmp/                           half-written files of running, or ended, backups
 
 The format is described in docs/saveset-format.md of the collection.

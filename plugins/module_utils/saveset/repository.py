@@ -144,7 +144,8 @@ class Saveset:
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes of the volume from ``offset``, fewer at its end, every chunk checked.
 
-        Threads may read at once.  Raises InvalidValue, NotFound, Damaged, WrongSecret (a write-only key).
+        Threads may read at once.  Within Repository.reading() nothing that it needs is removed meanwhile.
+        Raises InvalidValue, NotFound, Damaged, WrongSecret (a write-only key).
         """
         if offset < 0 or length < 0:
             raise InvalidValue(f"range {offset}+{length}", "it is negative", "Ask for a range inside the volume")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stores: where a repository's objects live.  Objects are written once and never changed.
+"""Stores: where a repository's objects live.  Objects are written once; of packs, parts may be punched out later.
 
 A store is small on purpose, so that an object store can be one: put, stream in, get a range, size, list, delete.
 Names are like ``packs/ab/abcd``; an upload is invisible until it is published, and publishing is exclusive.
