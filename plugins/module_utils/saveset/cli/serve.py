@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``isb-saveset serve``: a saveset as a block device, without restoring it first."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import os
+import secrets
+import shlex
+import signal
+import socket
+import typing as t
+import urllib.parse
+
+from ..commit import SavesetInfo
+from . import nbdkit
+from .access import add_repository, find_saveset, open_with_secret
+from .credentials import read_file
+from .nbdplugin import encode_order
+from .output import saveset_text, size_text, warn
+from .usage import Commands, UsageError, add_command, add_saveset
+
+DEFAULT_PORT = 10809
+_USER = "isb"
+
+_DETAILS = """
+The saveset is served over NBD by nbdkit, from the repository as it is: nothing is restored first, and a read takes what
+it touches and no more. Every chunk is proven before a byte of it is given out. On Debian:
+  apt install nbdkit nbdkit-plugin-python
+
+By default it is reached at a unix socket in a folder that only you can enter. With --listen it is reached over TCP,
+with TLS and a pre-shared key; whoever has the key can read the volume. Without TLS only a loopback address is allowed.
+
+With --cow it can be written: what is written is kept in a temporary file, never reaches the repository, and is gone
+when the command ends. Databases and journalling filesystems mostly need that to be opened.
+
+It runs until Ctrl-C or SIGTERM, and leaves nothing behind.
+
+Example:
+  isb-saveset serve fs1/m --cow --socket /run/fs1-m.sock
+  isb-saveset serve fs1/m:isb-20261123T021500Z-4f1c2a --listen 192.0.2.7 --tls-psk /root/fs1-m.psk
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(commands, "serve", run, "show a saveset as a block device, over NBD", _DETAILS)
+    add_saveset(parser)
+    where = parser.add_argument_group("where it is served")
+    place = where.add_mutually_exclusive_group()
+    place.add_argument("--socket", metavar="PATH", help="a unix socket (default: one in a new temporary folder)")
+    place.add_argument(
+        "--listen", metavar="ADDRESS[:PORT]", help=f"an address of this host; the port is {DEFAULT_PORT} by default"
+    )
+    where.add_argument(
+        "--tls-psk", metavar="FILE", help="a file with a line USER:KEY in hex; made where it does not exist"
+    )
+    where.add_argument("--no-tls", action="store_true", help="no TLS, at a loopback address")
+    layers = parser.add_argument_group("between the saveset and its reader")
+    layers.add_argument("--cow", action="store_true", help="let it be written, without touching the repository")
+    layers.add_argument("--readahead", action="store_true", help="read ahead where reads are sequential")
+    layers.add_argument("--cache", metavar="SIZE", help="keep up to so much of what was read, like 4G, in a file")
+    layers.add_argument(
+        "--scratch",
+        metavar="FOLDER",
+        help="where --cow and --cache keep their files, in clear (default: /var/tmp)",
+    )
+    add_repository(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve a saveset until told to end."""
+    if options.no_tls and not options.listen:
+        raise UsageError("--no-tls", "a unix socket has no TLS", "Leave it out, or use --listen")
+    if options.tls_psk and (options.no_tls or not options.listen):
+        raise UsageError("--tls-psk", "TLS is for --listen, without --no-tls", "Leave it out, or use --listen")
+    program = nbdkit.find_nbdkit()
+    repository, secret = open_with_secret(options)
+    repository.require_reading()
+    info = find_saveset(repository, options.saveset).info
+    order = encode_order(repository.location, secret, info.volume, info.id)
+    layers = nbdkit.Layers(options.cow, options.readahead, options.cache or "", options.scratch or "")
+    with _signals_raise(), nbdkit.private_folder() as folder, contextlib.ExitStack() as cleanup:
+        listener = _listener(options, folder)
+        if options.socket:
+            cleanup.callback(_remove, listener.socket)
+        try:
+            server = nbdkit.start(program, folder, listener, layers, order)
+            cleanup.callback(nbdkit.stop, server)
+            print(_instructions(info, listener, options.cow), flush=True)
+            raise nbdkit.ended(server.wait())
+        except _Ended:
+            warn("ended; nothing is served any more")
+            return 0
+
+
+class _Ended(BaseException):
+    """A signal told us to end; no error, so no handler of errors shall catch it."""
+
+
+@contextlib.contextmanager
+def _signals_raise() -> t.Iterator[None]:
+    """Let the signals that end programs raise _Ended once; whatever comes then does not disturb the cleaning up."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(_number: int, _frame: t.Any) -> t.NoReturn:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise _Ended
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listener(options: argparse.Namespace, folder: str) -> nbdkit.Listener:
+    if not options.listen:
+        path = os.path.abspath(options.socket) if options.socket else os.path.join(folder, "socket")
+        if os.path.lexists(path):
+            raise UsageError(path, "it exists already", "Name another path, or remove it if no server uses it")
+        return nbdkit.Listener(socket=path)
+    address, port = _split(options.listen)
+    if options.no_tls:
+        _check_loopback(address)
+        return nbdkit.Listener(address=address, port=port)
+    psk = os.path.abspath(options.tls_psk) if options.tls_psk else os.path.join(folder, "psk")
+    if not os.path.exists(psk):
+        _make_key(psk)
+    return nbdkit.Listener(address=address, port=port, psk=psk)
+
+
+def _split(text: str) -> tuple[str, int]:
+    """Address and port of ``ADDRESS``, ``ADDRESS:PORT``, ``[ADDRESS]:PORT`` or an IPv6 address alone."""
+    bare = text.count(":") > 1 and not text.startswith("[")
+    try:
+        parts = urllib.parse.urlsplit(f"//[{text}]" if bare else f"//{text}")
+        address, port = parts.hostname, parts.port or DEFAULT_PORT
+    except ValueError:
+        address, port = None, 0
+    if not address:
+        raise UsageError(f"--listen {text}", "it is no address with a port", "Name it like 192.0.2.7:10809")
+    return address, port
+
+
+def _check_loopback(address: str) -> None:
+    try:
+        numbers = {entry[4][0] for entry in socket.getaddrinfo(address, 0, proto=socket.IPPROTO_TCP)}
+    except socket.gaierror as error:
+        raise UsageError(f"--listen {address}", f"it is not known ({error})", "Name an address of this host") from error
+    if not all(ipaddress.ip_address(number).is_loopback for number in numbers):
+        raise UsageError(
+            "--no-tls", f"everybody who reaches {address} could read the volume", "Leave it out, or use 127.0.0.1"
+        )
+
+
+def _make_key(path: str) -> None:
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
+            stream.write(f"{_USER}:{secrets.token_hex(32)}\n")
+    except OSError as error:
+        raise UsageError(path, f"it cannot be made ({error.strerror})", "Name another file") from error
+
+
+def _uri(listener: nbdkit.Listener) -> str:
+    if listener.socket:
+        return f"nbd+unix:///?socket={urllib.parse.quote(listener.socket)}"
+    host = f"[{listener.address}]" if ":" in listener.address else listener.address
+    if not listener.psk:
+        return f"nbd://{host}:{listener.port}/"
+    user = read_file(listener.psk).partition(b":")[0].decode(errors="replace")
+    return f"nbds://{user}@{host}:{listener.port}/?tls-psk-file={urllib.parse.quote(listener.psk)}"
+
+
+def _instructions(info: SavesetInfo, listener: nbdkit.Listener, writable: bool) -> str:
+    uri = shlex.quote(_uri(listener))
+    only = "" if writable else " -r"
+    lines = [
+        f"Serving {saveset_text(info)}",
+        f"{size_text(info.size)}, {'writable, changes are lost at the end' if writable else 'read-only'}",
+        "",
+        f"  {_uri(listener)}",
+        "",
+    ]
+    if listener.psk:
+        lines += [
+            f"The key is in {listener.psk}. Copy it to the client by a safe way, and name it there in the URI.",
+            "",
+        ]
+    lines += ["Ways to use it, in another terminal, as root:", ""]
+    if not listener.psk:
+        place = f"-unix {shlex.quote(listener.socket)}" if listener.socket else f"{listener.address} {listener.port}"
+        lines += [
+            "  a block device        (Debian: nbd-client)",
+            f"    modprobe nbd && nbd-client {place} /dev/nbd0{'' if writable else ' -readonly'}",
+            "    end: nbd-client -d /dev/nbd0",
+        ]
+    lines += [
+        "  a loop device         (Debian: libnbd-bin)",
+        f"    mkdir -p /run/isb && nbdfuse{only} /run/isb/volume {uri} &",
+        f"    losetup --find --show{only} /run/isb/volume",
+        "    end: losetup -d /dev/loopN; fusermount3 -u /run/isb",
+        "  a copy                (Debian: libnbd-bin)",
+        f"    nbdcopy --progress {uri} /dev/TARGET",
+    ]
+    if not listener.psk:
+        mode = "" if writable else ",readonly=on"
+        lines += [
+            "  a virtual machine     (Debian: qemu-system)",
+            f"    qemu-system-x86_64 ... -drive {shlex.quote(f'file={_uri(listener)},format=raw,if=virtio{mode}')}",
+        ]
+    lines += ["", f"Ctrl-C, or SIGTERM to process {os.getpid()}, ends it."]
+    return "\n".join(lines)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
