@@ -42,7 +42,8 @@ folder, and fs1/m for a volume.
 
 2. SEE WHAT THERE IS
 
-     /opt/isb/bin/python /repo/isb-saveset.pyz list
+     alias isb='/opt/isb/bin/python /repo/isb-saveset.pyz'
+     isb list
 
    It asks for the passphrase. So that it does not ask each time, put the
    passphrase into a file that only you can read, and add to each command:
@@ -62,8 +63,8 @@ folder, and fs1/m for a volume.
 
 3. CHECK BEFORE YOU RELY ON IT (may take long; step 4 proves all it writes)
 
-     /opt/isb/bin/python /repo/isb-saveset.pyz verify --volume fs1/m
-     /opt/isb/bin/python /repo/isb-saveset.pyz verify --without-key
+     isb verify --volume fs1/m
+     isb verify --without-key
 
    Damage is named with the savesets it hurts. The others can be restored.
 
@@ -73,13 +74,13 @@ folder, and fs1/m for a volume.
    The latest saveset of a volume, to a disk, ALL OF WHICH IS WRITTEN OVER
    (lsblk shows what is what), or to a new file:
 
-     /opt/isb/bin/python /repo/isb-saveset.pyz restore fs1/m /dev/sdX --overwrite
-     /opt/isb/bin/python /repo/isb-saveset.pyz restore fs1/m /srv/fs1-m.img
+     isb restore fs1/m /dev/sdX --overwrite
+     isb restore fs1/m /srv/fs1-m.img
 
    That of a certain run, or a certain saveset by the first digits of its id:
 
-     ... restore fs1/m:isb-20261123T021500Z-4f1c2a /dev/sdX --overwrite
-     ... restore fs1/m:0d5e82c1 /dev/sdX --overwrite
+     isb restore fs1/m:isb-20261123T021500Z-4f1c2a /dev/sdX --overwrite
+     isb restore fs1/m:0d5e82c1 /dev/sdX --overwrite
 
    Every chunk is proven before it is written. When it ends with an error the
    target is incomplete: cure the cause, and run it again with --overwrite.
@@ -89,14 +90,15 @@ folder, and fs1/m for a volume.
 5. OR USE A VOLUME AT ONCE, WITHOUT RESTORING IT (as root)
 
      apt install nbdkit nbdkit-plugin-python nbd-client
-     /opt/isb/bin/python /repo/isb-saveset.pyz serve fs1/m --cow
+     isb serve fs1/m --cow
 
    It tells how to attach the volume as a block device. With --cow it can be
    written; what is written is lost when you end it with Ctrl-C. Nothing of it
    ever reaches the repository. A few files are quickly got that way: mount it,
    and copy them. The Python of /opt/isb must be the system's (step 1), for
    nbdkit uses that one. For a machine without internet fetch the packages
-   with apt-get download beforehand.
+   beforehand, on another one of the same release: apt install --download-only
+   puts them into /var/cache/apt/archives.
 
 
 WHEN SOMETHING IS WRONG
@@ -111,7 +113,7 @@ WHEN SOMETHING IS WRONG
         whether this one was changed. If strangers could write to this folder,
         do compare, before you give it a passphrase.
 
-   /opt/isb/bin/python /repo/isb-saveset.pyz COMMAND --help   tells the rest.
+   isb COMMAND --help   tells the rest.
 
 
 WHAT IS IN THIS FOLDER
@@ -122,8 +124,8 @@ WHAT IS IN THIS FOLDER
                                  saveset does not exist
   maps/<volume>/<id>             where each chunk of a saveset is
   packs/<2 digits>/<id>          the chunks
-  sessions/, features/, gc/      notes of running and of newer programs
-  tmp/                           half-written files of running, or ended, backups
+  sessions/, features/, gc/      notes of running, or of newer, programs
+  tmp/                           half-written files of running or ended backups
   isb-saveset.pyz, README.txt    the program, and this text
 
 With Ansible and the collection openisb.backup there is also restore.yml. The

@@ -131,7 +131,7 @@ class Saveset:
     def _kinds(self, begin: int, end: int) -> t.Iterator[int]:
         """The kind of each chunk from ``begin`` to ``end``."""
         number, stop = begin // self.info.chunk_size, -(-end // self.info.chunk_size)
-        while number < stop:
+        while number < stop and begin < end:
             leaf, position = divmod(number, LEAF_ENTRIES)
             for entry in self.map.entries(leaf)[position : position + stop - number]:
                 yield min(entry.kind, DATA)  # a chunk in pieces is data too

@@ -23,7 +23,7 @@ from .access import PACKAGE_HOME
 #: nbdkit finds its Python's own modules by the python3 that it finds, which must be the system's.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_S = 60.0
-_END_S = 10.0
+_END_S = 1.0  # nbdkit waits for its clients to go; nothing can be lost by not waiting for them
 _POLL_S = 0.02
 
 #: Libraries of the embedded Python's own, mostly older ones, must not get in the way.
@@ -135,7 +135,7 @@ def start(nbdkit: str, folder: str, listener: Listener, layers: Layers, order: b
         command = [nbdkit, "--foreground", "--exit-with-parent", "--pidfile", pid_file, *listener.arguments()]
         command += [*layers.filters(), "python", script, f"order-fd={read_end}", *layers.parameters()]
         server = subprocess.Popen(
-            command, env=_environment(layers.scratch), pass_fds=[read_end], stdin=subprocess.DEVNULL, umask=0o077
+            command, env=_environment(layers.scratch), pass_fds=[read_end], stdin=subprocess.DEVNULL
         )
     finally:
         os.close(read_end)
