@@ -321,6 +321,7 @@ class Repository:
         raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
         """
         self._check_backup(volume, run_id, verdict, level)
+        try_refresh(self.store)
         moment = utc(time)
         run = BackupRun(
             self.store,
@@ -352,7 +353,6 @@ class Repository:
         )
         self.store.put(info.name, encode_commit(info, self._ring))
         run.committed()
-        try_refresh(self.store)
         return Saveset(self, info)
 
     def _check_backup(self, volume: str, run_id: str, verdict: str, level: int) -> None:

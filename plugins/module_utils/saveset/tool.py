@@ -11,17 +11,22 @@ entries are sorted, bear one fixed time, and are not compressed, as compressors 
 
 from __future__ import annotations
 
-import importlib
 import io
 import pkgutil
 import sys
+import types
 import typing as t
 import zipfile
 
+from . import cli
 from .errors import NotFound, SavesetError
 from .readme import README
 from .store import Store
 from .version import VERSION
+
+if t.TYPE_CHECKING:
+    # Never imported here, for it imports us; but Ansible sends to a host only what is imported somewhere.
+    from .cli import main  # noqa: F401
 
 NAME = "isb-saveset.pyz"
 README_NAME = "README.txt"
@@ -47,14 +52,11 @@ sys.exit(main())
 
 def build() -> bytes:
     """The archive's bytes, from the sources of this package wherever it was imported from."""
-    # Found by Ansible too, which ships to a host only what is imported.
-    from .cli import main
-
-    command_line = main.__name__.rpartition(".")[0]
     files = {"__main__.py": _MAIN.encode()}
-    for package, folder in ((command_line.rpartition(".")[0], _ROOT), (command_line, f"{_ROOT}/cli")):
+    engine = sys.modules[cli.__name__.rpartition(".")[0]]
+    for package, folder in ((engine, _ROOT), (cli, f"{_ROOT}/cli")):
         for name in _modules(package):
-            files[f"{folder}/{name}.py"] = _source(package, name)
+            files[f"{folder}/{name}.py"] = _source(package.__name__, name)
     return _archive(files)
 
 
@@ -83,9 +85,8 @@ def try_refresh(store: Store) -> None:
         return
 
 
-def _modules(package: str) -> list[str]:
-    path = importlib.import_module(package).__path__
-    return ["__init__", *sorted(module.name for module in pkgutil.iter_modules(path) if not module.ispkg)]
+def _modules(package: types.ModuleType) -> list[str]:
+    return ["__init__", *(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)]
 
 
 def _source(package: str, name: str) -> bytes:

@@ -24,7 +24,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main, nbdkit
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import server as server_module
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, HOLE, ZERO
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
@@ -41,7 +42,7 @@ def _why_not() -> str:
     if deps.nbd is None or not shutil.which("nbdcopy"):
         return "needs the Python module nbd (python3-libnbd) and nbdcopy (libnbd-bin)"
     try:
-        nbdkit.find_nbdkit()
+        server_module.find_nbdkit()
     except errors.MissingLibrary as error:
         return str(error)
     return ""
@@ -440,7 +441,7 @@ def test_what_nbdkit_lacks_is_told(
     if script:
         _fake_nbdkit(tmp_path, script)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(nbdkit, "_PATH", str(tmp_path))
+    monkeypatch.setattr(server_module, "_PATH", str(tmp_path))
     status, told = refused("fs1/m")
     assert status == 1 and message in told
 

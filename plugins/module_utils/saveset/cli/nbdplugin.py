@@ -22,6 +22,14 @@ from ..repository import Repository, Saveset
 from ..secret import Secret
 from ..store import open_store
 
+if t.TYPE_CHECKING:
+    nbdkit: t.Any
+else:
+    try:
+        import nbdkit
+    except ImportError:  # outside of nbdkit, where only encode_order() is used
+        nbdkit = None
+
 __all__ = [
     "API_VERSION",
     "can_cache",
@@ -72,7 +80,7 @@ def get_ready() -> None:
 
 def thread_model() -> int:
     """Requests may come in parallel: the heavy work holds no lock of Python's."""
-    return int(_nbdkit().THREAD_MODEL_PARALLEL)
+    return int(nbdkit.THREAD_MODEL_PARALLEL)
 
 
 def open(readonly: bool) -> Saveset:  # noqa: A001  # nbdkit's name for it
@@ -98,7 +106,7 @@ def is_rotational(saveset: Saveset) -> bool:
 
 def can_cache(saveset: Saveset) -> int:
     """Reading ahead helps: what was read stays in memory for a while."""
-    return int(_nbdkit().CACHE_NATIVE)
+    return int(nbdkit.CACHE_NATIVE)
 
 
 def can_extents(saveset: Saveset) -> bool:
@@ -111,7 +119,7 @@ def pread(saveset: Saveset, buffer: bytearray, offset: int, flags: int) -> None:
     try:
         buffer[:] = saveset.read(offset, len(buffer))
     except Exception:
-        _nbdkit().set_error(errno.EIO)
+        nbdkit.set_error(errno.EIO)
         raise
 
 
@@ -122,7 +130,6 @@ def cache(saveset: Saveset, count: int, offset: int, flags: int) -> None:
 
 def extents(saveset: Saveset, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
     """What is hole, zero or data in a range, as (offset, length, NBD's flags)."""
-    nbdkit = _nbdkit()
     types = {HOLE: nbdkit.EXTENT_HOLE | nbdkit.EXTENT_ZERO, ZERO: nbdkit.EXTENT_ZERO}
     found = []
     for extent in saveset.extents(offset, count):
@@ -130,13 +137,6 @@ def extents(saveset: Saveset, count: int, offset: int, flags: int) -> list[tuple
         if flags & nbdkit.FLAG_REQ_ONE:
             break
     return found
-
-
-def _nbdkit() -> t.Any:
-    """nbdkit's own module, which is there only inside it."""
-    import nbdkit  # type: ignore[import-not-found]
-
-    return nbdkit
 
 
 def _tell_errors_in_one_line() -> None:

@@ -17,7 +17,7 @@ import typing as t
 import urllib.parse
 
 from ..commit import SavesetInfo
-from . import nbdkit
+from . import server
 from .access import add_repository, find_saveset, open_with_secret
 from .credentials import read_file
 from .nbdplugin import encode_order
@@ -78,21 +78,21 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--no-tls", "a unix socket has no TLS", "Leave it out, or use --listen")
     if options.tls_psk and (options.no_tls or not options.listen):
         raise UsageError("--tls-psk", "TLS is for --listen, without --no-tls", "Leave it out, or use --listen")
-    program = nbdkit.find_nbdkit()
+    program = server.find_nbdkit()
     repository, secret = open_with_secret(options)
     repository.require_reading()
     info = find_saveset(repository, options.saveset).info
     order = encode_order(repository.location, secret, info.volume, info.id)
-    layers = nbdkit.Layers(options.cow, options.readahead, options.cache or "", options.scratch or "")
-    with _signals_raise(), nbdkit.private_folder() as folder, contextlib.ExitStack() as cleanup:
+    layers = server.Layers(options.cow, options.readahead, options.cache or "", options.scratch or "")
+    with _signals_raise(), server.private_folder() as folder, contextlib.ExitStack() as cleanup:
         listener = _listener(options, folder)
         if options.socket:
             cleanup.callback(_remove, listener.socket)
         try:
-            server = nbdkit.start(program, folder, listener, layers, order)
-            cleanup.callback(nbdkit.stop, server)
+            process = server.start(program, folder, listener, layers, order)
+            cleanup.callback(server.stop, process)
             print(_instructions(info, listener, options.cow), flush=True)
-            raise nbdkit.ended(server.wait())
+            raise server.ended(process.wait())
         except _Ended:
             warn("ended; nothing is served any more")
             return 0
@@ -120,20 +120,20 @@ def _signals_raise() -> t.Iterator[None]:
             signal.signal(number, handler)
 
 
-def _listener(options: argparse.Namespace, folder: str) -> nbdkit.Listener:
+def _listener(options: argparse.Namespace, folder: str) -> server.Listener:
     if not options.listen:
         path = os.path.abspath(options.socket) if options.socket else os.path.join(folder, "socket")
         if os.path.lexists(path):
             raise UsageError(path, "it exists already", "Name another path, or remove it if no server uses it")
-        return nbdkit.Listener(socket=path)
+        return server.Listener(socket=path)
     address, port = _split(options.listen)
     if options.no_tls:
         _check_loopback(address)
-        return nbdkit.Listener(address=address, port=port)
+        return server.Listener(address=address, port=port)
     psk = os.path.abspath(options.tls_psk) if options.tls_psk else os.path.join(folder, "psk")
     if not os.path.exists(psk):
         _make_key(psk)
-    return nbdkit.Listener(address=address, port=port, psk=psk)
+    return server.Listener(address=address, port=port, psk=psk)
 
 
 def _split(text: str) -> tuple[str, int]:
@@ -168,7 +168,7 @@ def _make_key(path: str) -> None:
         raise UsageError(path, f"it cannot be made ({error.strerror})", "Name another file") from error
 
 
-def _uri(listener: nbdkit.Listener) -> str:
+def _uri(listener: server.Listener) -> str:
     if listener.socket:
         return f"nbd+unix:///?socket={urllib.parse.quote(listener.socket)}"
     host = f"[{listener.address}]" if ":" in listener.address else listener.address
@@ -178,7 +178,7 @@ def _uri(listener: nbdkit.Listener) -> str:
     return f"nbds://{user}@{host}:{listener.port}/?tls-psk-file={urllib.parse.quote(listener.psk)}"
 
 
-def _instructions(info: SavesetInfo, listener: nbdkit.Listener, writable: bool) -> str:
+def _instructions(info: SavesetInfo, listener: server.Listener, writable: bool) -> str:
     uri = shlex.quote(_uri(listener))
     only = "" if writable else " -r"
     lines = [
@@ -205,7 +205,7 @@ def _instructions(info: SavesetInfo, listener: nbdkit.Listener, writable: bool) 
         "  a loop device         (Debian: libnbd-bin)",
         f"    mkdir -p /run/isb && nbdfuse{only} /run/isb/volume {uri} &",
         f"    losetup --find --show{only} /run/isb/volume",
-        "    end: losetup -d /dev/loopN; fusermount3 -u /run/isb",
+        "    end: losetup -d /dev/loopN; umount /run/isb",
         "  a copy                (Debian: libnbd-bin)",
         f"    nbdcopy --progress {uri} /dev/TARGET",
     ]

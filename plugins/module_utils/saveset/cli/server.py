@@ -134,28 +134,28 @@ def start(nbdkit: str, folder: str, listener: Listener, layers: Layers, order: b
         _fill(write_end, order)
         command = [nbdkit, "--foreground", "--exit-with-parent", "--pidfile", pid_file, *listener.arguments()]
         command += [*layers.filters(), "python", script, f"order-fd={read_end}", *layers.parameters()]
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             command, env=_environment(layers.scratch), pass_fds=[read_end], stdin=subprocess.DEVNULL
         )
     finally:
         os.close(read_end)
     try:
-        _wait_until_ready(server, pid_file)
+        _wait_until_ready(process, pid_file)
     except BaseException:
-        stop(server)
+        stop(process)
         raise
-    return server
+    return process
 
 
-def stop(server: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """End nbdkit, also when clients are connected."""
-    if server.poll() is None:
-        server.terminate()
+    if process.poll() is None:
+        process.terminate()
     try:
-        server.wait(_END_S)
+        process.wait(_END_S)
     except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+        process.kill()
+        process.wait()
 
 
 def ended(status: int) -> ServerEnded:
@@ -190,10 +190,10 @@ def _fill(write_end: int, order: bytes) -> None:
         raise InvalidValue("the secret", "it is too long", "Give a shorter passphrase or key file")
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], pid_file: str) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], pid_file: str) -> None:
     deadline = time.monotonic() + _START_S
     while not os.path.exists(pid_file):
-        status = server.poll()
+        status = process.poll()
         if status is not None:
             raise ended(status)
         if time.monotonic() > deadline:
