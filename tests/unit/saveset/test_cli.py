@@ -141,6 +141,20 @@ def test_verify(cli: Cli, lab: Lab, savesets: list[t.Any]) -> None:
     assert json.loads(cli("verify", "--json", lab.path).out)["problems"] == []
 
 
+@pytest.mark.parametrize("chosen", [["--volume", "fs3/m"], ["--run-id", "run-9"], ["--saveset", "fs3/m"]])
+def test_verifying_nothing_is_no_success(cli: Cli, savesets: list[t.Any], chosen: list[str]) -> None:
+    status, out, err = cli("verify", *chosen)
+    assert (status, out) == (1, "") and "has no such saveset" in err
+
+
+@pytest.mark.parametrize("chosen", [[], ["--volume", "fs1/m"], ["--run-id", "run-2"]])
+def test_verify_tells_of_damaged_commits(cli: Cli, lab: Lab, savesets: list[t.Any], chosen: list[str]) -> None:
+    damaged = lab.path / savesets[0].info.name
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    status, out, _err = cli("verify", *chosen)
+    assert status == 1 and out.startswith(f"{savesets[0].info.name}: ")
+
+
 def test_verify_names_damage_and_the_savesets_that_it_hurts(cli: Cli, lab: Lab, savesets: list[t.Any]) -> None:
     (first, *_rest) = lab.files("packs")
     data = bytearray(first.read_bytes())

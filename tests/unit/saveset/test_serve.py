@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import serve as serve_command
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import server as server_module
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, HOLE, ZERO
 
@@ -56,12 +57,10 @@ class Server:
 
     def __init__(self, python: Path, lab: Lab, folder: Path, *arguments: str) -> None:
         self.folder = folder
-        self._key = folder.parent / "key"
-        self._key.write_text("correct horse\n")
-        command = [str(python), "-I", str(lab.path / "isb-saveset.pyz"), "serve", "--passphrase-file", str(self._key)]
+        command = [str(python), "-I", str(lab.path / "isb-saveset.pyz"), "serve"]
         self.process = subprocess.Popen(
             [*command, *arguments],
-            env={"TMPDIR": str(folder)},
+            env={"TMPDIR": str(folder), "OPENISB_PASSPHRASE": "correct horse"},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -270,7 +269,7 @@ def test_what_is_written_with_cow_never_reaches_the_repository(
         assert other.pread(length, offset) == expected[offset : offset + length]
     assert server.end()[0] == 0
     assert content(lab) == before
-    assert sorted(path.name for path in short_folder.iterdir()) == ["key", "tmp"]
+    assert sorted(path.name for path in short_folder.iterdir()) == ["tmp"]
     assert serve("fs1/m", "--cow").connect().pread(5000, 0) == volume.read_bytes()[:5000]
 
 
@@ -278,9 +277,8 @@ def test_what_is_written_with_cow_never_reaches_the_repository(
 def test_the_secret_is_seen_nowhere(serve: Serve) -> None:
     server = serve()
     (pid,) = server.nbdkits()
-    for process in (pid, server.process.pid):
-        for kind in ("cmdline", "environ"):
-            assert b"horse" not in Path(f"/proc/{process}/{kind}").read_bytes()
+    for process, kind in ((pid, "cmdline"), (pid, "environ"), (server.process.pid, "cmdline")):
+        assert b"horse" not in Path(f"/proc/{process}/{kind}").read_bytes()
     (folder,) = server.folder.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     files = sorted(path.name for path in folder.iterdir())
@@ -415,6 +413,19 @@ def refused(
 def test_refusals(refused: t.Callable[..., tuple[int, str]], arguments: list[str], status: int, message: str) -> None:
     ended, told = refused("fs1/m", *arguments)
     assert ended == status and message in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("192.0.2.7", ("192.0.2.7", 10809)),
+        ("dr1.example:9000", ("dr1.example", 9000)),
+        ("2001:db8::7", ("2001:db8::7", 10809)),
+        ("[2001:db8::7]:9000", ("2001:db8::7", 9000)),
+    ],
+)
+def test_addresses(text: str, place: tuple[str, int]) -> None:
+    assert serve_command._split(text) == place
 
 
 def _fake_nbdkit(folder: Path, script: str) -> None:

@@ -198,7 +198,7 @@ def _instructions(info: SavesetInfo, listener: server.Listener, writable: bool) 
         place = f"-unix {shlex.quote(listener.socket)}" if listener.socket else f"{listener.address} {listener.port}"
         lines += [
             "  a block device        (Debian: nbd-client)",
-            f"    modprobe nbd && nbd-client {place} /dev/nbd0{'' if writable else ' -readonly'}",
+            f"    modprobe nbd && nbd-client {place} /dev/nbd0 -block-size 512{'' if writable else ' -readonly'}",
             "    end: nbd-client -d /dev/nbd0",
         ]
     lines += [

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
+from ..commit import SavesetInfo
+from ..errors import NotFound
 from ..repository import Repository
 from ..scrub import scrub
 from ..verify import DEPTHS, FULL, VerifyReport
@@ -63,14 +66,30 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace, repository: Repository) -> VerifyReport:
+    savesets, damaged = _chosen(options, repository)
     with Meter(options.quiet) as meter:
-        savesets = None
-        if options.saveset:
-            savesets = [find_saveset(repository, options.saveset).info]
-        elif options.volume or options.run_id:
-            found = repository.savesets(options.volume)
-            savesets = [info for info in found if options.run_id in (None, info.run_id)]
-        return repository.verify(savesets, options.depth, progress=meter, workers=options.workers)
+        report = repository.verify(savesets, options.depth, progress=meter, workers=options.workers)
+    if not damaged:
+        return report
+    return dataclasses.replace(report, ok=False, problems=[*damaged, *report.problems])
+
+
+def _chosen(
+    options: argparse.Namespace, repository: Repository
+) -> tuple[list[SavesetInfo] | None, list[dict[str, str | None]]]:
+    """The savesets that were asked for, None for all; and the damaged commits that may be among them."""
+    if options.saveset:
+        return [find_saveset(repository, options.saveset).info], []
+    if not (options.volume or options.run_id):
+        return None, []
+    found, problems = repository.scan(options.volume)
+    infos = [info for info in found if options.run_id in (None, info.run_id)]
+    if not infos and not problems:
+        wanted = " of ".join(filter(None, (options.run_id, options.volume)))
+        raise NotFound(wanted, f"{repository.location} has no such saveset", "See what there is with: list")
+    return infos, [
+        {"saveset": None, "volume": options.volume, "object": name, "problem": error.cause} for name, error in problems
+    ]
 
 
 def _scrub(options: argparse.Namespace) -> int:
