@@ -423,17 +423,25 @@ def test_progress_tells_rate_and_time_left() -> None:
     assert output.progress_text(progress.Progress()) == "100.0 %  0 B of 0 B  0 B/s"
 
 
+def _line(terminal: int) -> str:
+    """What was written to a terminal, up to the end of a line."""
+    told = b""
+    while not told.endswith(b"\n"):
+        told += os.read(terminal, 1000)
+    return told.decode()
+
+
 def test_progress_on_a_terminal_is_one_line() -> None:
     master, terminal = pty.openpty()
     with contextlib.closing(os.fdopen(terminal, "w")) as stream:
         with output.Meter(False, stream) as meter:
             meter(progress.Progress(bytes_total=2000, bytes_done=1000, elapsed_s=1.0))
             meter(progress.Progress(bytes_total=2000, bytes_done=2000, elapsed_s=2.0))
-        told = os.read(master, 1000).decode()
+        told = _line(master)
         with output.Meter(True, stream) as meter:
             meter(progress.Progress(bytes_total=2000, bytes_done=1000, elapsed_s=1.0))
         print("end", file=stream, flush=True)
-        assert os.read(master, 1000).decode() == "end\r\n"
+        assert _line(master) == "end\r\n"
     os.close(master)
     assert re.fullmatch(r"\r 50.0 %  1000 B of 2.0 KiB  1000 B/s  1 s left\r100.0 %  2.0 KiB of 2.0 KiB .*\r\n", told)
 

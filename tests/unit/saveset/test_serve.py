@@ -24,8 +24,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import serve as serve_command
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import listener, main
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import server as server_module
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, HOLE, ZERO
 
@@ -425,7 +424,7 @@ def test_refusals(refused: t.Callable[..., tuple[int, str]], arguments: list[str
     ],
 )
 def test_addresses(text: str, place: tuple[str, int]) -> None:
-    assert serve_command._split(text) == place
+    assert listener.split_address(text) == place
 
 
 def _fake_nbdkit(folder: Path, script: str) -> None:

@@ -7,25 +7,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import os
-import secrets
 import shlex
 import signal
-import socket
 import typing as t
-import urllib.parse
 
 from ..commit import SavesetInfo
 from . import server
 from .access import add_repository, find_saveset, open_with_secret
-from .credentials import read_file
+from .listener import Listener, add_listener, check_listener, make_listener
 from .nbdplugin import encode_order
 from .output import saveset_text, size_text, warn
-from .usage import Commands, UsageError, add_command, add_saveset
-
-DEFAULT_PORT = 10809
-_USER = "isb"
+from .usage import Commands, add_command, add_saveset
 
 _DETAILS = """
 The saveset is served over NBD by nbdkit, from the repository as it is: nothing is restored first, and a read takes what
@@ -50,16 +43,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "serve", run, "show a saveset as a block device, over NBD", _DETAILS)
     add_saveset(parser)
-    where = parser.add_argument_group("where it is served")
-    place = where.add_mutually_exclusive_group()
-    place.add_argument("--socket", metavar="PATH", help="a unix socket (default: one in a new temporary folder)")
-    place.add_argument(
-        "--listen", metavar="ADDRESS[:PORT]", help=f"an address of this host; the port is {DEFAULT_PORT} by default"
-    )
-    where.add_argument(
-        "--tls-psk", metavar="FILE", help="a file with a line USER:KEY in hex; made where it does not exist"
-    )
-    where.add_argument("--no-tls", action="store_true", help="no TLS, at a loopback address")
+    add_listener(parser)
     layers = parser.add_argument_group("between the saveset and its reader")
     layers.add_argument("--cow", action="store_true", help="let it be written, without touching the repository")
     layers.add_argument("--readahead", action="store_true", help="read ahead where reads are sequential")
@@ -74,28 +58,25 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve a saveset until told to end."""
-    if options.no_tls and not options.listen:
-        raise UsageError("--no-tls", "a unix socket has no TLS", "Leave it out, or use --listen")
-    if options.tls_psk and (options.no_tls or not options.listen):
-        raise UsageError("--tls-psk", "TLS is for --listen, without --no-tls", "Leave it out, or use --listen")
+    check_listener(options)
     program = server.find_nbdkit()
     repository, secret = open_with_secret(options)
     repository.require_reading()
     info = find_saveset(repository, options.saveset).info
     order = encode_order(repository.location, secret, info.volume, info.id)
     layers = server.Layers(options.cow, options.readahead, options.cache or "", options.scratch or "")
-    with _signals_raise(), server.private_folder() as folder, contextlib.ExitStack() as cleanup:
-        listener = _listener(options, folder)
-        if options.socket:
-            cleanup.callback(_remove, listener.socket)
-        try:
+    try:
+        with _signals_raise(), server.private_folder() as folder, contextlib.ExitStack() as cleanup:
+            listener = make_listener(options, folder)
+            if options.socket:
+                cleanup.callback(_remove, listener.socket)
             process = server.start(program, folder, listener, layers, order)
             cleanup.callback(server.stop, process)
             print(_instructions(info, listener, options.cow), flush=True)
             raise server.ended(process.wait())
-        except _Ended:
-            warn("ended; nothing is served any more")
-            return 0
+    except _Ended:
+        warn("ended; nothing is served any more")
+        return 0
 
 
 class _Ended(BaseException):
@@ -120,72 +101,14 @@ def _signals_raise() -> t.Iterator[None]:
             signal.signal(number, handler)
 
 
-def _listener(options: argparse.Namespace, folder: str) -> server.Listener:
-    if not options.listen:
-        path = os.path.abspath(options.socket) if options.socket else os.path.join(folder, "socket")
-        if os.path.lexists(path):
-            raise UsageError(path, "it exists already", "Name another path, or remove it if no server uses it")
-        return server.Listener(socket=path)
-    address, port = _split(options.listen)
-    if options.no_tls:
-        _check_loopback(address)
-        return server.Listener(address=address, port=port)
-    psk = os.path.abspath(options.tls_psk) if options.tls_psk else os.path.join(folder, "psk")
-    if not os.path.exists(psk):
-        _make_key(psk)
-    return server.Listener(address=address, port=port, psk=psk)
-
-
-def _split(text: str) -> tuple[str, int]:
-    """Address and port of ``ADDRESS``, ``ADDRESS:PORT``, ``[ADDRESS]:PORT`` or an IPv6 address alone."""
-    bare = text.count(":") > 1 and not text.startswith("[")
-    try:
-        parts = urllib.parse.urlsplit(f"//[{text}]" if bare else f"//{text}")
-        address, port = parts.hostname, parts.port or DEFAULT_PORT
-    except ValueError:
-        address, port = None, 0
-    if not address:
-        raise UsageError(f"--listen {text}", "it is no address with a port", "Name it like 192.0.2.7:10809")
-    return address, port
-
-
-def _check_loopback(address: str) -> None:
-    try:
-        numbers = {entry[4][0] for entry in socket.getaddrinfo(address, 0, proto=socket.IPPROTO_TCP)}
-    except socket.gaierror as error:
-        raise UsageError(f"--listen {address}", f"it is not known ({error})", "Name an address of this host") from error
-    if not all(ipaddress.ip_address(number).is_loopback for number in numbers):
-        raise UsageError(
-            "--no-tls", f"everybody who reaches {address} could read the volume", "Leave it out, or use 127.0.0.1"
-        )
-
-
-def _make_key(path: str) -> None:
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
-            stream.write(f"{_USER}:{secrets.token_hex(32)}\n")
-    except OSError as error:
-        raise UsageError(path, f"it cannot be made ({error.strerror})", "Name another file") from error
-
-
-def _uri(listener: server.Listener) -> str:
-    if listener.socket:
-        return f"nbd+unix:///?socket={urllib.parse.quote(listener.socket)}"
-    host = f"[{listener.address}]" if ":" in listener.address else listener.address
-    if not listener.psk:
-        return f"nbd://{host}:{listener.port}/"
-    user = read_file(listener.psk).partition(b":")[0].decode(errors="replace")
-    return f"nbds://{user}@{host}:{listener.port}/?tls-psk-file={urllib.parse.quote(listener.psk)}"
-
-
-def _instructions(info: SavesetInfo, listener: server.Listener, writable: bool) -> str:
-    uri = shlex.quote(_uri(listener))
+def _instructions(info: SavesetInfo, listener: Listener, writable: bool) -> str:
+    uri = shlex.quote(listener.uri)
     only = "" if writable else " -r"
     lines = [
         f"Serving {saveset_text(info)}",
         f"{size_text(info.size)}, {'writable, changes are lost at the end' if writable else 'read-only'}",
         "",
-        f"  {_uri(listener)}",
+        f"  {listener.uri}",
         "",
     ]
     if listener.psk:
@@ -213,7 +136,7 @@ def _instructions(info: SavesetInfo, listener: server.Listener, writable: bool) 
         mode = "" if writable else ",readonly=on"
         lines += [
             "  a virtual machine     (Debian: qemu-system)",
-            f"    qemu-system-x86_64 ... -drive {shlex.quote(f'file={_uri(listener)},format=raw,if=virtio{mode}')}",
+            f"    qemu-system-x86_64 ... -drive {shlex.quote(f'file={listener.uri},format=raw,if=virtio{mode}')}",
         ]
     lines += ["", f"Ctrl-C, or SIGTERM to process {os.getpid()}, ends it."]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidValue, MissingLibrary, SavesetError
 from .access import PACKAGE_HOME
+from .listener import Listener
 
 #: nbdkit finds its Python's own modules by the python3 that it finds, which must be the system's.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,23 +38,6 @@ from saveset.cli.nbdplugin import *
 
 class ServerEnded(SavesetError):
     """nbdkit ended by itself."""
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Where to serve: ``socket`` is a path, or else ``address`` and ``port``; ``psk`` the file with the key of TLS."""
-
-    socket: str = ""
-    address: str = ""
-    port: int = 0
-    psk: str = ""
-
-    def arguments(self) -> list[str]:
-        """As nbdkit takes it."""
-        if self.socket:
-            return ["--unix", self.socket, "--tls=off"]
-        tls = ["--tls=require", f"--tls-psk={self.psk}"] if self.psk else ["--tls=off"]
-        return ["--ipaddr", self.address, "--port", str(self.port), *tls]
 
 
 @dataclass(frozen=True)
