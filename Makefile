@@ -10,7 +10,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test test-faults check lint unit sanity slow molecule integration lab-up lab-down consistency bench lock clean ready
+.PHONY: help isb test test-faults check lint unit sanity slow molecule integration lab-up lab-down consistency bench isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ consistency: ready ## N runs under load: every restored copy one point in time, 
 
 bench: ready ## measure the saveset engine on this machine
 	@.venv/bin/python tests/bench/bench_saveset.py
+
+isb-saveset: ready ## build/isb-saveset.pyz: list, verify, restore and serve savesets without Ansible
+	@mkdir -p build && cd plugins/module_utils && $(CURDIR)/.venv/bin/python -m saveset.tool $(CURDIR)/build/isb-saveset.pyz
 
 lock: ready ## resolve the Python dependencies anew (needs a package index)
 	@scripts/lock

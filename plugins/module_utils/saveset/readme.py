@@ -1,47 +1,137 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The README.txt that every repository carries."""
+"""The README.txt that every repository carries: for somebody who has nothing but the repository and its key."""
 
 from __future__ import annotations
 
 README = """\
-This folder is an OpenISB saveset repository.
+HOW TO RESTORE FROM THIS FOLDER
 
-It holds backups of whole volumes (LUNs): deduplicated, compressed and, unless created otherwise, encrypted.  Do not
-change, rename or remove anything in it by hand.  Copying the whole folder gives a working copy of the repository.
+This folder is an OpenISB saveset repository: backups of whole volumes (LUNs),
+deduplicated, compressed and, unless created otherwise, encrypted. You need
 
-What you need to restore
-  - this folder, whole
-  - a passphrase that reads it, the private key of an escrow key, an exported key, or a recovery sheet (unless
-    repo.json says "encryption":"none")
-  - Python 3.11 or newer with:  pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
-  - the collection openisb.backup, or only its folder plugins/module_utils/saveset
+  - this folder, whole. A copy is as good. Do not change, rename or remove
+    anything in it by hand.
+  - its passphrase; or the private key of an escrow key, or a recovery sheet,
+    or an exported key with its passphrase. (If repo.json says
+    "encryption":"none" you need none of them.)
+  - a Linux machine with Python 3.11 or newer, such as Debian 12, with room
+    for what you restore. Neither Ansible nor the old backup server.
 
-With Ansible
-  ansible-playbook restore.yml      (see the collection's documentation)
+The program is in this folder: isb-saveset.pyz. Below, /repo stands for this
+folder, and fs1/m for a volume.
 
-Without Ansible, in the folder that holds the folder saveset/
-  python3 - <<'END'
-  from saveset import repository, secret, store, target
-  repo = repository.Repository.open(store.open_store("/path/of/this/folder"), secret.Secret(b"the passphrase"))
-  for info in repo.savesets():
-      print(info.volume, info.time, info.verdict, info.id)
-  saveset = repo.find("fs1/m")                       # the latest one of volume fs1/m
-  with target.open_target("/path/of/a/new/file", saveset.size) as to:
-      print(saveset.restore(to))                     # every chunk is checked before it is written
-  END
 
-What is in it
+1. INSTALL WHAT THE PROGRAM NEEDS (as root)
+
+     apt install python3-venv
+     python3 -m venv /opt/isb
+     /opt/isb/bin/pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
+
+   Machine without internet? On another one with the same Python version and
+   processor type (do this beforehand, and keep the result near your copies):
+
+     pip download -d wheels 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
+
+   carry the folder wheels over, and install from it:
+
+     /opt/isb/bin/pip install --no-index --find-links wheels \\
+         blake3 zstandard cryptography
+
+
+2. SEE WHAT THERE IS
+
+     alias isb='/opt/isb/bin/python /repo/isb-saveset.pyz'
+     isb list
+
+   It asks for the passphrase. So that it does not ask each time, put the
+   passphrase into a file that only you can read, and add to each command:
+
+     --passphrase-file /root/passphrase
+
+   In place of a passphrase:
+
+     --private-key escrow-private.pem     the private key of an escrow key
+     --recovery-sheet sheet.txt           the groups of the sheet, typed in
+     --exported-key key.json              an exported key, where the folder
+                                          keys is lost; asks its passphrase
+
+   Savesets with the same run id, of however many servers, belong to one
+   point in time: restore those together.
+
+
+3. CHECK BEFORE YOU RELY ON IT (may take long; step 4 proves all it writes)
+
+     isb verify --volume fs1/m
+     isb verify --without-key
+
+   Damage is named with the savesets it hurts. The others can be restored.
+
+
+4. RESTORE
+
+   The latest saveset of a volume, to a disk, ALL OF WHICH IS WRITTEN OVER
+   (lsblk shows what is what), or to a new file:
+
+     isb restore fs1/m /dev/sdX --overwrite
+     isb restore fs1/m /srv/fs1-m.img
+
+   That of a certain run, or a certain saveset by the first digits of its id:
+
+     isb restore fs1/m:isb-20261123T021500Z-4f1c2a /dev/sdX --overwrite
+     isb restore fs1/m:0d5e82c1 /dev/sdX --overwrite
+
+   Every chunk is proven before it is written. When it ends with an error the
+   target is incomplete: cure the cause, and run it again with --overwrite.
+   Damaged here? Try another copy of this folder, or an older saveset.
+
+
+5. OR USE A VOLUME AT ONCE, WITHOUT RESTORING IT (as root)
+
+     apt install nbdkit nbdkit-plugin-python nbd-client
+     isb serve fs1/m --cow
+
+   It tells how to attach the volume as a block device. With --cow it can be
+   written; what is written is lost when you end it with Ctrl-C. Nothing of it
+   ever reaches the repository. A few files are quickly got that way: mount it,
+   and copy them. The Python of /opt/isb must be the system's (step 1), for
+   nbdkit uses that one. For a machine without internet fetch the packages
+   beforehand, on another one of the same release: apt install --download-only
+   puts them into /var/cache/apt/archives.
+
+
+WHEN SOMETHING IS WRONG
+
+   "Python library ... cannot be imported"   step 1 is missing, or you ran
+        another Python: it must be /opt/isb/bin/python.
+   "the secret opens none of its key files"  mistyped, or another repository's
+        passphrase. The folder keys must be there.
+   isb-saveset.pyz is missing or does not start: take it from another
+        repository, or from the collection openisb.backup ("make isb-saveset").
+        The same version gives the same bytes everywhere, so sha256sum tells
+        whether this one was changed. If strangers could write to this folder,
+        do compare, before you give it a passphrase.
+
+   isb COMMAND --help   tells the rest.
+
+
+WHAT IS IN THIS FOLDER
+
   repo.json                      what this repository is; authenticated
-  keys/                          the master key, wrapped in one or several ways: keep a copy elsewhere
-  savesets/<volume>/<time>-<id>  one small file a saveset; without it the saveset does not exist
+  keys/                          the master key, wrapped: keep copies elsewhere
+  savesets/<volume>/<time>-<id>  one small file a saveset; without it the
+                                 saveset does not exist
   maps/<volume>/<id>             where each chunk of a saveset is
   packs/<2 digits>/<id>          the chunks
-  pins/                          which savesets stay whatever the retention policy says, and why
-  gc/                            who uses the repository, what is about to be removed, what was given up inside packs
-  features/                      used by later versions
-  tmp/                           half-written files of running, or ended, backups
+  pins/                          which savesets stay whatever a retention policy
+                                 says, and why
+  gc/                            who uses the repository, what is about to be
+                                 removed, what was given up inside packs
+  sessions/, features/           notes of running, or of newer, programs
+  tmp/                           half-written files of running or ended backups
+  isb-saveset.pyz, README.txt    the program, and this text
 
-The format is described in docs/saveset-format.md of the collection.
+With Ansible and the collection openisb.backup there is also restore.yml. The
+format is described in the collection's docs/saveset-format.md.
 """

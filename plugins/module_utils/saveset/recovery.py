@@ -49,17 +49,14 @@ or when its folder "keys" is lost:
     repo.json must show the id above. Work on a copy if you can.
  2. Install Python 3.11 or newer with:
       pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
-    and get the collection openisb.backup, or its folder
-    plugins/module_utils/saveset.
+    as README.txt in the repository tells.
  3. Type the groups above into a text file "sheet.txt", with their numbers
     ("1: ...."). Capitals do not matter, hyphens neither.
- 4. In the folder that holds the folder saveset/, run python3 and type:
-      from saveset import recovery, repository, secret, store
-      key = recovery.read_sheet(open("sheet.txt").read())
-      where = store.open_store("/path/of/the/repository")
-      repo = repository.Repository.open(where, secret.Secret(master=key))
-      repo.key_files.add_passphrase(b"a new passphrase")
-    A mistyped group is named. Nothing but a small file is written.
+ 4. Run, with the repository's folder in place of /repo:
+      python3 /repo/isb-saveset.pyz key add --recovery-sheet sheet.txt
+    and choose a new passphrase. A mistyped group is named. Nothing but a small
+    file is written. (If isb-saveset.pyz is missing: the collection
+    openisb.backup makes it, by "make isb-saveset".)
  5. Delete sheet.txt. Restore as README.txt in the repository says, with the
     new passphrase.
 """

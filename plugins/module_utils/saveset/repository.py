@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import itertools
 import secrets
 import typing as t
 
@@ -40,7 +41,6 @@ from .pins import Pin, is_pinned, pin_name, put_pin, read_pins
 from .progress import BackupStats, RestoreStats
 from .prune import PruneOptions, Pruner, PruneReport
 from .reader import ChunkReader
-from .readme import README
 from .restore import RestoreJob
 from .retention import Policy
 from .scrub import DOCUMENTS
@@ -48,6 +48,7 @@ from .secret import Secret
 from .source import Source
 from .store import Store
 from .target import Target
+from .tool import refresh, try_refresh
 from .verify import FULL, Verifier, VerifyReport
 from .volume import check_volume, volume_folder
 from .writing import BackupOptions, BackupRun, Parent, readable, session_of
@@ -124,22 +125,26 @@ class Saveset:
     def _reader(self) -> ChunkReader:
         return self._repository.reader()
 
-    def extents(self) -> t.Iterator[Extent]:
-        """The volume's extents in order, neighbours of one kind merged; kinds HOLE, ZERO and DATA."""
-        held: Extent | None = None
-        geometry = self.map.geometry
-        for leaf in range(geometry.leaves):
-            for number, entry in enumerate(self.map.entries(leaf), leaf * LEAF_ENTRIES):
-                length = geometry.chunk_length(number)
-                kind = min(entry.kind, DATA)  # a chunk in pieces is data too
-                if held is not None and held.kind == kind:
-                    held = Extent(held.offset, held.length + length, kind)
-                    continue
-                if held is not None:
-                    yield held
-                held = Extent(number * geometry.chunk_size, length, kind)
-        if held is not None:
-            yield held
+    def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
+        """The extents of the volume, or of a range of it, in order, neighbours of one kind merged.
+
+        Kinds are HOLE, ZERO and DATA.  Raises NotFound, Damaged.
+        """
+        end = self.size if length is None else min(offset + length, self.size)
+        for kind, group in itertools.groupby(self._kinds(offset, end)):
+            chunks = offset // self.info.chunk_size + sum(1 for _chunk in group)
+            stop = min(chunks * self.info.chunk_size, end)
+            yield Extent(offset, stop - offset, kind)
+            offset = stop
+
+    def _kinds(self, begin: int, end: int) -> t.Iterator[int]:
+        """The kind of each chunk from ``begin`` to ``end``."""
+        number, stop = begin // self.info.chunk_size, -(-end // self.info.chunk_size)
+        while number < stop and begin < end:
+            leaf, position = divmod(number, LEAF_ENTRIES)
+            for entry in self.map.entries(leaf)[position : position + stop - number]:
+                yield min(entry.kind, DATA)  # a chunk in pieces is data too
+                number += 1
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes of the volume from ``offset``, fewer at its end, every chunk checked.
@@ -212,7 +217,7 @@ class Repository:
         encrypted = encryption == AES_256_GCM
         master = secrets.token_bytes(32) if encrypted else public_master(repository_id)
         ring = KeyRing(repository_id, master, encrypted)
-        store.put("README.txt", README.encode(), exclusive=False)
+        refresh(store)
         if encrypted:
             info, data = passphrase_key(SCRYPT, ring, secret.passphrase or b"", secret.cost, {})
             store.put(info.name, data)
@@ -327,6 +332,7 @@ class Repository:
         raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
         """
         self._check_backup(volume, run_id, verdict, level)
+        try_refresh(self.store)
         moment = utc(time)
         with writing(self.store, self._ring, volume, session_of(self._ring, volume, source_id)) as lease:
             run = BackupRun(

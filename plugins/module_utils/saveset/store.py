@@ -163,7 +163,7 @@ class LocalStore(Store):
         self.location = os.path.abspath(path)
 
     #: What creating a repository writes before repo.json makes it one.
-    _UNFINISHED = {"README.txt", "keys", _TEMP, "lost+found"}
+    _UNFINISHED = {"README.txt", "isb-saveset.pyz", "keys", _TEMP, "lost+found"}
 
     def prepare(self) -> None:
         try:

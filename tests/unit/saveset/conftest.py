@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import datetime
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import random
 import sys
 import typing as t
+import venv
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,30 @@ def scratch_environment() -> dict[str, str]:
     """The environment for child processes that import the collection."""
     root = Path(__file__).resolve().parents[3]
     return {**os.environ, "PYTHONPATH": str(root / "plugins" / "module_utils")}
+
+
+#: What isb-saveset needs, with what that needs in turn.
+_LIBRARIES = ("blake3", "zstandard", "cryptography", "cffi", "pycparser", "typing_extensions")
+
+
+def _bare_python(folder: Path) -> Path:
+    venv.create(folder, with_pip=False, symlinks=True)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the libraries that isb-saveset needs and nothing else: neither Ansible nor the collection."""
+    python = _bare_python(tmp_path_factory.mktemp("bare"))
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    for library in _LIBRARIES:
+        distribution = importlib.metadata.distribution(library)
+        for name in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            (packages / name).symlink_to(str(distribution.locate_file(name)))
+    return python
+
+
+@pytest.fixture(scope="session")
+def empty_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has nothing but the standard library."""
+    return _bare_python(tmp_path_factory.mktemp("empty"))

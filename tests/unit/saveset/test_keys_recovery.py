@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -102,33 +103,33 @@ def test_a_sheet_opens_a_repository_without_keys(lab: Lab, mixed: Path) -> None:
     assert repository.Repository.open(lab.store(), Secret(b"new")).verify().ok
 
 
-def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path, project_root: Path) -> None:
-    """What a person is told to type is run, with the engine alone."""
+def run_told(lab: Lab, folder: Path, command: str, **environment: str) -> str:
+    """Run a command of isb-saveset as a text tells it; what it printed."""
+    arguments = [sys.executable, "-I", str(lab.path / "isb-saveset.pyz"), *shlex.split(command)]
+    done = subprocess.run(arguments, cwd=folder, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path) -> None:
+    """What a person is told to type is run, with the repository alone."""
     sheet = lab.open().key_files.recovery_sheet()
     lose_keys(lab)
     groups = re.findall(r"\d: [0-9A-Z]{4}-[0-9A-Z]{4}", sheet)
     (tmp_path / "sheet.txt").write_text("\n".join(groups).lower())
-    code = re.search(r"and type:\n(.*?)\n    A mistyped", sheet, re.S)
-    assert code
-    lines = [line[6:] for line in code[1].splitlines()]
-    (tmp_path / "typed.py").write_text("\n".join(lines).replace("/path/of/the/repository", str(lab.path)))
-    environment = {"PYTHONPATH": str(project_root / "plugins/module_utils")}
-    subprocess.run([sys.executable, str(tmp_path / "typed.py")], cwd=tmp_path, check=True, env=environment)
+    (command,) = re.findall(r"python3 /repo/isb-saveset.pyz (.*)", sheet)
+    run_told(lab, tmp_path, command, OPENISB_NEW_PASSPHRASE="a new passphrase")
     assert not repository.Repository.open(lab.store(), Secret(b"a new passphrase")).write_only
 
 
 def test_the_commands_of_the_manual_work(lab: Lab, tmp_path: Path, project_root: Path) -> None:
     """What docs/keys.md tells for exporting and printing."""
-    code = re.search(r"```python\n(.*?)```", (project_root / "docs" / "keys.md").read_text(), re.S)
-    assert code
-    (tmp_path / "typed.py").write_text(code[1].replace("/var/lib/openisb/repository", str(lab.path)))
-    environment = {"PYTHONPATH": str(project_root / "plugins/module_utils"), "OPENISB_PASSPHRASE": "correct horse"}
-    typed = [sys.executable, str(tmp_path / "typed.py")]
-    done = subprocess.run(typed, cwd=tmp_path, check=True, env=environment, capture_output=True, text=True)
+    commands = re.findall(r"^isb (key \S+ ?\S*)", (project_root / "docs" / "keys.md").read_text(), re.MULTILINE)
+    secrets = {"OPENISB_PASSPHRASE": "correct horse", "OPENISB_NEW_PASSPHRASE": "a passphrase of its own"}
+    sheet, _told = [run_told(lab, tmp_path, command.rstrip("| "), **secrets) for command in commands]
     exported = (tmp_path / "exported-key.json").read_bytes()
     lose_keys(lab)
     for secret in (
-        Secret(master=recovery.read_sheet(done.stdout)),
+        Secret(master=recovery.read_sheet(sheet)),
         Secret(b"a passphrase of its own", exported=exported),
     ):
         assert not repository.Repository.open(lab.store(), secret).write_only

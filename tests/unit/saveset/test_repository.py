@@ -166,7 +166,7 @@ for use in (lambda: repository.Repository.open(store.open_store("/nowhere"), sec
 
 def test_the_engine_imports_relatively_and_at_the_top_only() -> None:
     """A worker may outlive the zip file that it was started from: nothing may be imported later, nothing of Ansible."""
-    for path in sorted((ENGINE / "saveset").glob("*.py")):
+    for path in sorted((ENGINE / "saveset").rglob("*.py")):
         tree = ast.parse(path.read_text())
         inside = [node for part in ast.walk(tree) if isinstance(part, _SCOPES) for node in ast.walk(part)]
         assert not [node.lineno for node in inside if isinstance(node, _IMPORTS)], path.name

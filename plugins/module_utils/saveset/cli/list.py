@@ -1,0 +1,70 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``isb-saveset list``: the savesets of a repository."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..commit import SavesetInfo
+from .access import add_repository, open_repository
+from .output import print_json, print_table, saveset_facts, size_text, time_text, warn
+from .usage import Commands, add_command, add_json
+
+_ID_DIGITS = 8
+
+_DETAILS = """
+A saveset is one volume at one consistency point, always whole: any of them can be restored by itself. The columns:
+
+  VOLUME    the server and its volume
+  TIME      the consistency point, in UTC
+  RUN       the run that made it: savesets of several servers with one run id belong to one point in time
+  VERDICT   what the run proved of its consistency
+  SIZE      the volume's size
+  STORED    what the saveset added to the repository
+  ID        the first digits of its id
+
+Exit status: 1 when a saveset's commit is damaged; the others are listed all the same.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(commands, "list", run, "list the savesets, oldest first", _DETAILS)
+    add_filters(parser)
+    add_json(parser)
+    add_repository(parser, positional=True)
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose savesets."""
+    parser.add_argument("--volume", metavar="VOLUME", help="only savesets of this volume, like fs1/m")
+    parser.add_argument("--run-id", metavar="RUN_ID", help="only savesets of this run")
+
+
+def run(options: argparse.Namespace) -> int:
+    """List savesets."""
+    found, problems = open_repository(options).scan(options.volume)
+    infos = [info for info in found if options.run_id in (None, info.run_id)]
+    if options.json:
+        print_json([saveset_facts(info) for info in infos])
+    elif infos:
+        print_table([["VOLUME", "TIME (UTC)", "RUN", "VERDICT", "SIZE", "STORED", "ID"], *map(_row, infos)], {4, 5})
+    else:
+        warn("no saveset" + (" fits what was asked for" if found or options.volume else " is in the repository"))
+    for _name, error in problems:
+        warn(f"{error}")
+    return 1 if problems else 0
+
+
+def _row(info: SavesetInfo) -> list[str]:
+    return [
+        info.volume,
+        time_text(info.time),
+        info.run_id,
+        info.verdict,
+        size_text(info.size),
+        size_text(info.stats.bytes_stored),
+        info.id[:_ID_DIGITS],
+    ]

@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The entry point of ``isb-saveset``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import typing as t
+
+from ..deps import require
+from ..errors import SavesetError
+from ..version import VERSION
+from . import export, key, restore, serve, show, verify
+from . import list as listing
+from .output import warn
+from .usage import UsageError
+
+GOOD, FAILED, USAGE = 0, 1, 2
+
+_ABOUT = """\
+Lists, verifies, restores and serves the savesets of an OpenISB repository, with nothing but the repository and its key.
+"""
+
+_DETAILS = """\
+Secrets are never given on the command line, where every user of the machine could see them. A passphrase comes from
+--passphrase-file, else from the environment variable OPENISB_PASSPHRASE, else you are asked for it.
+
+The repository is the folder that this program lies in, or the current folder, or what --repository names.
+
+Exit status: 0 good, 1 a problem was found or something failed, 2 wrong call.
+
+Examples:
+  isb-saveset list /srv/repository
+  isb-saveset verify --volume fs1/m --depth stored
+  isb-saveset restore fs1/m /dev/sdb --overwrite
+  isb-saveset restore fs1/m:isb-20261123T021500Z-4f1c2a /srv/restored/fs1-m.img
+  isb-saveset serve fs1/m --cow
+
+'isb-saveset COMMAND --help' tells all about a command. It needs Python 3.11 or newer with
+  pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        "isb-saveset",
+        description=_ABOUT,
+        epilog=_DETAILS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"isb-saveset {VERSION}")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
+    for module in (listing, show, verify, restore, export, serve, key):
+        module.add(commands)
+    return parser
+
+
+def main(arguments: t.Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status; wrong options end in SystemExit(2)."""
+    options = make_parser().parse_args(arguments)
+    try:
+        require()
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except UsageError as error:
+        warn(f"{error}")
+        return USAGE
+    except SavesetError as error:
+        warn(f"{error}")
+    except BrokenPipeError:
+        # The reader of our output has gone; Python must not fail again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        warn("standard output: nobody reads it any more. What came out is incomplete")
+    except OSError as error:
+        thing = os.fsdecode(error.filename) if error.filename else "the system"
+        warn(f"{thing}: {error.strerror or error}. Check its path, its rights and the disk below it")
+    except KeyboardInterrupt:
+        warn("stopped: interrupted from outside. What it was writing is incomplete")
+    return FAILED

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs inside nbdkit: its python plugin's callbacks over one saveset.
+
+The script that nbdkit is given does nothing but import all from here.  What to serve, and the secret, come as JSON
+through a pipe whose descriptor is named on nbdkit's command line, so that no other process can see them.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import os
+import traceback
+import typing as t
+
+from ..errors import SavesetError
+from ..extent import HOLE, ZERO
+from ..repository import Repository, Saveset
+from ..secret import Secret
+from ..store import open_store
+
+if t.TYPE_CHECKING:
+    nbdkit: t.Any
+else:
+    try:
+        import nbdkit
+    except ImportError:  # outside of nbdkit, where only encode_order() is used
+        nbdkit = None
+
+__all__ = [
+    "API_VERSION",
+    "can_cache",
+    "can_extents",
+    "can_multi_conn",
+    "cache",
+    "config",
+    "extents",
+    "get_ready",
+    "get_size",
+    "is_rotational",
+    "open",
+    "pread",
+    "thread_model",
+]
+
+API_VERSION = 2
+
+#: Of the secret what may be in the pipe; all of them bytes.
+_SECRET_FIELDS = ("passphrase", "private_key", "private_key_password", "master", "exported")
+_served: dict[str, t.Any] = {}
+
+
+def encode_order(location: str, secret: Secret, volume: str, saveset_id: str) -> bytes:
+    """What is to be served, for the pipe."""
+    fields = {name: getattr(secret, name) for name in _SECRET_FIELDS}
+    encoded = {name: base64.b64encode(value).decode() for name, value in fields.items() if value is not None}
+    order = {"location": location, "secret": encoded, "volume": volume, "saveset": saveset_id}
+    return json.dumps(order).encode()
+
+
+def config(key: str, value: str) -> None:
+    """Take the one parameter, the pipe's descriptor, and read the order from it."""
+    if key != "order-fd":
+        raise ValueError(f"unknown parameter {key}")
+    with os.fdopen(int(value), "rb") as pipe:
+        _served["order"] = json.loads(pipe.read())
+
+
+def get_ready() -> None:
+    """Open the saveset before anybody may connect."""
+    _tell_errors_in_one_line()
+    order = _served.pop("order")
+    fields: dict[str, t.Any] = {name: base64.b64decode(value) for name, value in order["secret"].items()}
+    repository = Repository.open(open_store(order["location"]), Secret(**fields))
+    _served["saveset"] = repository.find(order["volume"], saveset_id=order["saveset"])
+
+
+def thread_model() -> int:
+    """Requests may come in parallel: the heavy work holds no lock of Python's."""
+    return int(nbdkit.THREAD_MODEL_PARALLEL)
+
+
+def open(readonly: bool) -> Saveset:  # noqa: A001  # nbdkit's name for it
+    """A connection: all of them read the one saveset."""
+    saveset: Saveset = _served["saveset"]
+    return saveset
+
+
+def get_size(saveset: Saveset) -> int:
+    """The volume's size."""
+    return saveset.size
+
+
+def can_multi_conn(saveset: Saveset) -> bool:
+    """Nothing ever changes, so all connections see the same."""
+    return True
+
+
+def is_rotational(saveset: Saveset) -> bool:
+    """Neighbouring reads are cheaper."""
+    return True
+
+
+def can_cache(saveset: Saveset) -> int:
+    """Reading ahead helps: what was read stays in memory for a while."""
+    return int(nbdkit.CACHE_NATIVE)
+
+
+def can_extents(saveset: Saveset) -> bool:
+    """Holes and zeros are known."""
+    return True
+
+
+def pread(saveset: Saveset, buffer: bytearray, offset: int, flags: int) -> None:
+    """Fill the buffer; every chunk is proven before a byte of it is given out."""
+    try:
+        buffer[:] = saveset.read(offset, len(buffer))
+    except Exception:
+        nbdkit.set_error(errno.EIO)
+        raise
+
+
+def cache(saveset: Saveset, count: int, offset: int, flags: int) -> None:
+    """Read ahead."""
+    saveset.read(offset, count)
+
+
+def extents(saveset: Saveset, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
+    """What is hole, zero or data in a range, as (offset, length, NBD's flags)."""
+    types = {HOLE: nbdkit.EXTENT_HOLE | nbdkit.EXTENT_ZERO, ZERO: nbdkit.EXTENT_ZERO}
+    found = []
+    for extent in saveset.extents(offset, count):
+        found.append((extent.offset, extent.length, types.get(extent.kind, 0)))
+        if flags & nbdkit.FLAG_REQ_ONE:
+            break
+    return found
+
+
+def _tell_errors_in_one_line() -> None:
+    """nbdkit prints an exception with its traceback; an error that says what to do needs none."""
+    whole = traceback.format_exception
+
+    def plain(kind: t.Any, error: t.Any = None, trace: t.Any = None, **options: t.Any) -> list[str]:
+        return [f"{error}"] if isinstance(error, SavesetError) else whole(kind, error, trace, **options)
+
+    traceback.format_exception = plain  # type: ignore[assignment]

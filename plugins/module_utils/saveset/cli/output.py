@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes, times, tables and progress as people read them, and savesets as programs do."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+import typing as t
+
+from ..commit import SavesetInfo
+from ..progress import Progress
+
+_LINE_EVERY_S = 10.0  # where progress does not go to a terminal
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: ``1.5 GiB``."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds for people: ``42 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def rate_text(count: float, seconds: float) -> str:
+    """Bytes a second for people."""
+    return f"{size_text(count / max(seconds, 0.001))}/s"
+
+
+def time_text(moment: datetime.datetime) -> str:
+    """A consistency point for people, in UTC."""
+    return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def saveset_text(info: SavesetInfo) -> str:
+    """A saveset in a sentence."""
+    return f"{info.volume} of {time_text(info.time)} UTC (run {info.run_id}, {info.verdict})"
+
+
+def saveset_facts(info: SavesetInfo) -> dict[str, t.Any]:
+    """A saveset as plain values; times in ISO 8601, UTC."""
+    return {
+        "id": info.id,
+        "volume": info.volume,
+        "run_id": info.run_id,
+        "time": info.time.astimezone(datetime.timezone.utc).isoformat(),
+        "verdict": info.verdict,
+        "size": info.size,
+        "chunk_size": info.chunk_size,
+        "parent": info.parent,
+        "digest": info.digest,
+        "origin": info.origin,
+        "stats": info.stats.as_dict(),
+        "metadata": info.metadata,
+    }
+
+
+def print_json(value: t.Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def print_table(rows: t.Sequence[t.Sequence[str]], right: t.Collection[int] = ()) -> None:
+    """Print rows, the first one the heading; columns named in ``right`` are set flush right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def warn(text: str) -> None:
+    """A line on stderr, marked as the tool's."""
+    print(f"isb-saveset: {text}", file=sys.stderr)
+
+
+class Meter:
+    """Tells progress on stderr: in one line that is written again on a terminal, else in a line every ten seconds."""
+
+    def __init__(self, quiet: bool, stream: t.TextIO | None = None) -> None:
+        self._quiet = quiet
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._told = time.monotonic()
+        self._width = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell it, unless it is too early to."""
+        if self._quiet:
+            return
+        if self._terminal:
+            text = progress_text(progress)
+            print(f"\r{text.ljust(self._width)}", end="", file=self._stream, flush=True)
+            self._width = len(text)
+        elif time.monotonic() - self._told >= _LINE_EVERY_S:
+            print(progress_text(progress), file=self._stream, flush=True)
+            self._told = time.monotonic()
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave the line, so that what comes next begins a new one."""
+        if self._width:
+            print(file=self._stream, flush=True)
+
+
+def progress_text(progress: Progress) -> str:
+    """Progress with rate and time left."""
+    done, total, elapsed = progress.bytes_done, progress.bytes_total, progress.elapsed_s
+    share = 100 * done / total if total else 100.0
+    text = f"{share:5.1f} %  {size_text(done)} of {size_text(total)}  {rate_text(done, elapsed)}"
+    if 0 < done < total:
+        text += f"  {duration_text(elapsed * (total - done) / done)} left"
+    return text

@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``isb-saveset restore``: a saveset to a device, a file or an NBD export."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+
+from ..errors import TargetError
+from ..source import is_nbd
+from ..target import open_target
+from .access import add_repository, find_saveset, open_repository
+from .output import Meter, duration_text, rate_text, saveset_text, size_text, warn
+from .usage import Commands, add_command, add_quiet, add_saveset, add_workers
+
+_DETAILS = """
+The target is a block device, a file, which is made where it does not exist, or a writable NBD export (nbd://...). It is
+refused, before a byte is written, when it is mounted or otherwise in use, or shorter than the volume. What has content
+is written over only with --overwrite; block devices and NBD exports always count as having content.
+
+Every chunk is decrypted and proven before it is written: a restore never writes wrong bytes as right. When it fails the
+target is incomplete; run it again with --overwrite.
+
+Example:
+  isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --overwrite
+  isb-saveset restore fs1/m:isb-20261123T021500Z-4f1c2a /srv/restored/fs1-m.img
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(commands, "restore", run, "restore a saveset to a device or file", _DETAILS)
+    add_saveset(parser)
+    parser.add_argument("target", metavar="TARGET", help="block device, file or NBD URI")
+    parser.add_argument("--overwrite", action="store_true", help="write over what the target holds")
+    add_workers(parser)
+    add_quiet(parser)
+    add_repository(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Restore a saveset."""
+    saveset = find_saveset(open_repository(options), options.saveset)
+    if not options.overwrite:
+        _check_empty(options.target)
+    if not options.quiet:
+        warn(f"restoring {saveset_text(saveset.info)} to {options.target}")
+    with open_target(options.target, saveset.size) as target, Meter(options.quiet) as meter:
+        stats = saveset.restore(target, progress=meter, workers=options.workers)
+    print(
+        f"Restored {saveset.volume} to {options.target}: {size_text(stats.bytes_size)} in "
+        f"{duration_text(stats.seconds)} ({rate_text(stats.bytes_size, stats.seconds)}), "
+        f"of it {size_text(stats.bytes_written)} data, {size_text(stats.bytes_zeroed)} holes and zeros"
+    )
+    return 0
+
+
+def _check_empty(target: str) -> None:
+    """Raise TargetError when the target has, or may have, content."""
+    what = "it is an NBD export" if is_nbd(target) else _content(target)
+    if what:
+        raise TargetError(target, f"{what}, and all that it holds would be lost", "Add --overwrite if that is right")
+
+
+def _content(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""  # open_target() tells what is wrong, or makes it
+    if stat.S_ISBLK(status.st_mode):
+        return "it is a block device"
+    return f"it has {size_text(status.st_size)}" if status.st_size else ""

@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running nbdkit over a saveset: what it needs, its command line, its start and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ..errors import InvalidValue, MissingLibrary, SavesetError
+from .access import PACKAGE_HOME
+from .listener import Listener
+
+#: nbdkit finds its Python's own modules by the python3 that it finds, which must be the system's.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_START_S = 60.0
+_END_S = 1.0  # nbdkit waits for its clients to go; nothing can be lost by not waiting for them
+_POLL_S = 0.02
+
+#: Libraries of the embedded Python's own, mostly older ones, must not get in the way.
+_SCRIPT = """\
+import sys
+own = [path for path in sys.path if not path.endswith("-packages")]
+sys.path[:] = [{home!r}, *own, *{libraries!r}]
+from saveset.cli.nbdplugin import *
+"""
+
+
+class ServerEnded(SavesetError):
+    """nbdkit ended by itself."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Filters between the saveset and whoever reads it.
+
+    ``cow``: a view that can be written, in ``scratch``; ``readahead``; ``cache``: a size that nbdkit understands, of
+    what may be kept in ``scratch`` of what was read.
+    """
+
+    cow: bool = False
+    readahead: bool = False
+    cache: str = ""
+    scratch: str = ""
+
+    def filters(self) -> list[str]:
+        """As nbdkit takes them, the one that is next to the client first."""
+        wanted = (("cow", self.cow), ("readahead", self.readahead), ("cache", bool(self.cache)))
+        filters = [f"--filter={name}" for name, is_wanted in wanted if is_wanted]
+        return filters if self.cow else ["--readonly", *filters]
+
+    def parameters(self) -> list[str]:
+        """The filters' parameters."""
+        return ["cache-on-read=true", f"cache-max-size={self.cache}"] if self.cache else []
+
+
+@contextlib.contextmanager
+def private_folder() -> t.Iterator[str]:
+    """A folder that only this user can enter, removed at the end."""
+    folder = tempfile.mkdtemp(prefix="isb-saveset-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_nbdkit() -> str:
+    """The path of an nbdkit that can run this Python's modules.  Raises MissingLibrary."""
+    nbdkit = shutil.which("nbdkit", path=os.pathsep.join(filter(None, (os.environ.get("PATH"), _PATH))))
+    if nbdkit is None:
+        raise MissingLibrary(
+            "nbdkit", "it is not installed", "Install it. On Debian: apt install nbdkit nbdkit-plugin-python"
+        )
+    asked = subprocess.run(
+        [nbdkit, "python", "--dump-plugin"], env=_environment(), capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        raise MissingLibrary(
+            "nbdkit's python plugin",
+            "it is not installed, or does not load",
+            "Install it. On Debian: apt install nbdkit-plugin-python",
+        )
+    version = re.search(r"^python_version=(\d+)\.(\d+)", asked.stdout, re.MULTILINE)
+    theirs = (int(version[1]), int(version[2])) if version else (0, 0)
+    if theirs != sys.version_info[:2]:
+        named = ".".join(map(str, theirs))
+        raise MissingLibrary(
+            "nbdkit's python plugin",
+            f"it is built for Python {named} and cannot use the libraries of Python {sys.version_info[0]}."
+            f"{sys.version_info[1]}, which runs isb-saveset",
+            f"Run isb-saveset with the system's Python {named} (mostly /usr/bin/python3, or a virtual environment made "
+            "with it) that has blake3, zstandard and cryptography",
+        )
+    return nbdkit
+
+
+def start(nbdkit: str, folder: str, listener: Listener, layers: Layers, order: bytes) -> subprocess.Popen[bytes]:
+    """Start nbdkit, and return when it takes connections.  Raises ServerEnded, InvalidValue.
+
+    :param folder: private to this user, for as long as nbdkit runs.
+    :param order: what nbdplugin.config() reads.
+    """
+    script, pid_file = os.path.join(folder, "saveset.py"), os.path.join(folder, "pid")
+    with open(script, "w", encoding="utf-8") as stream:
+        stream.write(_SCRIPT.format(home=PACKAGE_HOME, libraries=_libraries()))
+    read_end, write_end = os.pipe()
+    try:
+        _fill(write_end, order)
+        command = [nbdkit, "--foreground", "--exit-with-parent", "--pidfile", pid_file, *listener.arguments()]
+        command += [*layers.filters(), "python", script, f"order-fd={read_end}", *layers.parameters()]
+        process = subprocess.Popen(
+            command, env=_environment(layers.scratch), pass_fds=[read_end], stdin=subprocess.DEVNULL
+        )
+    finally:
+        os.close(read_end)
+    try:
+        _wait_until_ready(process, pid_file)
+    except BaseException:
+        stop(process)
+        raise
+    return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End nbdkit, also when clients are connected."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def ended(status: int) -> ServerEnded:
+    """The error for an nbdkit that ended by itself."""
+    return ServerEnded("nbdkit", f"it ended with status {status}", "See what it wrote above")
+
+
+def _environment(scratch: str = "") -> dict[str, str]:
+    """Of our environment nothing: it may hold the passphrase."""
+    return {"PATH": _PATH, "LANG": "C.UTF-8", **({"TMPDIR": scratch} if scratch else {})}
+
+
+def _libraries() -> list[str]:
+    """Where this Python finds modules that are not its own."""
+    paths = sysconfig.get_paths()
+    own = {os.path.realpath(path) for path in (paths["stdlib"], paths["platstdlib"])}
+    own |= {os.path.join(path, "lib-dynload") for path in own}
+    found = [os.path.abspath(path) for path in sys.path if os.path.isdir(path)]
+    return [path for path in found if os.path.realpath(path) not in own]
+
+
+def _fill(write_end: int, order: bytes) -> None:
+    """Put the order into the pipe and close it, before anybody reads: so it must fit."""
+    os.set_blocking(write_end, False)
+    try:
+        written = os.write(write_end, order)
+    except BlockingIOError:
+        written = 0
+    finally:
+        os.close(write_end)
+    if written != len(order):
+        raise InvalidValue("the secret", "it is too long", "Give a shorter passphrase or key file")
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], pid_file: str) -> None:
+    deadline = time.monotonic() + _START_S
+    while not os.path.exists(pid_file):
+        status = process.poll()
+        if status is not None:
+            raise ended(status)
+        if time.monotonic() > deadline:
+            raise ServerEnded("nbdkit", f"it is not ready after {_START_S:.0f} s", "See what it wrote above")
+        time.sleep(_POLL_S)

@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all commands have in common: their parsers, and the error of a wrong call."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+import typing as t
+
+from ..errors import SavesetError
+
+Commands = t.Any  # what argparse.ArgumentParser.add_subparsers() returns has no public type
+Command = t.Callable[[argparse.Namespace], int]
+
+
+class UsageError(SavesetError):
+    """The command was called wrongly: exit status 2."""
+
+
+def add_command(commands: Commands, name: str, run: Command, about: str, details: str) -> argparse.ArgumentParser:
+    """Add a command; ``about`` is its line in the list of commands, ``details`` the rest of its help."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.",
+        epilog=textwrap.dedent(details).strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_saveset(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names one saveset."""
+    parser.add_argument(
+        "saveset",
+        metavar="SAVESET",
+        help="VOLUME for its latest saveset, VOLUME:RUN_ID, or VOLUME:ID with the first digits of the saveset's id",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option for output that programs read."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves progress out."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="tell no progress")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the number of threads."""
+    parser.add_argument("--workers", type=positive, metavar="N", help="threads (default: as many as are worth it)")
+
+
+def positive(text: str) -> int:
+    """An option's value that must be 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
