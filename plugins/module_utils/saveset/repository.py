@@ -13,6 +13,7 @@ import typing as t
 from .backup import ProgressCallback, default_workers
 from .changes import Changes
 from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
+from .compare import Comparer
 from .deps import require
 from .document import Document, decode_document, encode_document
 from .errors import (
@@ -154,13 +155,25 @@ class Saveset:
         return self._reader.chunk(self.map.page(leaf), position, length)
 
     def restore(
-        self, target: Target, *, progress: ProgressCallback | None = None, workers: int | None = None
+        self,
+        target: Target,
+        *,
+        only_changed: bool = False,
+        check: bool = False,
+        progress: ProgressCallback | None = None,
+        workers: int | None = None,
     ) -> RestoreStats:
-        """Write the whole volume to ``target`` and make it durable.
+        """Make ``target`` hold the whole volume, durably.
 
-        Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, NotFound, Damaged; see RestoreJob.run().
+        :param only_changed: read what the target holds first, and write only what differs: to revert a volume, to keep
+            a standby close, or to take up a restore that was interrupted.
+        :param check: read everything back when all is written, and compare it.
+        Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, TargetMismatch (check), NotFound, Damaged;
+        see RestoreJob.run().
         """
-        return RestoreJob(self.map, self._reader, target).run(workers or default_workers(), progress)
+        job = RestoreJob(self.map, self._repository.comparer(self._reader), self._reader, target, only_changed, check)
+        # One more than processors, as writing past the page cache waits for the disk.
+        return job.run(workers or default_workers() + 1, progress)
 
 
 class Repository:
@@ -497,6 +510,10 @@ class Repository:
         """A reader of chunks.  Raises WrongSecret with a write-only key."""
         self.require_reading()
         return ChunkReader(self.store, self._ring)
+
+    def comparer(self, reader: ChunkReader) -> Comparer:
+        """What compares a target with savesets."""
+        return Comparer(self._ring, reader)
 
 
 def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:
