@@ -12,6 +12,7 @@ import typing as t
 
 from .backup import ProgressCallback, default_workers
 from .changes import Changes
+from .checks import FULL
 from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
 from .compare import Comparer
 from .deps import require
@@ -32,6 +33,7 @@ from .keyfiles import KeyFiles
 from .keys import KeyRing, public_master, write_only_error
 from .leafmap import LeafMap
 from .linux import keep_freed_memory
+from .packcheck import Limits
 from .packs import PACK_BYTES
 from .page import LEAF_ENTRIES
 from .progress import BackupStats, RestoreStats
@@ -42,7 +44,7 @@ from .secret import Secret
 from .source import Source
 from .store import Store
 from .target import Target
-from .verify import FULL, Verifier, VerifyReport
+from .verify import Scope, Verifier, VerifyReport
 from .volume import check_volume, volume_folder
 from .writing import BackupOptions, BackupRun, Parent, readable
 
@@ -458,17 +460,25 @@ class Repository:
         savesets: t.Iterable[Saveset | SavesetInfo] | None = None,
         depth: str = "structure",
         *,
+        older_than: datetime.timedelta | None = None,
+        limit_bytes: int | None = None,
+        limit_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         workers: int | None = None,
     ) -> VerifyReport:
         """Verify savesets, all of the repository by default; damage is reported, not raised.
 
+        What was verified is written down in the repository, unless it is open read-only or with a write-only key.
+
         :param depth: ``structure``, ``stored`` or ``full``; see :mod:`.verify`.
+        :param older_than: packs that were verified to this depth or a deeper one within that time are passed over.
+        :param limit_bytes: begin no further pack after so many bytes of packs; those verified longest ago come first.
+        :param limit_seconds: nor after so many seconds.
         Raises InvalidValue; WrongSecret for ``full`` with a write-only key.
         """
         if depth == FULL:
             self.require_reading()
-        verifier = Verifier(self.store, self._ring, depth)
+        verifier = Verifier(self.store, self._ring, depth, not (self.read_only or self.write_only))
         self._verify_documents(verifier)
         if savesets is None:
             infos, problems = self.scan()
@@ -478,7 +488,8 @@ class Repository:
         else:
             wanted = [item.info if isinstance(item, Saveset) else item for item in savesets]
             infos = [info for info in wanted if self._commit_is_whole(info, verifier)]
-        return verifier.run(infos, self.open_map, workers or default_workers(), progress)
+        scope = Scope(older_than, Limits(limit_bytes, limit_seconds), savesets is None)
+        return verifier.run(infos, self.open_map, scope, workers or default_workers(), progress)
 
     def _verify_documents(self, verifier: Verifier) -> None:
         """Check repo.json and the key files once more: they may have changed since the repository was opened."""

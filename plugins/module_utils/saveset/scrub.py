@@ -67,7 +67,7 @@ def scrub(store: Store) -> list[Problem]:
     checksums, takes the key: see Repository.verify().
     """
     problems = scrub_document(store, "repo.json", "repository")
-    for folder, kind in (("keys", "key"), ("features", "feature"), ("savesets", "saveset")):
+    for folder, kind in (("keys", "key"), ("features", "feature"), ("savesets", "saveset"), ("checks", "check")):
         for name in store.list(folder):
             problems += scrub_document(store, name, kind)
     for folder, container_kind in (("maps", MAP_KIND), ("packs", PACK_KIND)):
