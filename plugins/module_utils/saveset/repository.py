@@ -15,6 +15,7 @@ from .changes import Changes
 from .checks import FULL
 from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
 from .compare import Comparer
+from .container import PACK_KIND, object_name
 from .deps import require
 from .document import Document, decode_document, encode_document
 from .errors import (
@@ -360,6 +361,8 @@ class Repository:
             stats=written.stats,
             metadata=dict(metadata or {}),
         )
+        # It may name packs that another writer has published this moment and not made durable yet.
+        self.store.settle(object_name(PACK_KIND, pack) for pack in run.new_packs(written))
         self.store.put(info.name, encode_commit(info, self._ring))
         run.committed()
         return Saveset(self, info)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import builtins
+import contextlib
 import errno
 import fcntl
 import os
@@ -81,7 +82,11 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def delete(self, name: str) -> None:
-        """Remove an object.  Raises NotFound, StoreError."""
+        """Remove an object: durable when this returns.  Raises NotFound, StoreError."""
+
+    @abc.abstractmethod
+    def settle(self, names: t.Iterable[str]) -> None:
+        """Have objects that other writers published, perhaps a moment ago, survive a power loss.  Raises StoreError."""
 
     @abc.abstractmethod
     def free_bytes(self) -> int | None:
@@ -119,13 +124,14 @@ class LocalStore(Store):
 
     def __init__(self, path: str) -> None:
         self.location = os.path.abspath(path)
+        self._durable: set[str] = set()  # folders whose own names are known to survive a power loss
 
     #: What creating a repository writes before repo.json makes it one.
     _UNFINISHED = {"README.txt", "keys", _TEMP, "lost+found"}
 
     def prepare(self) -> None:
         try:
-            os.makedirs(self.location, mode=0o700, exist_ok=True)
+            self.make_folder(self.location)
             content = sorted(set(os.listdir(self.location)) - self._UNFINISHED)
         except OSError as error:
             raise self._error(self.location, error) from error
@@ -169,8 +175,17 @@ class LocalStore(Store):
     def delete(self, name: str) -> None:
         try:
             os.unlink(self.path(name))
+            sync_folder(os.path.dirname(self.path(name)))
         except OSError as error:
             raise self._error(name, error) from error
+
+    def settle(self, names: t.Iterable[str]) -> None:
+        for folder in sorted({os.path.dirname(self.path(name)) for name in names}):
+            try:
+                self.make_folder(folder)
+                sync_folder(folder)
+            except OSError as error:
+                raise self._error(folder, error) from error
 
     def free_bytes(self) -> int | None:
         path = self.location
@@ -199,16 +214,16 @@ class LocalStore(Store):
         return os.path.join(folder, secrets.token_hex(16))
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents inside the store, durably."""
-        if os.path.isdir(path):
+        """Make a folder and its parents, durably: one that is there may be another writer's that is not synced yet."""
+        if path in self._durable:
             return
         parent = os.path.dirname(path)
-        self.make_folder(parent)
-        try:
+        if path != self.location or not os.path.isdir(parent):  # what is above the repository is not its affair
+            self.make_folder(parent)
+        with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        except FileExistsError:
-            return
         sync_folder(parent)
+        self._durable.add(path)
 
     @staticmethod
     def _walk_error(error: OSError) -> None:

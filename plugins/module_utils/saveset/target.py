@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import ctypes
 import errno
-import mmap
 import os
 import stat
 import threading
 import typing as t
 
+from .buffers import AlignedBuffer
 from .deps import require_nbd
 from .errors import TargetBusy, TargetError, TargetTooSmall
 from .linux import (
@@ -83,7 +84,7 @@ class Target(abc.ABC):
 
 def transfer_buffer(length: int) -> memoryview:
     """A buffer, aligned to a page, for what is written to and read from targets."""
-    return memoryview(mmap.mmap(-1, max(length, 1)))[:length]
+    return AlignedBuffer(length).view
 
 
 def open_target(spec: str, size: int) -> Target:
@@ -227,7 +228,9 @@ class FileTarget(Target):
 
     def _direct_length(self, offset: int, view: memoryview) -> int:
         """How many bytes from the start of ``view`` may go past the page cache."""
-        if not self._use_direct or offset % _DIRECT_ALIGN or not isinstance(view.obj, mmap.mmap):
+        if not self._use_direct or offset % _DIRECT_ALIGN or view.readonly or not view:
+            return 0
+        if ctypes.addressof(ctypes.c_char.from_buffer(view)) % _DIRECT_ALIGN:
             return 0
         return len(view) - len(view) % _DIRECT_ALIGN
 
