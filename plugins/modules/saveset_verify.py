@@ -33,6 +33,20 @@ options:
     type: str
     choices: [structure, stored, full]
     default: full
+  older_than:
+    description:
+      - Pass over packs that were verified to this depth or a deeper one within so many days. V(0) reads all.
+      - What is verified is written down in the repository, so that the next verification knows.
+    type: float
+    default: 0
+  limit_bytes:
+    description: Begin no further pack after so many bytes. What was verified longest ago comes first. V(0) is no limit.
+    type: int
+    default: 0
+  limit_seconds:
+    description: Begin no further pack after so many seconds of reading packs. V(0) is no limit.
+    type: int
+    default: 0
 seealso:
   - module: openisb.backup.job_info
 """
@@ -42,6 +56,13 @@ EXAMPLES = r"""
   openisb.backup.saveset_verify:
     repository: /var/lib/openisb/repository
     run_id: isb-20261123T021500Z-4f1c2a
+    job: verify
+
+- name: An hour each night, so that everything is read once in four weeks
+  openisb.backup.saveset_verify:
+    repository: /var/lib/openisb/repository
+    older_than: 28
+    limit_seconds: 3600
     job: verify
 """
 
@@ -57,14 +78,28 @@ problems:
   type: list
   elements: dict
 bytes:
-  description: Bytes that were checked.
+  description: Bytes that were read and checked.
   returned: always
   type: int
+bytes_total:
+  description: Bytes of all packs of these savesets; 0 for depth V(structure).
+  returned: always
+  type: int
+bytes_verified:
+  description: How many of them are verified to this depth, now or within O(older_than); at any time, where that is 0.
+  returned: always
+  type: int
+oldest:
+  description: When the pack was verified for which that is longest ago. Empty when some never were.
+  returned: always
+  type: str
 seconds:
   description: How long it took.
   returned: always
   type: float
 """
+
+import datetime
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job
@@ -99,23 +134,30 @@ def verify(module, job):
     report = repository.verify(
         savesets,
         depth=params["depth"],
+        older_than=datetime.timedelta(days=params["older_than"]) if params["older_than"] else None,
+        limit_bytes=params["limit_bytes"] or None,
+        limit_seconds=params["limit_seconds"] or None,
         progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
     )
     return {
         "savesets": [saveset_facts(info) for info in savesets],
         "problems": report.problems,
         "bytes": report.bytes,
+        "bytes_total": report.bytes_total,
+        "bytes_verified": report.bytes_verified,
+        "oldest": report.oldest.isoformat() if report.oldest else "",
         "seconds": report.seconds,
     }
 
 
 def fail_damaged(module, result):
     """Fail with every saveset that is hurt."""
-    hurt = sorted({"{} of volume {}".format(item["saveset"], item["volume"]) for item in result["problems"]})
-    first = result["problems"][0]
+    problems = result["problems"]
+    hurt = sorted({"{} of volume {}".format(item["saveset"], item["volume"]) for item in problems if item["saveset"]})
+    hurts = "it hurts {} saveset(s): {}".format(len(hurt), ", ".join(hurt)) if hurt else "it hurts no saveset"
     module.fail_json(
-        msg=f"Damage found, it hurts {len(hurt)} saveset(s): {', '.join(hurt)}. First: {first['object']}: "
-        f"{first['problem']}. Keep the repository as it is, and restore these from another copy",
+        msg=f"Damage found, {hurts}. First: {problems[0]['object']}: {problems[0]['problem']}. Keep the repository as "
+        "it is, and restore what is damaged from another copy of it",
         **result,
     )
 
@@ -127,6 +169,9 @@ def main():
             servers={"type": "list", "elements": "str"},
             run_id={"type": "str"},
             depth={"type": "str", "choices": ["structure", "stored", "full"], "default": "full"},
+            older_than={"type": "float", "default": 0},
+            limit_bytes={"type": "int", "default": 0},
+            limit_seconds={"type": "int", "default": 0},
             **JOB_ARGUMENTS,
         ),
         supports_check_mode=True,

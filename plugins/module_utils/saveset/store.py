@@ -243,14 +243,14 @@ class _LocalUpload(Upload):
         try:
             self._temp, self._fd = _open_locked(store)
         except OSError as error:
-            raise store_error(store.location, name, error) from error
+            raise _writing_error(store.location, name, error) from error
         self._file = AppendedFile(self._fd)
 
     def write(self, buffers: t.Sequence[Buffer]) -> None:
         try:
             self._file.write(buffers)
         except OSError as error:
-            raise store_error(self._store.location, self._name, error) from error
+            raise _writing_error(self._store.location, self._name, error) from error
 
     def publish(self, exclusive: bool = True) -> None:
         final = self._store.path(self._name)
@@ -264,19 +264,29 @@ class _LocalUpload(Upload):
                 os.rename(self._temp, final)
             sync_folder(folder)
         except OSError as error:
-            raise store_error(self._store.location, self._name, error) from error
+            raise _writing_error(self._store.location, self._name, error) from error
         self.abort()
 
     def abort(self) -> None:
         if self._fd < 0:
             return
-        try:
+        # What cannot be removed now, as the medium is gone, a later writer sweeps up.
+        with contextlib.suppress(OSError):  # also when it was published by a rename
             os.unlink(self._temp)
-        except FileNotFoundError:
-            pass  # published by a rename
-        finally:
+        with contextlib.suppress(OSError):
             os.close(self._fd)
-            self._fd = -1
+        self._fd = -1
+
+
+def _writing_error(location: str, name: str, error: OSError) -> Exception:
+    """The engine's error for an OSError while object ``name`` is written."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return StoreError(
+            f"{name} in {location}",
+            f"the folder that it goes to is gone ({error.strerror})",
+            "Check that the storage is there and mounted, then run it again; earlier savesets are whole",
+        )
+    return store_error(location, name, error)
 
 
 def store_error(location: str, name: str, error: OSError) -> Exception:
