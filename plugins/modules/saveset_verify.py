@@ -103,6 +103,7 @@ import datetime
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import parse_name
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
@@ -113,35 +114,49 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
 )
 
 
-def chosen(repository, params):
-    """The savesets that were asked for, as the repository lists them."""
-    return [
+def wanted(params, volume):
+    """Whether a volume is of the servers that were asked for."""
+    return params["servers"] is None or volume.partition("/")[0] in params["servers"]
+
+
+def choose(repository, params):
+    """The savesets that were asked for, and the damaged commits that may be among them, as problems."""
+    infos, damaged = repository.scan()
+    chosen = [
         info
-        for info in repository.savesets()
-        if (params["servers"] is None or info.volume.partition("/")[0] in params["servers"])
-        and (params["run_id"] is None or info.run_id == params["run_id"])
+        for info in infos
+        if wanted(params, info.volume) and (params["run_id"] is None or info.run_id == params["run_id"])
     ]
+    problems = []
+    for name, error in damaged:
+        parsed = parse_name(name)
+        volume = parsed[0] if parsed else None
+        if volume is None or wanted(params, volume):
+            problems.append({"saveset": None, "volume": volume, "object": name, "problem": error.cause})
+    return chosen, problems
 
 
 def verify(module, job):
     """Verify the chosen savesets, and return what the module returns."""
     params = module.params
     repository = open_repository(module)
-    savesets = chosen(repository, params)
-    if not savesets:
+    savesets, problems = choose(repository, params)
+    if not savesets and not problems:
         module.fail_json(msg="There is no saveset to verify: correct the run id or the servers (catalog.yml lists all)")
     job.tell(RUNNING)
+    everything = params["servers"] is None and params["run_id"] is None
     report = repository.verify(
-        savesets,
+        None if everything else savesets,  # everything: also what no saveset uses, and commits that are damaged
         depth=params["depth"],
         older_than=datetime.timedelta(days=params["older_than"]) if params["older_than"] else None,
         limit_bytes=params["limit_bytes"] or None,
         limit_seconds=params["limit_seconds"] or None,
+        record=not module.check_mode,
         progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
     )
     return {
         "savesets": [saveset_facts(info) for info in savesets],
-        "problems": report.problems,
+        "problems": report.problems if everything else problems + report.problems,
         "bytes": report.bytes,
         "bytes_total": report.bytes_total,
         "bytes_verified": report.bytes_verified,

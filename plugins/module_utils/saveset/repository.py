@@ -466,22 +466,24 @@ class Repository:
         older_than: datetime.timedelta | None = None,
         limit_bytes: int | None = None,
         limit_seconds: float | None = None,
+        record: bool = True,
         progress: ProgressCallback | None = None,
         workers: int | None = None,
     ) -> VerifyReport:
         """Verify savesets, all of the repository by default; damage is reported, not raised.
 
-        What was verified is written down in the repository, unless it is open read-only or with a write-only key.
+        What was verified is written down in the repository, unless it is not to be written, or cannot.
 
         :param depth: ``structure``, ``stored`` or ``full``; see :mod:`.verify`.
         :param older_than: packs that were verified to this depth or a deeper one within that time are passed over.
         :param limit_bytes: begin no further pack after so many bytes of packs; those verified longest ago come first.
         :param limit_seconds: nor after so many seconds.
+        :param record: whether to write down what was verified; never done read-only or with a write-only key.
         Raises InvalidValue; WrongSecret for ``full`` with a write-only key.
         """
         if depth == FULL:
             self.require_reading()
-        verifier = Verifier(self.store, self._ring, depth, not (self.read_only or self.write_only))
+        verifier = Verifier(self.store, self._ring, depth, record and not (self.read_only or self.write_only))
         self._verify_documents(verifier)
         if savesets is None:
             infos, problems = self.scan()

@@ -89,8 +89,7 @@ class Victim:
             repo = self.lab.open()
         except errors.SavesetError as error:
             return {self.name(path) for path in self.objects() if self.name(path) in str(error)} or {str(error)}
-        repo.read_only = True  # no record is written
-        found = {str(problem["object"]) for problem in repo.verify(depth="full").problems}
+        found = {str(problem["object"]) for problem in repo.verify(depth="full", record=False).problems}
         infos = {info.id: info for info in repo.savesets()}
         assert set(infos) <= set(self.contents)
         for saveset_id, info in infos.items():

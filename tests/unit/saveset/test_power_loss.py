@@ -220,3 +220,12 @@ def test_the_recorder_sees_what_is_not_synced(tmp_path: Path, monkeypatch: pytes
     assert "savesets/x/lost" not in disk.left(Least())
     assert disk.left(NamesOnly())["savesets/x/lost"] == b""
     assert disk.left(Most())["savesets/x/lost"] == b"data"
+
+
+def test_what_was_deleted_stays_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a commit could come back whose packs were collected afterwards."""
+    LocalStore(str(tmp_path)).put("savesets/x/one", b"data")
+    disk = Disk(tmp_path)
+    with disk.recording(monkeypatch):
+        LocalStore(str(tmp_path)).delete("savesets/x/one")
+    assert "savesets/x/one" not in disk.left(Least())
