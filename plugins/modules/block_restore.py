@@ -33,6 +33,18 @@ options:
       - What it holds is written over.
     type: str
     required: true
+  only_changed:
+    description:
+      - Read what the target holds first, and write only the chunks that differ.
+      - For reverting a volume, for keeping a standby close, and for taking up a restore that was interrupted.
+    type: bool
+    default: false
+  check:
+    description:
+      - Read everything back from the target when all is written, and compare it.
+      - The page cache is passed by or dropped first. For an NBD export, what the server reads is compared.
+    type: bool
+    default: false
   psk:
     description: The key of an NBD export with TLS.
     type: str
@@ -50,6 +62,15 @@ EXAMPLES = r"""
     volume: fs1/m
     target: /srv/dr/fs1-m.img
     job: restore.fs1.m
+
+- name: Bring a standby device up to the latest saveset, and read it back
+  openisb.backup.block_restore:
+    repository: /var/lib/openisb/repository
+    volume: fs1/m
+    target: /dev/disk/by-id/wwn-0x600140500000000000000000000000a1
+    only_changed: true
+    check: true
+    job: standby.fs1.m
 """
 
 RETURN = r"""
@@ -58,7 +79,9 @@ saveset:
   returned: success
   type: dict
 stats:
-  description: What was written, with bytes and seconds.
+  description:
+    - What was done, in bytes, and seconds. C(bytes_written), C(bytes_zeroed) and C(bytes_kept) make up C(bytes_size).
+    - C(bytes_compared) were read from the target before, C(bytes_checked) after; C(bytes_stored) were read from packs.
   returned: success
   type: dict
 """
@@ -84,6 +107,8 @@ ARGUMENTS = dict(
     volume={"type": "str", "required": True},
     run_id={"type": "str"},
     target={"type": "str", "required": True},
+    only_changed={"type": "bool", "default": False},
+    check={"type": "bool", "default": False},
     psk={"type": "str", "no_log": True},
     workers={"type": "int"},
 )
@@ -103,6 +128,8 @@ def restore(module, job):
         with contextlib.closing(open_target(address, saveset.info.size)) as target:
             stats = saveset.restore(
                 target,
+                only_changed=params["only_changed"],
+                check=params["check"],
                 workers=params["workers"],
                 progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
             )
@@ -121,7 +148,9 @@ def main():
     finally:
         job.tell(FINISHED)
     after = {"target": module.params["target"], "content": result["saveset"]["id"]}
-    module.exit_json(changed=True, diff={"before": {"target": module.params["target"]}, "after": after}, **result)
+    stats = result["stats"]
+    changed = module.check_mode or stats["bytes_written"] + stats["bytes_zeroed"] > 0
+    module.exit_json(changed=changed, diff={"before": {"target": module.params["target"]}, "after": after}, **result)
 
 
 if __name__ == "__main__":

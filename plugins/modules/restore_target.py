@@ -25,7 +25,11 @@ options:
     type: int
     required: true
   overwrite:
-    description: Whether a file that has content may be written over. It is emptied then.
+    description: Whether a file that has content may be written over. It is emptied then, unless O(keep) is set.
+    type: bool
+    default: false
+  keep:
+    description: Keep what a file holds that may be written over, and only make it as long as the volume.
     type: bool
     default: false
 """
@@ -73,7 +77,7 @@ def check_device(path, size):
     return False
 
 
-def check_file(path, size, overwrite):
+def check_file(path, size, overwrite, keep=False):
     """Refuse a file with content that may not go, or one that something is attached to. Whether it has to be made."""
     if not os.path.isdir(os.path.dirname(path)):
         raise TargetError(f"there is no folder {os.path.dirname(path)}: make it, or name another file")
@@ -85,7 +89,7 @@ def check_file(path, size, overwrite):
         raise TargetError(
             f"{path} is there already: name another file, or allow it to be written over (restore_overwrite=true)"
         )
-    return overwrite or os.path.getsize(path) != size
+    return (overwrite and not keep) or os.path.getsize(path) != size
 
 
 def loop_devices(path):
@@ -99,9 +103,9 @@ def loop_devices(path):
     return found
 
 
-def make_file(path, size):
-    """An empty, sparse file of this size."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+def make_file(path, size, keep=False):
+    """A sparse file of this size: empty, or with the content that it has."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | (0 if keep else os.O_TRUNC), 0o600), "wb") as stream:
         stream.truncate(size)
 
 
@@ -111,16 +115,17 @@ def main():
             "path": {"type": "path", "required": True},
             "size": {"type": "int", "required": True},
             "overwrite": {"type": "bool", "default": False},
+            "keep": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    path, size = os.path.realpath(module.params["path"]), module.params["size"]
+    path, size, keep = os.path.realpath(module.params["path"]), module.params["size"], module.params["keep"]
     is_device = os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)
     before = {"size": device_size(path)} if os.path.exists(path) else {}
     try:
-        make = check_device(path, size) if is_device else check_file(path, size, module.params["overwrite"])
+        make = check_device(path, size) if is_device else check_file(path, size, module.params["overwrite"], keep)
         if make and not module.check_mode:
-            make_file(path, size)
+            make_file(path, size, keep)
     except (TargetError, OSError) as error:
         module.fail_json(msg=f"Cannot restore: {error}")
     after = {"size": size if make else before["size"]}

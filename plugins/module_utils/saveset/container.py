@@ -23,7 +23,7 @@ from .deps import blake3
 from .errors import Damaged, UnsupportedFormat
 from .frame import FOOTER_NUMBER, FrameHead, check_hash, open_body, parse_head, seal_frame
 from .keys import DERIVED, INDEX, MAP, PACK, SEALED, SEALED_BYTES, Cipher, KeyRing
-from .store import Store
+from .store import Buffer, Store
 
 _HEADER = struct.Struct("<8sHBBHHI16sI8x")
 _TRAILER = struct.Struct("<8sQII8x")
@@ -187,11 +187,11 @@ class Container:
             raise Damaged(self.name, f"its frame at offset {offset} is damaged", _WAY_OUT)
         return head, plain
 
-    def open_frame(self, head: FrameHead, data: bytes) -> bytes | None:
+    def open_frame(self, head: FrameHead, data: Buffer) -> bytes | None:
         """The plain bytes of a whole frame, None when it is not what was written."""
         return self._open(head, data, self._cipher, self.layout.kind is not PACK_KIND)
 
-    def _open(self, head: FrameHead, data: bytes, cipher: Cipher, hashed: bool) -> bytes | None:
+    def _open(self, head: FrameHead, data: Buffer, cipher: Cipher, hashed: bool) -> bytes | None:
         # AES-GCM authenticates the many frames of packs by itself; the hash is looked at too where that costs nothing.
         if (hashed or not self._ring.encrypted) and not check_hash(self.layout.prefix, head, data):
             return None

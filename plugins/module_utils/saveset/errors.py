@@ -95,5 +95,9 @@ class TargetBusy(TargetError):
     """The target is mounted, or held by another program."""
 
 
+class TargetMismatch(TargetError):
+    """The target was written and, read back, does not hold what was written."""
+
+
 class Cancelled(SavesetError):
     """The work was stopped from outside before it was complete."""

@@ -14,6 +14,7 @@ import struct
 import typing as t
 
 _BLKGETSIZE64 = 0x80081272
+_BLKDISCARD = 0x1277
 _BLKZEROOUT = 0x127F
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO64 = struct.Struct("QQ216x")  # device and inode of the file below come first
@@ -66,8 +67,14 @@ def zero_out_blocks(fd: int, offset: int, length: int) -> None:
     fcntl.ioctl(fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
 
 
+def discard_blocks(fd: int, offset: int, length: int) -> None:
+    """Tell a block device that a range is not needed (BLKDISCARD); what it reads as then is up to the device."""
+    fcntl.ioctl(fd, _BLKDISCARD, struct.pack("QQ", offset, length))
+
+
 def punch_hole(fd: int, offset: int, length: int) -> None:
-    """Make a range of a file a hole, its size unchanged; OSError when the filesystem cannot."""
+    """Make a range of a file a hole, its size unchanged, or have a block device let go of it in a way that is sure to
+    read as zeros; OSError when filesystem or device cannot."""
     result = _libc.fallocate(
         fd, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(length)
     )
@@ -83,6 +90,17 @@ def pwrite_all(fd: int, buffers: t.Sequence[bytes | bytearray | memoryview], off
         done = os.pwritev(fd, views, offset)
         offset += done
         views = _rest(views, done)
+
+
+def pread_into(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill ``buffer`` from ``offset``, however short single reads turn out; the bytes read, fewer at the end."""
+    done = 0
+    while done < len(buffer):
+        got = os.preadv(fd, [buffer[done:]], offset + done)
+        if not got:
+            break
+        done += got
+    return done
 
 
 def _rest(views: list[memoryview], done: int) -> list[memoryview]:

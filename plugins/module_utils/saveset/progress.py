@@ -62,11 +62,17 @@ class RestoreStats:
     """What a restore did; bytes, and seconds of wall time.
 
     ``bytes_written`` is data written, ``bytes_zeroed`` what was zeroed, punched or, on a fresh file, left as a hole.
+    When only what differs was written, ``bytes_compared`` of the target were looked at first, and ``bytes_kept`` were
+    right already: ``bytes_size = bytes_written + bytes_zeroed + bytes_kept``.  ``bytes_checked`` were read back and
+    compared after all was written.  ``bytes_stored`` were read from packs.
     """
 
     bytes_size: int = 0
     bytes_written: int = 0
     bytes_zeroed: int = 0
+    bytes_compared: int = 0
+    bytes_kept: int = 0
+    bytes_checked: int = 0
     bytes_stored: int = 0
     seconds: float = 0.0
 
@@ -78,7 +84,10 @@ class RestoreStats:
 class Counters:
     """Sums that several threads add to."""
 
-    NAMES = ("done", "read", "zero", "unchanged", "known", "new", "stored", "written", "zeroed")
+    NAMES = (
+        *("done", "read", "zero", "unchanged", "known", "new", "stored"),
+        *("written", "zeroed", "compared", "kept", "checked"),
+    )
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -14,11 +14,15 @@ from .errors import Damaged
 from .extent import DATA, GRAINS, SPLIT
 from .frame import UNIT_GRAIN
 from .keys import KeyRing
-from .page import ALL_GRAINS, GRAINS_PER_CHUNK, Page, grain_runs
+from .page import ALL_GRAINS, GRAINS_PER_CHUNK, Page, Piece, grain_runs
 from .store import Store
 
 _CONTAINERS = 512
-_FRAMES = 16  # decompressed frames kept for readers of small ranges: 16 MiB with the default sizes
+#: Plain bytes kept of frames of whole chunks: neighbours are asked for one by one, deduplicated ones now and then.
+_CHUNK_FRAMES_BYTES = 16 << 20
+#: And of frames of grains.  Whoever reads a volume in order comes back to one such frame of every generation that
+#: still counts, again and again; 64 of them stay, so that none is decompressed for each chunk anew.
+_GRAIN_FRAMES_BYTES = 64 << 20
 
 
 class Frame(t.NamedTuple):
@@ -26,6 +30,29 @@ class Frame(t.NamedTuple):
 
     plain: bytes
     unit: int
+
+
+class _FrameCache:
+    """The frames used last, as many as fit into so many bytes, one at least.  Its user locks."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._frames: collections.OrderedDict[tuple[bytes, int], Frame] = collections.OrderedDict()
+
+    def get(self, key: tuple[bytes, int]) -> Frame | None:
+        frame = self._frames.get(key)
+        if frame is not None:
+            self._frames.move_to_end(key)
+        return frame
+
+    def put(self, key: tuple[bytes, int], frame: Frame) -> None:
+        if key not in self._frames:
+            self._bytes += len(frame.plain)
+        self._frames[key] = frame
+        while self._bytes > self._limit and len(self._frames) > 1:
+            _key, oldest = self._frames.popitem(last=False)
+            self._bytes -= len(oldest.plain)
 
 
 class Place(t.Protocol):
@@ -41,6 +68,8 @@ class Place(t.Protocol):
     def length(self) -> int: ...
     @property
     def place(self) -> int: ...
+    @property
+    def kind(self) -> int: ...
 
 
 class ChunkReader:
@@ -51,27 +80,25 @@ class ChunkReader:
         self._ring = ring
         self._lock = threading.Lock()
         self._containers: collections.OrderedDict[bytes, Container] = collections.OrderedDict()
-        self._frames: collections.OrderedDict[tuple[bytes, int], Frame] = collections.OrderedDict()
+        self._frames = {DATA: _FrameCache(_CHUNK_FRAMES_BYTES), GRAINS: _FrameCache(_GRAIN_FRAMES_BYTES)}
         #: Bytes of packs that were read.
         self.bytes_read = 0
 
     def frame(self, place: Place) -> Frame:
         """The frame that holds a chunk or piece.  Raises NotFound, Damaged."""
         key = (place.pack, place.offset)
+        cache = self._frames[place.kind]
         with self._lock:
-            frame = self._frames.get(key)
-            if frame is not None:
-                self._frames.move_to_end(key)
-                return frame
+            frame = cache.get(key)
+        if frame is not None:
+            return frame
         container = self._container(place.pack)
         head, plain = container.frame(place.offset, place.length)
         chunk_size = container.layout.chunk_size
         frame = Frame(plain, chunk_size // GRAINS_PER_CHUNK if head.unit == UNIT_GRAIN else chunk_size)
         with self._lock:
             self.bytes_read += place.length
-            self._frames[key] = frame
-            while len(self._frames) > _FRAMES:
-                self._frames.popitem(last=False)
+            cache.put(key, frame)
         return frame
 
     def chunk(self, page: Page, position: int, length: int) -> bytes | memoryview | bytearray:
@@ -84,8 +111,18 @@ class ChunkReader:
         if entry.kind == DATA:
             return self.stored(entry, self.frame(entry), length)
         if entry.kind == SPLIT:
-            return self._assemble(page, position, length)
+            chunk = bytearray(length)
+            self._assemble(page, position, memoryview(chunk))
+            return chunk
         return bytes(length)
+
+    def fill(self, page: Page, position: int, buffer: memoryview) -> None:
+        """Put the chunk at ``position`` of a page into ``buffer``, which has its length; as chunk() otherwise."""
+        entry = page.entry(position)
+        if entry.kind == SPLIT:
+            self._assemble(page, position, buffer)
+        else:
+            buffer[:] = self.chunk(page, position, len(buffer))
 
     def stored(self, place: Place, frame: Frame, length: int) -> memoryview:
         """The bytes of a chunk or piece out of its frame, hashed and compared.  Raises Damaged.
@@ -102,22 +139,17 @@ class ChunkReader:
             )
         return view
 
-    def _assemble(self, page: Page, position: int, length: int) -> bytearray:
-        """A chunk that is split, out of its pieces."""
-        try:
-            pieces = page.pieces(position)
-        except ValueError as error:
-            raise Damaged("a page of the map", str(error), "Use another saveset of the volume") from error
-        grain = length // GRAINS_PER_CHUNK
-        chunk = bytearray(length)
-        for piece in pieces:
+    def _assemble(self, page: Page, position: int, chunk: memoryview) -> None:
+        """Put a chunk that is split together in ``chunk``, out of its pieces."""
+        grain = len(chunk) // GRAINS_PER_CHUNK
+        for piece in split_pieces(page, position):
             if piece.kind == DATA:
-                data = self.stored(piece, self.frame(piece), length)
-                _scatter(chunk, data, grain, ALL_GRAINS, piece.mask)
+                scatter(chunk, self.stored(piece, self.frame(piece), len(chunk)), grain, ALL_GRAINS, piece.mask)
             elif piece.kind == GRAINS:
                 data = self.stored(piece, self.frame(piece), piece.stored.bit_count() * grain)
-                _scatter(chunk, data, grain, piece.stored, piece.mask)
-        return chunk
+                scatter(chunk, data, grain, piece.stored, piece.mask)
+            else:
+                scatter(chunk, memoryview(bytes(len(chunk))), grain, ALL_GRAINS, piece.mask)
 
     def _container(self, pack: bytes) -> Container:
         with self._lock:
@@ -133,8 +165,21 @@ class ChunkReader:
         return container
 
 
-def _scatter(chunk: bytearray, data: memoryview, grain: int, stored: int, mask: int) -> None:
+def split_pieces(page: Page, position: int) -> list[Piece]:
+    """The pieces of a chunk that is split.  Raises Damaged when they make no chunk."""
+    try:
+        return page.pieces(position)
+    except ValueError as error:
+        raise Damaged("a page of the map", str(error), "Use another saveset of the volume") from error
+
+
+def scatter(chunk: memoryview, data: memoryview, grain: int, stored: int, mask: int) -> None:
     """Copy the grains of ``mask`` to their places in a chunk; ``data`` holds those of ``stored``, one by one."""
     for first, count in grain_runs(mask):
         skip = (stored & ((1 << first) - 1)).bit_count() * grain
         chunk[first * grain : (first + count) * grain] = data[skip : skip + count * grain]
+
+
+def gather(chunk: memoryview, grain: int, mask: int) -> bytes:
+    """The grains of ``mask`` out of a chunk, one by one."""
+    return b"".join([chunk[first * grain : (first + count) * grain] for first, count in grain_runs(mask)])

@@ -128,6 +128,7 @@ WHAT IS IN THIS FOLDER
                                  says, and why
   gc/                            who uses the repository, what is about to be
                                  removed, what was given up inside packs
+  checks/                        what was verified, how deep and when
   sessions/, features/           notes of running, or of newer, programs
   tmp/                           half-written files of running or ended backups
   isb-saveset.pyz, README.txt    the program, and this text

@@ -14,8 +14,11 @@ import typing as t
 
 from .backup import ProgressCallback, default_workers
 from .changes import Changes
+from .checks import FULL
 from .collect import is_going
 from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
+from .compare import Comparer
+from .container import PACK_KIND, object_name
 from .deps import require
 from .document import Document, decode_document, encode_document
 from .errors import (
@@ -35,6 +38,7 @@ from .keys import KeyRing, public_master, write_only_error
 from .leafmap import LeafMap
 from .lease import RESTORE, VERIFY, reading, writing
 from .linux import keep_freed_memory
+from .packcheck import Limits
 from .packs import PACK_BYTES
 from .page import LEAF_ENTRIES
 from .pins import Pin, is_pinned, pin_name, put_pin, read_pins
@@ -49,7 +53,7 @@ from .source import Source
 from .store import Store
 from .target import Target
 from .tool import refresh, try_refresh
-from .verify import FULL, Verifier, VerifyReport
+from .verify import Scope, Verifier, VerifyReport
 from .volume import check_volume, volume_folder
 from .writing import BackupOptions, BackupRun, Parent, readable, session_of
 
@@ -169,14 +173,27 @@ class Saveset:
         return self._reader.chunk(self.map.page(leaf), position, length)
 
     def restore(
-        self, target: Target, *, progress: ProgressCallback | None = None, workers: int | None = None
+        self,
+        target: Target,
+        *,
+        only_changed: bool = False,
+        check: bool = False,
+        progress: ProgressCallback | None = None,
+        workers: int | None = None,
     ) -> RestoreStats:
-        """Write the whole volume to ``target`` and make it durable.
+        """Make ``target`` hold the whole volume, durably.
 
-        Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, NotFound, Damaged; see RestoreJob.run().
+        :param only_changed: read what the target holds first, and write only what differs: to revert a volume, to keep
+            a standby close, or to take up a restore that was interrupted.
+        :param check: read everything back when all is written, and compare it.
+        Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, TargetMismatch (check), NotFound, Damaged;
+        see RestoreJob.run().
         """
         with self._repository.reading(RESTORE, self.info):
-            return RestoreJob(self.map, self._reader, target).run(workers or default_workers(), progress)
+            comparer = self._repository.comparer(self._reader)
+            job = RestoreJob(self.map, comparer, self._reader, target, only_changed, check)
+            # One more than processors, as writing past the page cache waits for the disk.
+            return job.run(workers or default_workers() + 1, progress)
 
 
 class Repository:
@@ -364,6 +381,8 @@ class Repository:
                 stats=written.stats,
                 metadata=dict(metadata or {}),
             )
+            # It may name packs that another writer has published this moment and not made durable yet.
+            self.store.settle(object_name(PACK_KIND, pack) for pack in run.new_packs(written))
             lease.commit(info.name, encode_commit(info, self._ring))
             run.committed()
         return Saveset(self, info)
@@ -548,18 +567,28 @@ class Repository:
         savesets: t.Iterable[Saveset | SavesetInfo] | None = None,
         depth: str = "structure",
         *,
+        older_than: datetime.timedelta | None = None,
+        limit_bytes: int | None = None,
+        limit_seconds: float | None = None,
+        record: bool = True,
         progress: ProgressCallback | None = None,
         workers: int | None = None,
     ) -> VerifyReport:
         """Verify savesets, all of the repository by default; damage is reported, not raised.
 
+        What was verified is written down in the repository, unless it is not to be written, or cannot.
+
         :param depth: ``structure``, ``stored`` or ``full``; see :mod:`.verify`.
+        :param older_than: packs that were verified to this depth or a deeper one within that time are passed over.
+        :param limit_bytes: begin no further pack after so many bytes of packs; those verified longest ago come first.
+        :param limit_seconds: nor after so many seconds.
+        :param record: whether to write down what was verified; never done read-only or with a write-only key.
         Raises InvalidValue; WrongSecret for ``full`` with a write-only key.
         """
         if depth == FULL:
             self.require_reading()
         with self.reading(VERIFY):
-            verifier = Verifier(self.store, self._ring, depth)
+            verifier = Verifier(self.store, self._ring, depth, record and not (self.read_only or self.write_only))
             self._verify_documents(verifier)
             if savesets is None:
                 infos, problems = self.scan()
@@ -569,7 +598,8 @@ class Repository:
             else:
                 wanted = [item.info if isinstance(item, Saveset) else item for item in savesets]
                 infos = [info for info in wanted if self._commit_is_whole(info, verifier)]
-            return verifier.run(infos, self.open_map, workers or default_workers(), progress)
+            scope = Scope(older_than, Limits(limit_bytes, limit_seconds), savesets is None)
+            return verifier.run(infos, self.open_map, scope, workers or default_workers(), progress)
 
     def _verify_documents(self, verifier: Verifier) -> None:
         """Check repo.json and the key files once more: they may have changed since the repository was opened."""
@@ -609,6 +639,10 @@ class Repository:
         """A reader of chunks.  Raises WrongSecret with a write-only key."""
         self.require_reading()
         return ChunkReader(self.store, self._ring)
+
+    def comparer(self, reader: ChunkReader) -> Comparer:
+        """What compares a target with savesets."""
+        return Comparer(self._ring, reader)
 
 
 def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:

@@ -1,20 +1,26 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restoring a saveset: workers take ranges in order, hash every chunk again, and only then write it."""
+"""Restoring a saveset: workers take ranges in order, hash every chunk again, and only then write it.
+
+What the target holds already can be compared first, so that only what differs is written, and all of it can be read
+back afterwards.
+"""
 
 from __future__ import annotations
 
+import threading
 import typing as t
 
-from .errors import Damaged, NotFound, SavesetError, TargetTooSmall
+from .compare import Comparer, is_zero
+from .errors import Damaged, NotFound, SavesetError, TargetMismatch, TargetTooSmall
 from .extent import DATA, SPLIT
 from .leafmap import LeafMap
 from .page import LEAF_ENTRIES, Page
 from .parallel import run_parallel
 from .progress import Counters, Progress, RestoreStats
 from .reader import ChunkReader
-from .target import Target
+from .target import Target, transfer_buffer
 
 _RANGE_BYTES = 8 << 20
 
@@ -37,29 +43,57 @@ class _Range(t.NamedTuple):
 class RestoreJob:
     """One restore of one saveset to one target."""
 
-    def __init__(self, leaf_map: LeafMap, reader: ChunkReader, target: Target) -> None:
+    def __init__(
+        self,
+        leaf_map: LeafMap,
+        comparer: Comparer,
+        reader: ChunkReader,
+        target: Target,
+        only_changed: bool = False,
+        check: bool = False,
+    ) -> None:
+        """Parameters as those of Saveset.restore()."""
         self._map = leaf_map
         self._geometry = leaf_map.geometry
+        self._comparer = comparer
         self._reader = reader
         self._target = target
+        self._compares = only_changed and not target.fresh
+        self._check = check
         self._counters = Counters()
+        self._local = threading.local()
 
     def run(self, workers: int, progress: t.Callable[[Progress], None] | None) -> RestoreStats:
-        """Write the whole volume and make it durable.
+        """Make the target hold the whole volume, durably.
 
         Raises TargetTooSmall before anything is written; NotFound or Damaged at the first chunk that is not what was
-        backed up: that chunk is not written, and the target is incomplete.
+        backed up: that chunk is not written, and the target is incomplete; TargetMismatch when the target does not
+        give back what was written.
         """
         size = self._geometry.size
         if self._target.size < size:
             raise TargetTooSmall(
                 self._target.spec, f"it has {self._target.size} bytes, the volume needs {size}", "Name a larger target"
             )
-        tick = (lambda: progress(self._counters.progress(size))) if progress else None
-        run_parallel(self._ranges(), self._restore_range, workers, tick)
+        read_before = self._reader.bytes_read
+        total = size * (2 if self._check else 1)
+        tick = (lambda: progress(self._counters.progress(total))) if progress else None
+        run_parallel(self._ranges(), self._update_range if self._compares else self._write_range, workers, tick)
         self._target.flush()
+        if self._check:
+            self._target.forget()
+            run_parallel(self._ranges(), self._check_range, workers, tick)
         sums = self._counters
-        return RestoreStats(size, sums["written"], sums["zeroed"], self._reader.bytes_read, sums.seconds)
+        return RestoreStats(
+            bytes_size=size,
+            bytes_written=sums["written"],
+            bytes_zeroed=sums["zeroed"],
+            bytes_compared=sums["compared"],
+            bytes_kept=sums["kept"],
+            bytes_checked=sums["checked"],
+            bytes_stored=self._reader.bytes_read - read_before,
+            seconds=sums.seconds,
+        )
 
     def _ranges(self) -> t.Iterator[_Range]:
         """Runs of chunks; those of holes and zeros as long as they are, those of data cut to a range's size."""
@@ -76,23 +110,126 @@ class RestoreJob:
                 yield _Range(page, leaf, begin, end, kind)
                 begin = end
 
-    def _restore_range(self, item: _Range) -> None:
+    def _span(self, item: _Range) -> tuple[int, int]:
+        """A range's offset and length in bytes."""
         offset = item.first * self._geometry.chunk_size
-        length = min((item.end - item.begin) * self._geometry.chunk_size, self._geometry.size - offset)
-        if not item.stored:
-            self._target.zero(offset, length)
-            self._counters.add(done=length, zeroed=length)
-            return
-        buffers = [self._chunk(item.page, item.leaf, position) for position in range(item.begin, item.end)]
-        self._target.write(offset, buffers)
-        self._counters.add(done=length, written=length)
+        return offset, min((item.end - item.begin) * self._geometry.chunk_size, self._geometry.size - offset)
 
-    def _chunk(self, page: Page, leaf: int, position: int) -> bytes | memoryview | bytearray:
-        chunk = leaf * LEAF_ENTRIES + position
+    def _buffer(self, length: int) -> memoryview:
+        """This thread's buffer for a range."""
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = transfer_buffer(max(_RANGE_BYTES, self._geometry.chunk_size))
+        buffer: memoryview = self._local.buffer
+        return buffer[:length]
+
+    # -- writing
+
+    def _write_range(self, item: _Range) -> None:
+        offset, length = self._span(item)
+        if item.stored:
+            self._write_chunks(item, item.begin, item.end, self._buffer(length))
+        else:
+            self._target.zero(offset, length)
+            self._counters.add(zeroed=length)
+        self._counters.add(done=length)
+
+    def _write_chunks(self, item: _Range, begin: int, end: int, buffer: memoryview) -> None:
+        """Write the chunks from ``begin`` to ``end`` of the range's page; ``buffer`` has their length."""
+        chunk_size = self._geometry.chunk_size
+        for position in range(begin, end):
+            at = (position - begin) * chunk_size
+            self._read_chunk(item, position, buffer[at : at + chunk_size])
+        self._target.write((item.first + begin - item.begin) * chunk_size, buffer)
+        self._counters.add(written=len(buffer))
+
+    def _read_chunk(self, item: _Range, position: int, buffer: memoryview) -> None:
         try:
-            return self._reader.chunk(page, position, self._geometry.chunk_length(chunk))
+            self._reader.fill(item.page, position, buffer)
         except (Damaged, NotFound) as error:
-            raise self._at_chunk(error, chunk) from error
+            raise self._at_chunk(error, item.first + position - item.begin) from error
+
+    # -- writing only what differs
+
+    def _update_range(self, item: _Range) -> None:
+        offset, length = self._span(item)
+        if item.stored:
+            self._update_chunks(item, offset, self._buffer(length))
+        else:
+            self._update_empty(offset, length)
+        self._counters.add(done=length)
+
+    def _update_chunks(self, item: _Range, offset: int, buffer: memoryview) -> None:
+        self._target.read(offset, buffer)
+        chunk_size = self._geometry.chunk_size
+        same = [
+            self._is_same(item, position, buffer[at : at + chunk_size])
+            for position, at in zip(range(item.begin, item.end), range(0, len(buffer), chunk_size))
+        ]
+        kept = 0
+        for begin, end, right in _runs(same):
+            part = buffer[begin * chunk_size : end * chunk_size]
+            if right:
+                kept += len(part)
+            else:
+                self._write_chunks(item, item.begin + begin, item.begin + end, part)
+        self._counters.add(compared=len(buffer), kept=kept)
+
+    def _is_same(self, item: _Range, position: int, data: memoryview) -> bool:
+        try:
+            return self._comparer.same(item.page, position, data)
+        except (Damaged, NotFound) as error:
+            raise self._at_chunk(error, item.first + position - item.begin) from error
+
+    def _update_empty(self, offset: int, length: int) -> None:
+        """Zero what is not zero in a range; holes of the target stay as they are."""
+        zeroed = 0
+        for begin, end, zero in self._zero_runs(offset, length):
+            if not zero:
+                self._target.zero(begin, end - begin)
+                zeroed += end - begin
+        self._counters.add(compared=length, zeroed=zeroed, kept=length - zeroed)
+
+    def _zero_runs(self, offset: int, length: int) -> t.Iterator[tuple[int, int, bool]]:
+        """What of a range the target has allocated: (begin, end, whether it is zero), in steps of chunks."""
+        chunk_size = self._geometry.chunk_size
+        for start, extent in self._target.allocated(offset, length):
+            # From the start of a chunk, so that what is zeroed is whole blocks.
+            begin = max(offset, start - start % chunk_size)
+            end = min(offset + length, -(-(start + extent) // chunk_size) * chunk_size)
+            for at in range(begin, end, _RANGE_BYTES):
+                buffer = self._buffer(min(_RANGE_BYTES, end - at))
+                self._target.read(at, buffer)
+                zero = [is_zero(buffer[i : i + chunk_size]) for i in range(0, len(buffer), chunk_size)]
+                for first, last, kind in _runs(zero):
+                    yield at + first * chunk_size, at + min(last * chunk_size, len(buffer)), kind
+
+    # -- reading back
+
+    def _check_range(self, item: _Range) -> None:
+        offset, length = self._span(item)
+        if item.stored:
+            buffer = self._buffer(length)
+            self._target.read(offset, buffer)
+            chunk_size = self._geometry.chunk_size
+            for position in range(item.begin, item.end):
+                at = (position - item.begin) * chunk_size
+                if not self._is_same(item, position, buffer[at : at + chunk_size]):
+                    raise self._mismatch(offset + at)
+        else:
+            for begin, _end, zero in self._zero_runs(offset, length):
+                if not zero:
+                    raise self._mismatch(begin)
+        self._counters.add(done=length, checked=length)
+
+    # -- errors
+
+    def _mismatch(self, offset: int) -> TargetMismatch:
+        return TargetMismatch(
+            self._target.spec,
+            f"what was written to the chunk at offset {offset} is not what is read back",
+            "Do not use what is on it: check the disk, its cables and that nothing else writes to it, then restore "
+            "again, writing only what differs, or to another target",
+        )
 
     def _at_chunk(self, error: SavesetError, chunk: int) -> SavesetError:
         """The same error, telling also what it means for the restore."""
@@ -102,3 +239,12 @@ class RestoreJob:
             f"{self._target.spec} is incomplete"
         )
         return type(error)(error.thing, cause, error.way_out)
+
+
+def _runs(flags: t.Sequence[bool]) -> t.Iterator[tuple[int, int, bool]]:
+    """Runs of equal flags, as (begin, end, flag)."""
+    begin = 0
+    for end in range(1, len(flags) + 1):
+        if end == len(flags) or flags[end] != flags[begin]:
+            yield begin, end, flags[begin]
+            begin = end

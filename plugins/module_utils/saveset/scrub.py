@@ -23,6 +23,7 @@ DOCUMENTS = {
     "features": "feature",
     "savesets": "saveset",
     "pins": "pin",
+    "checks": "check",
     "gc/punched": "punched",
     "gc/tombstones": "tombstone",
     "gc/forgotten": "forgotten",

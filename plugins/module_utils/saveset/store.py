@@ -126,6 +126,10 @@ class Store(abc.ABC):
         return 0
 
     @abc.abstractmethod
+    def settle(self, names: t.Iterable[str]) -> None:
+        """Have objects that other writers published, perhaps a moment ago, survive a power loss.  Raises StoreError."""
+
+    @abc.abstractmethod
     def free_bytes(self) -> int | None:
         """Free room in bytes, None when the store cannot tell."""
 
@@ -161,13 +165,14 @@ class LocalStore(Store):
 
     def __init__(self, path: str) -> None:
         self.location = os.path.abspath(path)
+        self._durable: set[str] = set()  # folders whose own names are known to survive a power loss
 
     #: What creating a repository writes before repo.json makes it one.
     _UNFINISHED = {"README.txt", "isb-saveset.pyz", "keys", _TEMP, "lost+found"}
 
     def prepare(self) -> None:
         try:
-            os.makedirs(self.location, mode=0o700, exist_ok=True)
+            self.make_folder(self.location)
             content = sorted(set(os.listdir(self.location)) - self._UNFINISHED)
         except OSError as error:
             raise self._error(self.location, error) from error
@@ -289,6 +294,14 @@ class LocalStore(Store):
         block = max(_PUNCH_BLOCK, os.stat(self.location).st_blksize)
         return -(-offset // block) * block, (offset + length) // block * block
 
+    def settle(self, names: t.Iterable[str]) -> None:
+        for folder in sorted({os.path.dirname(self.path(name)) for name in names}):
+            try:
+                self.make_folder(folder)
+                sync_folder(folder)
+            except OSError as error:
+                raise self._error(folder, error) from error
+
     def free_bytes(self) -> int | None:
         path = self.location
         while not os.path.exists(path):  # before the repository is made, its nearest folder tells
@@ -316,16 +329,16 @@ class LocalStore(Store):
         return os.path.join(folder, secrets.token_hex(16))
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents inside the store, durably."""
-        if os.path.isdir(path):
+        """Make a folder and its parents, durably: one that is there may be another writer's that is not synced yet."""
+        if path in self._durable:
             return
         parent = os.path.dirname(path)
-        self.make_folder(parent)
-        try:
+        if path != self.location or not os.path.isdir(parent):  # what is above the repository is not its affair
+            self.make_folder(parent)
+        with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        except FileExistsError:
-            return
         sync_folder(parent)
+        self._durable.add(path)
 
     @staticmethod
     def _walk_error(error: OSError) -> None:
@@ -345,14 +358,14 @@ class _LocalUpload(Upload):
         try:
             self._temp, self._fd = _open_locked(store)
         except OSError as error:
-            raise store_error(store.location, name, error) from error
+            raise _writing_error(store.location, name, error) from error
         self._file = AppendedFile(self._fd)
 
     def write(self, buffers: t.Sequence[Buffer]) -> None:
         try:
             self._file.write(buffers)
         except OSError as error:
-            raise store_error(self._store.location, self._name, error) from error
+            raise _writing_error(self._store.location, self._name, error) from error
 
     def publish(self, exclusive: bool = True) -> None:
         final = self._store.path(self._name)
@@ -366,19 +379,29 @@ class _LocalUpload(Upload):
                 os.rename(self._temp, final)
             sync_folder(folder)
         except OSError as error:
-            raise store_error(self._store.location, self._name, error) from error
+            raise _writing_error(self._store.location, self._name, error) from error
         self.abort()
 
     def abort(self) -> None:
         if self._fd < 0:
             return
-        try:
+        # What cannot be removed now, as the medium is gone, a later writer sweeps up.
+        with contextlib.suppress(OSError):  # also when it was published by a rename
             os.unlink(self._temp)
-        except FileNotFoundError:
-            pass  # published by a rename
-        finally:
+        with contextlib.suppress(OSError):
             os.close(self._fd)
-            self._fd = -1
+        self._fd = -1
+
+
+def _writing_error(location: str, name: str, error: OSError) -> Exception:
+    """The engine's error for an OSError while object ``name`` is written."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return StoreError(
+            f"{name} in {location}",
+            f"the folder that it goes to is gone ({error.strerror})",
+            "Check that the storage is there and mounted, then run it again; earlier savesets are whole",
+        )
+    return store_error(location, name, error)
 
 
 def store_error(location: str, name: str, error: OSError) -> Exception:

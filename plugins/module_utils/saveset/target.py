@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import ctypes
 import errno
 import os
 import stat
 import threading
 import typing as t
 
+from .buffers import AlignedBuffer
 from .deps import require_nbd
 from .errors import TargetBusy, TargetError, TargetTooSmall
-from .linux import CANNOT, block_size_bytes, loop_device_of, punch_hole, pwrite_all, zero_out_blocks
+from .linux import (
+    CANNOT,
+    block_size_bytes,
+    discard_blocks,
+    loop_device_of,
+    pread_into,
+    punch_hole,
+    pwrite_all,
+    zero_out_blocks,
+)
 from .source import is_nbd
 
 Buffer = t.Union[bytes, bytearray, memoryview]
 _ZEROS = bytes(1 << 20)
-_NBD_STEP = 16 << 20  # bytes zeroed in one NBD request: small enough for servers that write zeros out
+_NBD_STEP = 16 << 20  # bytes of one NBD request: small enough for servers that write zeros out
+_READ_BACK_STEP = 8 << 20
+_DIRECT_ALIGN = 4096  # what every disk takes for O_DIRECT: offset, length and address are multiples of it
 
 
 class Target(abc.ABC):
@@ -34,8 +47,17 @@ class Target(abc.ABC):
     fresh: bool = False
 
     @abc.abstractmethod
-    def write(self, offset: int, buffers: t.Sequence[Buffer]) -> None:
-        """Write buffers one after the other from ``offset``.  Raises TargetError."""
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write ``data`` at ``offset``; fastest out of transfer_buffer().  Raises TargetError."""
+
+    @abc.abstractmethod
+    def read(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from ``offset``.  Raises TargetError."""
+
+    def allocated(self, offset: int, length: int) -> t.Iterator[tuple[int, int]]:
+        """The parts of a range, as (offset, length), that may hold anything but zeros."""
+        if length and not self.fresh:
+            yield offset, length
 
     @abc.abstractmethod
     def zero(self, offset: int, length: int) -> None:
@@ -46,6 +68,10 @@ class Target(abc.ABC):
         """Make what was written durable.  Raises TargetError."""
 
     @abc.abstractmethod
+    def forget(self) -> None:
+        """After flush(): have later reads come from the disk, as far as that is possible, not from memory."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Let go of the target."""
 
@@ -54,6 +80,11 @@ class Target(abc.ABC):
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def transfer_buffer(length: int) -> memoryview:
+    """A buffer, aligned to a page, for what is written to and read from targets."""
+    return AlignedBuffer(length).view
 
 
 def open_target(spec: str, size: int) -> Target:
@@ -83,15 +114,18 @@ class FileTarget(Target):
     def __init__(self, path: str, size: int) -> None:
         self.spec = path
         self.size = size
+        self._direct = -1
+        self._discard_zeroes = True  # until a device shows that it is not so
         self._fd = self._open(path)
         try:
             self._prepare(size)
         except OSError as error:
-            os.close(self._fd)
+            self.close()
             raise self._error("it cannot be prepared", error) from error
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
+        self._use_direct = self._open_direct()
 
     def _open(self, path: str) -> int:
         # On a block device O_EXCL without O_CREAT asks the kernel to refuse one that is mounted or held.
@@ -112,6 +146,15 @@ class FileTarget(Target):
                     "Unmount it and end what holds it, or name another target",
                 ) from error
             raise self._error("it cannot be opened", error) from error
+
+    def _open_direct(self) -> bool:
+        """Open the target once more for reads and writes past the page cache; False where the system refuses."""
+        try:
+            # Through the open file, so that it is the same one for sure; the O_EXCL of the first holds for both.
+            self._direct = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
+        except OSError:
+            return False
+        return True
 
     def _prepare(self, size: int) -> None:
         status = os.fstat(self._fd)
@@ -134,36 +177,124 @@ class FileTarget(Target):
         else:
             raise TargetError(self.spec, "it is neither a file nor a block device", "Name one of these as the target")
 
-    def write(self, offset: int, buffers: t.Sequence[Buffer]) -> None:
+    def write(self, offset: int, data: Buffer) -> None:
+        view = memoryview(data)
         try:
-            pwrite_all(self._fd, buffers, offset)
+            done = self._write_direct(offset, view)
+            if done < len(view):
+                pwrite_all(self._fd, [view[done:]], offset + done)
         except OSError as error:
             raise self._error(f"writing at offset {offset} failed", error) from error
+
+    def read(self, offset: int, buffer: memoryview) -> None:
+        try:
+            done = self._read_direct(offset, buffer)
+            done += pread_into(self._fd, buffer[done:], offset + done)
+        except OSError as error:
+            raise self._error(f"reading at offset {offset} failed", error) from error
+        if done < len(buffer):
+            raise TargetError(self.spec, f"it ends at offset {offset + done}", "Let nothing else change the target")
+
+    # Past the page cache: it costs a copy and memory, and the disk would stand idle until the cache is written out.
+
+    def _write_direct(self, offset: int, view: memoryview) -> int:
+        """Write what can be written past the page cache; how many bytes these were."""
+        length = self._direct_length(offset, view)
+        done = 0
+        while done < length:
+            try:
+                done += os.pwrite(self._direct, view[done:length], offset + done)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._use_direct = False  # a disk that wants another alignment
+                break
+            if done % _DIRECT_ALIGN:  # cut short in the middle of a block: it is written again
+                done -= done % _DIRECT_ALIGN
+        return done
+
+    def _read_direct(self, offset: int, buffer: memoryview) -> int:
+        length = self._direct_length(offset, buffer)
+        if not length:
+            return 0
+        try:
+            done = os.preadv(self._direct, [buffer[:length]], offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._use_direct = False
+            return 0
+        return done
+
+    def _direct_length(self, offset: int, view: memoryview) -> int:
+        """How many bytes from the start of ``view`` may go past the page cache."""
+        if not self._use_direct or offset % _DIRECT_ALIGN or view.readonly or not view:
+            return 0
+        if ctypes.addressof(ctypes.c_char.from_buffer(view)) % _DIRECT_ALIGN:
+            return 0
+        return len(view) - len(view) % _DIRECT_ALIGN
+
+    def allocated(self, offset: int, length: int) -> t.Iterator[tuple[int, int]]:
+        if not self._regular:
+            yield from super().allocated(offset, length)
+            return
+        end = offset + length
+        while offset < end:
+            begin = min(self._seek(offset, os.SEEK_DATA, end), end)
+            offset = min(self._seek(begin, os.SEEK_HOLE, end), end) if begin < end else end
+            if offset > begin:
+                yield begin, offset - begin
+
+    def _seek(self, offset: int, whence: int, end: int) -> int:
+        try:
+            return os.lseek(self._fd, offset, whence)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data from here to the end
+                return end
+            raise self._error("its allocation cannot be read", error) from error
 
     def zero(self, offset: int, length: int) -> None:
         if self.fresh or not length:
             return
         try:
-            if self._regular:
-                punch_hole(self._fd, offset, length)
-            else:
-                self._zero_blocks(offset, length)
+            ways = [punch_hole] if self._regular else [punch_hole, self._discard, zero_out_blocks]
+            done = self._zero_whole(ways, offset, length - length % _DIRECT_ALIGN)
         except OSError as error:
-            if error.errno not in CANNOT:
-                raise self._error(f"zeroing at offset {offset} failed", error) from error
-            self._write_zeros(offset, length)
+            raise self._error(f"zeroing at offset {offset} failed", error) from error
+        self._write_zeros(offset + done, length - done)
 
-    def _zero_blocks(self, offset: int, length: int) -> None:
-        """BLKZEROOUT on whole sectors; what is left of a sector at the volume's end is written."""
-        whole = length - length % 512
-        if whole:
-            zero_out_blocks(self._fd, offset, whole)
-        self._write_zeros(offset + whole, length - whole)
+    def _zero_whole(self, ways: t.Sequence[t.Callable[[int, int, int], None]], offset: int, length: int) -> int:
+        """Zero whole blocks in the first way that filesystem or device knows; how many bytes were zeroed."""
+        for way in ways if length else ():
+            try:
+                way(self._fd, offset, length)
+                return length
+            except OSError as error:
+                if error.errno not in CANNOT:
+                    raise
+        return 0
+
+    def _discard(self, fd: int, offset: int, length: int) -> None:
+        """Discard a range and read it back, as many devices do not promise that it is zero then; else OSError."""
+        if self._discard_zeroes:
+            discard_blocks(fd, offset, length)
+            self._discard_zeroes = self._reads_zero(offset, length)
+        if not self._discard_zeroes:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def _reads_zero(self, offset: int, length: int) -> bool:
+        buffer = transfer_buffer(min(length, _READ_BACK_STEP))
+        for begin in range(0, length, len(buffer)):
+            view = buffer[: length - begin]
+            self.read(offset + begin, view)
+            if bytes(view) != bytes(len(view)):
+                return False
+        return True
 
     def _write_zeros(self, offset: int, length: int) -> None:
         while length > 0:
             step = min(length, len(_ZEROS))
-            self.write(offset, [memoryview(_ZEROS)[:step]])
+            self.write(offset, memoryview(_ZEROS)[:step])
             offset += step
             length -= step
 
@@ -173,10 +304,15 @@ class FileTarget(Target):
         except OSError as error:
             raise self._error("what was written could not be made durable", error) from error
 
+    def forget(self) -> None:
+        with contextlib.suppress(OSError):  # only an advice; reads past the page cache need it for the tail alone
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for fd in (self._fd, self._direct):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._direct = -1
 
     def _error(self, what: str, error: OSError) -> TargetError:
         return TargetError(self.spec, f"{what} ({error.strerror})", "Check the path, its rights and its free space")
@@ -204,11 +340,17 @@ class NbdTarget(Target):
             self.close()
             raise
 
-    def write(self, offset: int, buffers: t.Sequence[Buffer]) -> None:
-        for buffer in buffers:
-            data = bytes(buffer)
-            self._run(f"writing at offset {offset} failed", lambda handle, d=data, o=offset: handle.pwrite(d, o))
-            offset += len(data)
+    def write(self, offset: int, data: Buffer) -> None:
+        view = memoryview(data)
+        for begin in range(0, len(view), _NBD_STEP):
+            part, at = bytes(view[begin : begin + _NBD_STEP]), offset + begin
+            self._run(f"writing at offset {at} failed", lambda handle, d=part, o=at: handle.pwrite(d, o))
+
+    def read(self, offset: int, buffer: memoryview) -> None:
+        for begin in range(0, len(buffer), _NBD_STEP):
+            part, at = buffer[begin : begin + _NBD_STEP], offset + begin
+            length = len(part)
+            part[:] = self._run(f"reading at offset {at} failed", lambda handle, n=length, o=at: handle.pread(n, o))
 
     def zero(self, offset: int, length: int) -> None:
         while length > 0:
@@ -217,7 +359,7 @@ class NbdTarget(Target):
                 self._run(f"zeroing at offset {offset} failed", lambda handle, n=step, o=offset: handle.zero(n, o))
             else:
                 step = min(step, len(_ZEROS))
-                self.write(offset, [memoryview(_ZEROS)[:step]])
+                self.write(offset, memoryview(_ZEROS)[:step])
             offset += step
             length -= step
 
@@ -228,6 +370,9 @@ class NbdTarget(Target):
             if handle.can_flush():
                 self._call("what was written could not be made durable", handle.flush)
 
+    def forget(self) -> None:
+        """Nothing is kept here; what the server keeps is its own affair."""
+
     def close(self) -> None:
         with self._lock:
             handles, self._handles = self._handles, []
@@ -235,12 +380,11 @@ class NbdTarget(Target):
             with contextlib.suppress(self._nbd.Error):  # flush() has already told whether the data is safe
                 handle.shutdown()
 
-    def _run(self, what: str, function: t.Callable[..., t.Any]) -> None:
+    def _run(self, what: str, function: t.Callable[..., t.Any]) -> t.Any:
         if self._several:
-            self._call(what, lambda: function(self._own_handle()))
-            return
+            return self._call(what, lambda: function(self._own_handle()))
         with self._first_lock:
-            self._call(what, lambda: function(self._first))
+            return self._call(what, lambda: function(self._first))
 
     def _own_handle(self) -> t.Any:
         if not hasattr(self._local, "handle"):

@@ -11,35 +11,58 @@ full:      and every chunk they use decrypts, decompresses and hashes to its ide
 from __future__ import annotations
 
 import collections
-import threading
+import contextlib
+import datetime
 import typing as t
 from dataclasses import dataclass, field
 
+from .checks import FULL, STORED, Checks
 from .commit import SavesetInfo
 from .container import PACK_KIND, Container, object_name
 from .directory import Leaf
-from .errors import InvalidValue, SavesetError
-from .extent import GRAINS, SPLIT
-from .footer import PackFooter, Row
-from .frame import check_hash, parse_head
+from .errors import InvalidValue, NotFound, SavesetError, StoreError
+from .extent import SPLIT
+from .footer import PackFooter
 from .keys import KeyRing
 from .leafmap import LeafMap, content_digest, merkle_root, volume_digest
-from .page import GRAINS_PER_CHUNK, Page, split_identity
-from .parallel import run_parallel
+from .packcheck import Limits, PackChecker
+from .page import Page, split_identity
 from .progress import Counters, Progress
 from .punched import NOTHING, PunchedPacks, Ranges
 from .store import Store
 from .volume import volume_folder
 
 STRUCTURE = "structure"
-STORED = "stored"
-FULL = "full"
 DEPTHS = (STRUCTURE, STORED, FULL)
 
 _ROW_SETS = 64  # packs' indexes kept at once
 _OFFSETS_NAMED = 5
+_NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
+_LOOSE = "no saveset uses it"
 
 OpenMap = t.Callable[[SavesetInfo], LeafMap]
+
+
+class Scope(t.NamedTuple):
+    """How much to verify.
+
+    ``older_than``: packs that were verified to this depth or a deeper one within that time are passed over;
+    ``loose_packs``: also packs that no saveset uses.
+    """
+
+    older_than: datetime.timedelta | None = None
+    limits: Limits = Limits()
+    loose_packs: bool = False
+
+
+class Coverage(t.NamedTuple):
+    """How much is verified, as VerifyReport tells it."""
+
+    bytes_total: int = 0
+    bytes_verified: int = 0
+    packs_never: int = 0
+    oldest: datetime.datetime | None = None
+    recorded: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,11 @@ class VerifyReport:
 
     ``problems`` are dictionaries with ``saveset`` and ``volume`` (None where no saveset is hurt), ``object`` and
     ``problem``; ``bytes`` of packs read; ``seconds`` of wall time.
+
+    But for depth ``structure``: ``bytes_total`` of the packs that the savesets use, ``bytes_verified`` of them that are
+    verified to this depth now or, when an age was given, within it (else ever); ``packs_never`` were never, or are
+    damaged; ``oldest`` is when the pack was verified for which that is longest ago, None unless all were;
+    ``recorded``: whether what was verified now is written down in the repository.
     """
 
     ok: bool
@@ -56,6 +84,11 @@ class VerifyReport:
     problems: list[dict[str, str | None]] = field(default_factory=list)
     bytes: int = 0
     seconds: float = 0.0
+    bytes_total: int = 0
+    bytes_verified: int = 0
+    packs_never: int = 0
+    oldest: datetime.datetime | None = None
+    recorded: bool = False
 
 
 class _LeafVerdict(t.NamedTuple):
@@ -69,21 +102,24 @@ class _LeafVerdict(t.NamedTuple):
 class Verifier:
     """One verification."""
 
-    def __init__(self, store: Store, ring: KeyRing, depth: str) -> None:
+    def __init__(self, store: Store, ring: KeyRing, depth: str, records: bool) -> None:
+        """:param records: whether to write down in the repository what was verified."""
         if depth not in DEPTHS:
             raise InvalidValue(f"depth {depth!r}", "it is unknown", f"Use one of {', '.join(DEPTHS)}")
         self._store = store
         self._ring = ring
         self._depth = depth
-        self._lock = threading.Lock()
         self._punched = PunchedPacks(store, ring)
+        self._records = records
+        self._checks = Checks(store, ring)
         self._places: collections.OrderedDict[bytes, frozenset[bytes]] = collections.OrderedDict()
         self._containers: dict[bytes, Container | None] = {}
         self._leaves: dict[tuple[str, bytes, int], _LeafVerdict] = {}
         self._bad_packs: dict[bytes, str] = {}
-        self._bad_frames: dict[bytes, dict[int, str]] = {}
+        self._gone: set[bytes] = set()
         self._problems: list[dict[str, str | None]] = []
         self._counters = Counters()
+        self._checker = PackChecker(store, ring, self._punched_of, depth == FULL, self._counters)
 
     def add_problem(self, name: str, problem: str, info: SavesetInfo | None = None, volume: str = "") -> None:
         """Record a problem, of a saveset or of the repository."""
@@ -100,10 +136,13 @@ class Verifier:
         self,
         savesets: t.Sequence[SavesetInfo],
         open_map: OpenMap,
+        scope: Scope,
         workers: int,
         progress: t.Callable[[Progress], None] | None,
     ) -> VerifyReport:
         """Verify savesets; damage is reported, not raised."""
+        for name, problem in self._checks.problems:
+            self.add_problem(name, problem)
         maps: list[tuple[SavesetInfo, LeafMap, set[bytes]]] = []
         for info in savesets:
             try:
@@ -112,13 +151,35 @@ class Verifier:
                 self.add_problem(_map_name(info), error.cause, info)
                 continue
             maps.append((info, leaf_map, self._check_map(info, leaf_map)))
+        used: set[bytes] = set().union(*(packs for _info, _map, packs in maps))
+        loose = self._loose_packs(used) if scope.loose_packs else set()
+        coverage = Coverage()
         if self._depth != STRUCTURE:
-            self._check_packs(set().union(*(packs for _info, _map, packs in maps)), workers, progress)
+            coverage = self._check_packs(used | loose, scope, workers, progress)
             for info, leaf_map, packs in maps:
-                if not packs.isdisjoint(self._bad_frames):
+                if not packs.isdisjoint(self._checker.bad):
                     self._name_hurt_chunks(info, leaf_map)
+            for pack in sorted(loose.intersection(self._checker.bad)):
+                for _offset, problem in sorted(self._checker.bad[pack].items()):
+                    self.add_problem(object_name(PACK_KIND, pack), f"{problem}; {_LOOSE}")
         sums = self._counters
-        return VerifyReport(not self._problems, self._depth, len(savesets), self._problems, sums["read"], sums.seconds)
+        return VerifyReport(
+            not self._problems, self._depth, len(savesets), self._problems, sums["read"], sums.seconds, *coverage
+        )
+
+    def _loose_packs(self, used: set[bytes]) -> set[bytes]:
+        """Packs that no saveset uses, yet: the next backup may.  One whose index is damaged is named."""
+        found = set()
+        for name in self._store.list("packs"):
+            with contextlib.suppress(ValueError):  # no pack's name: nobody ever reads it
+                found.add(bytes.fromhex(name.rsplit("/", 1)[-1]))
+        loose = set()
+        for pack in sorted(found - used - set(self._bad_packs)):
+            if self._footer(pack) is not None:
+                loose.add(pack)
+            elif pack not in self._gone:
+                self.add_problem(object_name(PACK_KIND, pack), f"{self._bad_packs[pack]}; {_LOOSE}")
+        return loose
 
     # -- structure
 
@@ -213,57 +274,65 @@ class Verifier:
             return PackFooter(container.footer())
         except SavesetError as error:
             self._bad_packs[pack] = error.cause
+            if isinstance(error, NotFound):
+                self._gone.add(pack)
         except ValueError as error:
             self._bad_packs[pack] = f"its footer makes no sense: {error}"
         return None
 
     # -- stored and full
 
-    def _check_packs(self, packs: set[bytes], workers: int, progress: t.Callable[[Progress], None] | None) -> None:
-        containers = [self._containers[pack] for pack in sorted(packs)]
-        good = [container for container in containers if container is not None]
-        total = sum(container.layout.footer_offset for container in good)
+    def _check_packs(
+        self, packs: set[bytes], scope: Scope, workers: int, progress: t.Callable[[Progress], None] | None
+    ) -> Coverage:
+        """Check the packs that are due, the one that was verified longest ago first."""
+        containers = {pack: container for pack in sorted(packs) if (container := self._containers.get(pack))}
+        due = [pack for pack in containers if not self._is_current(pack, scope)]
+        due.sort(key=lambda pack: (self._last(pack) or _NEVER, pack))
+        total = sum(containers[pack].layout.footer_offset for pack in due)
+        if scope.limits.bytes is not None:
+            total = min(total, scope.limits.bytes)
         tick = (lambda: progress(self._counters.progress(total))) if progress else None
-        run_parallel(good, self._check_pack, workers, tick)
+        try:
+            self._checker.run([containers[pack] for pack in due], scope.limits, workers, tick)
+        finally:
+            recorded = self._record()
+        return self._coverage(containers, scope, recorded)
 
-    def _check_pack(self, container: Container) -> None:
-        frames: dict[int, list[Row]] = {}
-        punched = self._punched_of(container.layout.container_id)
-        for row in PackFooter(container.footer()).rows():
-            if not punched or row.offset not in punched:
-                frames.setdefault(row.offset, []).append(row)
-        for offset, rows in sorted(frames.items()):
-            length = rows[0].length
-            try:
-                problem = self._check_frame(container, offset, length, rows)
-            except SavesetError as error:
-                problem = error.cause
-            self._counters.add(done=length, read=length)
-            if problem:
-                with self._lock:
-                    self._bad_frames.setdefault(container.layout.container_id, {})[offset] = problem
+    def _last(self, pack: bytes) -> datetime.datetime | None:
+        return self._checks.last(pack, self._depth)
 
-    def _check_frame(self, container: Container, offset: int, length: int, rows: list[Row]) -> str:
-        """What is wrong with a frame; empty when nothing is."""
-        data = self._store.get(container.name, offset, length)
-        head = parse_head(data)
-        if head is None or head.length != length or not check_hash(container.layout.prefix, head, data):
-            return f"its frame at offset {offset} is damaged"
-        if head.identities != tuple(row.identity for row in rows):
-            return f"its frame at offset {offset} does not hold the chunks that its index names"
-        if self._depth != FULL:
-            return ""
-        plain = container.open_frame(head, data)
-        if plain is None:
-            return f"its frame at offset {offset} cannot be decrypted"
-        chunk_size = container.layout.chunk_size
-        grain = chunk_size // GRAINS_PER_CHUNK
-        for row in rows:
-            unit, length = (grain, row.mask.bit_count() * grain) if row.kind == GRAINS else (chunk_size, chunk_size)
-            stored = memoryview(plain)[row.place * unit : row.place * unit + length]
-            if self._ring.identity(stored) != row.identity:
-                return f"place {row.place} of its frame at offset {offset} does not hash to its identity"
-        return ""
+    def _is_current(self, pack: bytes, scope: Scope) -> bool:
+        """Whether a pack was verified so recently that it need not be now."""
+        last = self._last(pack)
+        return scope.older_than is not None and last is not None and last > self._checks.now - scope.older_than
+
+    def _record(self) -> bool:
+        """Write down what was checked; False where that is not possible: verifying needs no more than to read."""
+        good, bad = self._checker.good, set(self._checker.bad) | set(self._bad_packs)
+        if not self._records or not (good or bad or self._checks.problems):
+            return False
+        try:
+            self._checks.record(self._depth, good, bad)
+        except StoreError:
+            return False
+        return True
+
+    def _coverage(self, containers: t.Mapping[bytes, Container], scope: Scope, recorded: bool) -> Coverage:
+        now = self._checks.now
+        total = current = 0
+        times: list[datetime.datetime | None] = []
+        for pack, container in containers.items():
+            size = container.layout.footer_offset + container.layout.footer_length
+            good = pack in self._checker.good
+            last = None if pack in self._checker.bad else now if good else self._last(pack)
+            total += size
+            if last is not None and (good or scope.older_than is None or self._is_current(pack, scope)):
+                current += size
+            times.append(last)
+        known = [moment for moment in times if moment is not None]
+        oldest = min(known) if known and len(known) == len(times) else None
+        return Coverage(total, current, len(times) - len(known), oldest, recorded)
 
     def _name_hurt_chunks(self, info: SavesetInfo, leaf_map: LeafMap) -> None:
         """Record which bytes of a saveset's volume the bad frames hold."""
@@ -276,7 +345,7 @@ class Verifier:
         for (pack, offset), chunks in sorted(hurt.items()):
             at = ", ".join(str(number * info.chunk_size) for number in chunks[:_OFFSETS_NAMED])
             more = f" and {len(chunks) - _OFFSETS_NAMED} more" if len(chunks) > _OFFSETS_NAMED else ""
-            problem = f"{self._bad_frames[pack][offset]}; it holds the volume's chunks at offsets {at}{more}"
+            problem = f"{self._checker.bad[pack][offset]}; it holds the volume's chunks at offsets {at}{more}"
             self.add_problem(object_name(PACK_KIND, pack), problem, info)
 
     def _bad_places(self, leaf_map: LeafMap, number: int) -> t.Iterator[tuple[int, tuple[bytes, int]]]:
@@ -285,7 +354,7 @@ class Verifier:
             page = leaf_map.page(number)
             for position in range(page.count):
                 for piece in page.pieces(position):
-                    if piece.has_data and piece.offset in self._bad_frames.get(piece.pack, ()):
+                    if piece.has_data and piece.offset in self._checker.bad.get(piece.pack, ()):
                         yield position, (piece.pack, piece.offset)
         except (SavesetError, ValueError):
             return  # reported already

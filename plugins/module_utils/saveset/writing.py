@@ -143,6 +143,11 @@ class BackupRun:
         """The id of the saveset that this one builds upon."""
         return self._parent.info.id if self._parent else None
 
+    def new_packs(self, written: Written) -> set[bytes]:
+        """The packs that the map names and for which no commit, that of the parent, vouches yet."""
+        packs = LeafMap(self._store, self._ring, self._folder, written.map_id).packs()
+        return packs - self._parent.map.packs() if self._parent else packs
+
     def committed(self) -> None:
         """The commit is there: there is nothing to take up again."""
         if self._source_id:

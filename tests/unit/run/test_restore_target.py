@@ -38,6 +38,17 @@ def test_a_file_with_content_is_refused(tmp_path):
     assert check_file(str(path), MIB, True)
 
 
+def test_a_file_that_may_be_written_over_can_keep_its_content(tmp_path):
+    path = tmp_path / "volume.img"
+    path.write_bytes(b"old content")
+    with pytest.raises(TargetError, match="restore_overwrite=true"):
+        check_file(str(path), MIB, False, keep=True)
+    assert check_file(str(path), MIB, True, keep=True)
+    make_file(str(path), MIB, keep=True)
+    assert path.read_bytes() == b"old content" + bytes(MIB - 11)
+    assert not check_file(str(path), MIB, True, keep=True)
+
+
 def test_an_empty_file_is_used(tmp_path):
     path = tmp_path / "volume.img"
     path.touch()

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import errno
 import filecmp
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +20,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository, source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, progress, repository, source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import SPLIT
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, Upload
 
@@ -142,6 +147,114 @@ def test_every_step_of_writing_may_fail(lab: Lab, mixed: Path, make_image: MakeI
     assert lab.open().verify(depth="full").ok
     for volume, path in (("fs1/m", mixed), ("fs2/m", image)):
         assert filecmp.cmp(path, lab.restore(lab.open().find(volume)), shallow=False)
+
+
+FULL = errors.StoreFull("packs", "no room is left", "Add space")
+BROKEN = errors.StoreError("packs", "Input/output error", "Check the disk")
+
+
+@pytest.mark.parametrize("trouble", [FULL, BROKEN])
+def test_every_step_of_an_incremental_backup_may_fail(lab: Lab, mixed: Path, trouble: errors.StoreError) -> None:
+    """With pieces in packs of their own, of a source that is taken up again: at each step in turn, then it works."""
+    first = lab.backup(mixed, source_id="s0")
+    before = mixed.read_bytes()
+    extents = [(chunk * 64 * KIB + 4 * KIB, 3000) for chunk in range(40)]
+    with open(mixed, "r+b") as stream:
+        for offset, length in extents:
+            stream.seek(offset)
+            stream.write(noise(length, seed=offset))
+    changes = Changes("s0", first.size, extents)
+
+    def back_up(store: LocalStore) -> repository.Saveset:
+        with source.open_source(str(mixed)) as opened:
+            return repository.Repository.open(store, lab.secret).backup(
+                opened,
+                "fs1/m",
+                run_id="x",
+                time=NOON + datetime.timedelta(hours=1),
+                verdict="x",
+                source_id="s1",
+                changes=changes,
+                pack_bytes=50 * KIB,
+            )
+
+    for countdown in range(100):
+        spare = lab.folder / "spare"
+        shutil.copytree(lab.path, spare)  # each try begins with the same repository
+        try:
+            second = back_up(_Failing(str(lab.path), countdown, trouble))
+        except errors.StoreError as error:
+            assert error is trouble
+        else:
+            break
+        repo = lab.open()
+        assert [info.id for info in repo.savesets()] == [first.id]
+        assert repo.saveset(first.info).read(0, first.size) == before
+        assert repo.verify(depth="full").ok and lab.files("tmp") == []
+        saveset = back_up(LocalStore(str(lab.path)))
+        assert saveset.info.origin["method"] == "changed"
+        assert saveset.read(0, first.size) == mixed.read_bytes()
+        assert lab.open().verify(depth="full").ok
+        shutil.rmtree(lab.path)
+        spare.rename(lab.path)
+    assert countdown > 10
+    assert filecmp.cmp(mixed, lab.restore(lab.open().find("fs1/m")), shallow=False)
+    assert SPLIT in {entry.kind for entry in second.map.entries(0)}
+
+
+@pytest.mark.parametrize("folder", [".", "packs", "maps", "tmp"])
+def test_a_medium_that_vanishes(lab: Lab, make_image: MakeImage, folder: str) -> None:
+    """The store's folder, or one in it, is gone in the middle of a backup; when it is back, all goes on."""
+    small = make_image("small", MIB, [(0, noise(MIB, 3))])
+    first = lab.backup(small)
+    image = make_image("large", 16 * MIB, [(0, noise(16 * MIB))])
+    path, away = lab.path / folder, lab.folder / "away"
+
+    def vanish(now: progress.Progress) -> None:
+        if now.bytes_read >= 6 * MIB and not away.exists():
+            path.rename(away)
+            if folder == ".":
+                path.write_bytes(b"")  # as an automounter or another disk would have it: nothing can be made there
+
+    options = {"source_id": "s1", "pack_bytes": MIB, "rate_limit": 16 * MIB}
+    with contextlib.suppress(errors.StoreError):  # tmp/ is made again: then it may even succeed
+        lab.backup(image, volume="fs2/m", progress=vanish, **options)
+    assert away.exists()
+    if path.is_file():
+        path.unlink()
+    shutil.copytree(away, path, dirs_exist_ok=True)
+    repo = lab.open()
+    assert first.id in {info.id for info in repo.savesets()}
+    assert repo.saveset(first.info).read(0, MIB) == small.read_bytes()
+    again = lab.backup(image, volume="fs2/m", source_id="s1")
+    assert filecmp.cmp(image, lab.restore(again), shallow=False)
+    assert lab.open().verify(depth="full").ok
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
+@pytest.mark.parametrize("call", ["write", "fsync", "link", "mkdir"])
+def test_calls_that_fail_for_good(
+    lab: Lab, mixed: Path, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    """From some moment on, each such call fails, as on a disk that died: no saveset, no half one, and no traceback."""
+    first = lab.backup(mixed)
+    image = make_image("other", 3 * MIB, [(0, noise(3 * MIB, 4))])
+    real, left = getattr(os, call), 3
+
+    def fail(*arguments: t.Any, **names: t.Any) -> t.Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(errors.StoreFull if code in (errno.ENOSPC, errno.EDQUOT) else errors.StoreError):
+            lab.backup(image, volume="fs2/m", pack_bytes=600 * KIB)
+    assert [info.id for info in lab.open().savesets()] == [first.id]
+    assert lab.open().verify(depth="full").ok
+    assert filecmp.cmp(image, lab.restore(lab.backup(image, volume="fs2/m")), shallow=False)
 
 
 @pytest.mark.root

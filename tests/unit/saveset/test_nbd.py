@@ -118,3 +118,19 @@ def test_a_server_that_fails_while_read_makes_no_saveset(lab: Lab, make_image: M
     with source.open_source(uri) as opened, pytest.raises(errors.SourceError, match="reading .* bytes at offset"):
         lab.open().backup(opened, "fs1/m", run_id="r", time=NOON, verdict="x")
     assert lab.open().savesets() == [] and lab.files("tmp") == []
+
+
+@pytest.mark.parametrize("filters", [[], ["noparallel", "nozero"]])
+def test_only_what_differs_is_written_over_nbd(lab: Lab, mixed: Path, serve: Serve, filters: list[str]) -> None:
+    saveset = lab.backup(mixed)
+    output = lab.restore(saveset)
+    with open(output, "r+b") as stream:
+        stream.seek(MIB + 100 * 1024)
+        stream.write(b"changed")
+        stream.seek(3 * MIB)
+        stream.write(b"not zero")
+    uri = serve(*[f"--filter={name}" for name in filters], "file", str(output))
+    with target.open_target(uri, saveset.size) as opened:
+        stats = saveset.restore(opened, only_changed=True, check=True)
+    assert (stats.bytes_written, stats.bytes_zeroed, stats.bytes_checked) == (64 * 1024, 64 * 1024, saveset.size)
+    assert filecmp.cmp(mixed, output, shallow=False)

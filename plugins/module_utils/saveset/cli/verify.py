@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from ..checks import FULL
 from ..commit import SavesetInfo
 from ..errors import NotFound
 from ..repository import Repository
 from ..scrub import scrub
-from ..verify import DEPTHS, FULL, VerifyReport
+from ..verify import DEPTHS, VerifyReport
 from .access import add_repository, find_saveset, open_repository, repository_store
 from .list import add_filters
 from .output import Meter, duration_text, print_json, size_text

@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restoring and verifying as Ansible does it."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.openisb.backup.plugins.modules import block_restore, saveset_verify
+
+from .conftest import MIB, Lab, MakeImage, text
+
+Result = dict[str, t.Any]
+Call = t.Callable[..., Result]
+
+
+@pytest.fixture
+def call(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Calls a module with the repository and its passphrase, and returns its result."""
+
+    def run(module: t.Any, check_mode: bool = False, **options: t.Any) -> Result:
+        arguments = {
+            "repository": str(lab.path),
+            "passphrase": "correct horse",
+            "job": "job",
+            "run_dir": str(lab.folder / "run"),
+            **options,
+            "_ansible_check_mode": check_mode,
+        }
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            module.main()
+        result: Result = json.loads(capsys.readouterr().out)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def savesets(lab: Lab, make_image: MakeImage) -> list[t.Any]:
+    """Savesets of two servers."""
+    return [lab.backup(make_image(f"v{n}", MIB, [(0, text(MIB, n))]), volume=f"fs{n}/m") for n in (1, 2)]
+
+
+def test_restoring_twice_changes_once(call: Call, lab: Lab, mixed: Path) -> None:
+    saveset = lab.backup(mixed)
+    output = lab.folder / "output"
+    options = {"volume": "fs1/m", "target": str(output), "only_changed": True, "check": True}
+    assert call(block_restore, check_mode=True, **options)["changed"] and not output.exists()
+    first = call(block_restore, **options)
+    assert first["changed"] and first["stats"]["bytes_checked"] == saveset.size
+    second = call(block_restore, **options)
+    assert not second["changed"] and second["stats"]["bytes_kept"] == saveset.size
+    assert output.read_bytes() == mixed.read_bytes()
+
+
+def test_verifying_by_age(call: Call, lab: Lab, savesets: list[t.Any]) -> None:
+    assert "failed" not in call(saveset_verify, check_mode=True) and lab.files("checks") == []
+    part = call(saveset_verify, limit_bytes=1)
+    assert 0 < part["bytes_verified"] < part["bytes_total"] and part["oldest"] == ""
+    rest = call(saveset_verify, older_than=28)
+    assert rest["bytes_verified"] == rest["bytes_total"] > rest["bytes"] > 0 and rest["oldest"]
+    assert call(saveset_verify, older_than=28)["bytes"] == 0
+    assert call(saveset_verify)["bytes"] > rest["bytes"]
+
+
+@pytest.mark.parametrize("options", [{}, {"servers": ["fs1"]}, {"run_id": "run-1"}])
+def test_damaged_commits_are_told(call: Call, lab: Lab, savesets: list[t.Any], options: dict[str, t.Any]) -> None:
+    """A commit that cannot be read is in no list of savesets, and must not be passed over in silence."""
+    path = lab.path / savesets[0].info.name
+    path.write_bytes(path.read_bytes()[:-20])
+    result = call(saveset_verify, **options)
+    assert result["failed"] and [problem["object"] for problem in result["problems"]] == [savesets[0].info.name]
+    assert "failed" not in call(saveset_verify, servers=["fs2"])
+
+
+def test_damage_names_the_savesets_that_it_hurts(call: Call, lab: Lab, savesets: list[t.Any]) -> None:
+    (pack,) = savesets[1].map.packs()
+    path = lab.path / "packs" / pack.hex()[:2] / pack.hex()
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+    result = call(saveset_verify)
+    assert result["failed"] and f"{savesets[1].id} of volume fs2/m" in result["msg"]
+    assert savesets[0].id not in result["msg"]
+
+
+def test_nothing_to_verify(call: Call, savesets: list[t.Any]) -> None:
+    assert "no saveset to verify" in call(saveset_verify, servers=["fs9"])["msg"]
