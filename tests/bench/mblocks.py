@@ -21,9 +21,35 @@ _RECORD = struct.Struct("<HBB")  # record's bytes, key bytes shared with the rec
 _END = b"\0\0"
 _LEAVES_TOGETHER = 40
 
-_SYLLABLES = "an bel cor dan el fer gar hol is jen kra lin mar nor ost pet qui ros sen tor ul ver wes yar zim".split()
-_DRUGS = b"ASPIRIN METFORMIN LISINOPRIL SIMVASTATIN OMEPRAZOLE AMOXICILLIN INSULIN WARFARIN IBUPROFEN PREDNISONE".split()
-_UNITS = "mmol/L mg/dL g/L U/L 10*9/L % mm[Hg] ng/mL".split()
+_SYLLABLES = [
+    "an",
+    "bel",
+    "cor",
+    "dan",
+    "el",
+    "fer",
+    "gar",
+    "hol",
+    "is",
+    "jen",
+    "kra",
+    "lin",
+    "mar",
+    "nor",
+    "ost",
+    "pet",
+    "qui",
+    "ros",
+    "sen",
+    "tor",
+    "ul",
+    "ver",
+    "wes",
+    "yar",
+    "zim",
+]
+_DRUGS = b"ASPIRIN METFORMIN LISINOPRIL SIMVASTATIN OMEPRAZOLE AMOXICILLIN INSULIN WARFARIN IBUPROFEN".split()
+_UNITS = ["mmol/L", "mg/dL", "g/L", "U/L", "10*9/L", "%", "mm[Hg]", "ng/mL"]
 _STATUS = b"ACTIVE DISCONTINUED EXPIRED PENDING COMPLETE".split()
 _STEMS = (
     "patient denies reports pain chest abdominal mild severe acute chronic history of with without since days ago "
