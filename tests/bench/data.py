@@ -71,7 +71,8 @@ def make_image(path: Path, size: int, shares: Shares, seed: int = 1) -> Shares:
             made[kind] += length
             if kind != "holes":
                 parts = take_files(files, length) if kind == "files" else []
-                works.append(pool.submit(_write_stretch, path, number, kind, length, f"{seed}/{number}", parts))
+                offset = number * STRETCH_BYTES
+                works.append(pool.submit(_write_stretch, path, offset, kind, length, f"{seed}/{number}", parts))
         for work in works:
             work.result()
     return made
@@ -116,9 +117,9 @@ def take_files(parts: t.Iterator[FilePart], length: int) -> list[FilePart]:
     return taken
 
 
-def _write_stretch(path: Path, number: int, kind: str, length: int, seed: str, parts: list[FilePart]) -> None:
+def _write_stretch(path: Path, offset: int, kind: str, length: int, seed: str, parts: list[FilePart]) -> None:
     with open(path, "r+b") as image:
-        image.seek(number * STRETCH_BYTES)
+        image.seek(offset)
         if kind != "files":
             image.write(stretch_bytes(kind, length, seed))
             return

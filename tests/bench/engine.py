@@ -7,7 +7,6 @@
     engine.py REPOSITORY backup --number N [--level L] [--changes FILE] IMAGE
     engine.py REPOSITORY restore TARGET
     engine.py REPOSITORY verify
-    engine.py REPOSITORY prune
 
 The last line of its output is a JSON object of figures.  Backup N is of source ``bench-N``; FILE holds the extents that
 changed since backup N-1.

@@ -20,6 +20,7 @@ _HEADER = struct.Struct("<HBBIQ")  # version, filler, level, bytes in use, trans
 _RECORD = struct.Struct("<HBB")  # record's bytes, key bytes shared with the record before, filler
 _END = b"\0\0"
 _LEAVES_TOGETHER = 40
+_OVERRUN_MAX = 1200  # the last records of a block may need so much more than the room they are given
 
 _SYLLABLES = [
     "an",
@@ -111,7 +112,7 @@ class BlockMaker:
                 made += 1
 
     def _leaf(self, kind: t.Callable[[int], t.Iterator[bytes]]) -> bytes:
-        room = self._random.randrange(BLOCK_BYTES * 6 // 10, BLOCK_BYTES - 400)
+        room = self._random.randrange(BLOCK_BYTES * 6 // 10, BLOCK_BYTES - _OVERRUN_MAX)
         body = b"".join(kind(room))
         used = _HEADER.size + len(body)
         self._transaction += self._random.randrange(1, 4000)

@@ -47,12 +47,17 @@ class Usage(t.NamedTuple):
     read_bytes: int
 
 
-def run(command: str, environment: t.Mapping[str, str], work: Path, log: Path) -> Usage:
-    """Run a shell command, then sync the filesystem of ``work``; output goes to ``log``.
-
-    Raises ContenderError when it fails.
-    """
+def run_durably(command: str, environment: t.Mapping[str, str], work: Path, log: Path) -> Usage:
+    """run() between two syncs of the filesystem of ``work``, the second one in the time taken."""
     sync(work)
+    begun = time.monotonic()
+    usage = run(command, environment, log)
+    sync(work)
+    return usage._replace(wall_s=time.monotonic() - begun)
+
+
+def run(command: str, environment: t.Mapping[str, str], log: Path) -> Usage:
+    """Run a shell command; its output goes to ``log``.  Raises ContenderError when it fails."""
     with open(log, "wb") as output:
         begun = time.monotonic()
         process = subprocess.Popen(
@@ -66,12 +71,11 @@ def run(command: str, environment: t.Mapping[str, str], work: Path, log: Path) -
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         read_bytes = _read_bytes(process.pid)
         _pid, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         end = log.read_text(errors="replace")[-2000:]
         raise ContenderError(f"this command ended with {process.returncode}:\n  {command}\n{end}")
-    sync(work)
-    wall = time.monotonic() - begun
     return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, read_bytes)
 
 

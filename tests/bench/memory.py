@@ -68,9 +68,9 @@ def _backup(bench: Bench, repository: Path, volume: Path, chunks: int) -> measur
     if chunks:
         bench.say(f"making a repository of {chunks} chunks")
         builder = Path(__file__).with_name("known_chunks.py")
-        measure.run(quote(sys.executable, builder, repository, chunks), {}, bench.work, bench.work / "log")
+        measure.run(quote(sys.executable, builder, repository, chunks), {}, bench.work / "log")
     return _engine(bench, repository, "backup", "--number", "0", str(volume))
 
 
 def _engine(bench: Bench, repository: Path, *words: str) -> measure.Usage:
-    return measure.run(engine_command(repository, *words), {}, bench.work, bench.work / "log")
+    return measure.run_durably(engine_command(repository, *words), {}, bench.work, bench.work / "log")

@@ -109,7 +109,7 @@ class Round:
             run_measured(self._bench, contender, VERIFY, self._number, contender.verify(self._backups[contender] - 1))
 
     def _unmeasured(self, contender: Contender, command: str) -> None:
-        measure.run(command, contender.environment, self._bench.work, contender.folder / "log")
+        measure.run(command, contender.environment, contender.folder / "log")
 
 
 def prune_rounds(bench: Bench, contenders: t.Sequence[Contender], rounds: int, savesets: int) -> None:
@@ -117,15 +117,14 @@ def prune_rounds(bench: Bench, contenders: t.Sequence[Contender], rounds: int, s
     able = [contender for contender in contenders if PRUNE in contender.operations]
     for contender in able:
         contender.folder.mkdir(parents=True)
-        log = contender.folder / "log"
-        measure.run(contender.prepare(), contender.environment, bench.work, log)
+        measure.run(contender.prepare(), contender.environment, contender.folder / "log")
     for number in range(savesets):
         extents = change.scattered(bench.used, 0.01, f"prune/{number}") if number else None
         if extents:
             change.apply(bench.image, extents, f"prune/{number}")
         for contender in able:
             backup = contender.backup(Backup(bench.image, number, extents))
-            measure.run(backup, contender.environment, bench.work, contender.folder / "log")
+            measure.run(backup, contender.environment, contender.folder / "log")
     for number in range(rounds):
         for contender in turns(able, number):
             kept = contender.folder.with_suffix(".kept")
@@ -149,7 +148,7 @@ def run_measured(bench: Bench, contender: Contender, operation: str, number: int
     log = contender.folder / "log"
     before = measure.stored_bytes(contender.repository)
     try:
-        usage = measure.run(command, contender.environment, bench.work, log)
+        usage = measure.run_durably(command, contender.environment, bench.work, log)
     except ContenderError as error:
         raise ContenderError(f"{contender.name}, {operation}: {error}") from error
     grown = measure.stored_bytes(contender.repository) - before

@@ -29,7 +29,7 @@ from .ours import Ours, OursCompact
 from .peers import PEERS
 from .rounds import Bench, Round, prune_rounds, turns
 
-_PRUNE_SIZE = 128 << 20
+_PRUNE_SIZE = 64 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 #: full_vs_limit, in words; primitives.py has the stages.
 LIMIT_FORMULA = "seconds = sum over stages of bytes / rate; full_vs_limit = seconds / wall seconds of the full backup"
@@ -58,7 +58,7 @@ def measure_primitives(bench: Bench) -> dict[str, t.Any]:
     measure.warm(bench.image)
     log = bench.work / "primitives.log"
     script = Path(__file__).with_name("primitives.py")
-    measure.run(quote(sys.executable, script, bench.image, bench.work, Ours.level), {}, bench.work, log)
+    measure.run(quote(sys.executable, script, bench.image, bench.work, Ours.level), {}, log)
     return last_json(log)
 
 
@@ -96,13 +96,13 @@ def machine() -> dict[str, t.Any]:
 
 def filesystem(path: Path) -> str:
     """The type of the filesystem under ``path``."""
-    done = subprocess.run(["stat", "-f", "-c", "%T", path], check=True, capture_output=True, text=True)
+    done = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", path], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
 def check_room(work: Path, size: int) -> None:
     """Raises ContenderError when the work folder is in memory or has too little room."""
-    if filesystem(work) in ("tmpfs", "ramfs", "overlayfs"):
+    if filesystem(work) in ("tmpfs", "ramfs", "overlay"):
         raise ContenderError(f"{work} is on {filesystem(work)}: name a folder on a disk filesystem with WORK=")
     free = shutil.disk_usage(work).free
     if free < _ROOM * size:
@@ -144,9 +144,9 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, t.Any]:
     made = data.make_image(bench.image, size, arguments.shares)
     primitives = run_rounds(bench, contenders, arguments.rounds)
     bench.image.unlink()
+    remembered = memory.run(bench, arguments.chunks) if arguments.chunks else None
     if arguments.savesets:
         run_prune(bench, contenders, arguments.rounds, arguments.savesets)
-    remembered = memory.run(bench, arguments.chunks) if arguments.chunks else None
 
     rows = result.medians(bench.samples)
     changed = sum(length for _offset, length in scattered(used, INCREMENTAL[result.ONE_PERCENT], "count"))
