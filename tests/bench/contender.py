@@ -102,6 +102,4 @@ def output_of(*command: object) -> str:
 
 def last_json(log: Path) -> dict[str, t.Any]:
     """The JSON object in the last line of a log."""
-    content = json.loads(log.read_text().splitlines()[-1])
-    assert isinstance(content, dict)
-    return content
+    return t.cast("dict[str, t.Any]", json.loads(log.read_text().splitlines()[-1]))

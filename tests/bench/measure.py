@@ -85,8 +85,9 @@ def sync(work: Path) -> None:
 
 
 def stored_bytes(folder: Path) -> int:
-    """What the files of a folder hold."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    """What the files of a folder hold; holes punched into them are no part of that."""
+    found = [path.lstat() for path in folder.rglob("*") if path.is_file()]
+    return sum(min(status.st_size, status.st_blocks * 512) for status in found)
 
 
 def warm(path: Path) -> None:
