@@ -16,7 +16,7 @@ class Benji(Contender):
     """benji with blocks of 1 MiB, BLAKE2b, zstd level 1, AES-256-GCM, SQLite; it takes changed extents as rbd hints."""
 
     name = "benji"
-    remark = "is told the changed extents too"
+    remark = "is told the changed extents too; its cleanup spares what was removed in the last hour"
 
     def version(self) -> str:
         python = self.tools / "benji" / "bin" / "python"
