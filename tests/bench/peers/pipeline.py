@@ -19,7 +19,7 @@ class Pipeline(Contender):
     _cipher = f"openssl enc -aes-256-ctr -K {'ab' * 32} -iv {'cd' * 16}"
 
     def version(self) -> str:
-        return f"{output_of('zstd', '--version')}; {output_of('openssl', 'version')}"
+        return f"{output_of('zstd', '--version').strip('* ')}; {output_of('openssl', 'version')}"
 
     def backup(self, backup: Backup) -> str:
         return f"zstd -q -1 -T2 -c {quote(backup.image)} | {self._cipher} -out {quote(self.repository / 'image')}"
