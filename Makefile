@@ -4,6 +4,7 @@
 #   LAB=namespaces   each host a network namespace with its own sshd; needs root
 #   LAB=plain        each host a folder, for machines that refuse namespaces or loop devices
 #   N=20             how many runs `make consistency` takes
+#   SIZE=4G ROUNDS=3 the image and the rounds of `make bench`; scripts/bench names the rest
 
 LAB ?= auto
 N ?= 20
@@ -16,6 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: LAB=auto|namespaces|plain (default auto), N=20 (runs of make consistency)"
+	@echo "  SIZE=4G ROUNDS=3 (make bench; SIZE=1G ROUNDS=1 is the quick form)"
 
 isb: ready ## start the lab, back up all servers at one consistency point, verify, restore and check
 	@scripts/isb
@@ -56,8 +58,8 @@ test-faults: ready ## hurt whole runs in the lab, and prove that no server stays
 consistency: ready ## N runs under load: every restored copy one point in time, and how long servers were frozen
 	@scripts/consistency $(N)
 
-bench: ready ## measure the saveset engine on this machine
-	@.venv/bin/python tests/bench/bench_saveset.py
+bench: ready ## measure the saveset engine beside other backup engines, on this machine
+	@scripts/bench
 
 isb-saveset: ready ## build/isb-saveset.pyz: list, verify, restore and serve savesets without Ansible
 	@mkdir -p build && cd plugins/module_utils && $(CURDIR)/.venv/bin/python -m saveset.tool $(CURDIR)/build/isb-saveset.pyz
