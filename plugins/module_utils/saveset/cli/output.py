@@ -72,8 +72,8 @@ def saveset_facts(info: SavesetInfo) -> dict[str, t.Any]:
 
 
 def print_json(value: t.Any) -> None:
-    """Print a value as JSON."""
-    print(json.dumps(value, indent=2, sort_keys=True))
+    """Print a value as JSON; times as ISO 8601."""
+    print(json.dumps(value, indent=2, sort_keys=True, default=datetime.datetime.isoformat))
 
 
 def print_table(rows: t.Sequence[t.Sequence[str]], right: t.Collection[int] = ()) -> None:
