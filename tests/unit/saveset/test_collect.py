@@ -173,6 +173,17 @@ def test_without_a_policy_only_garbage_goes(lab: Lab, mixed: Path) -> None:
     assert lab.files("packs") == lab.files("maps") == lab.files("savesets") == []
 
 
+def test_files_of_others_are_left_alone(lab: Lab, mixed: Path) -> None:
+    saveset = lab.backup(mixed)
+    strangers = [lab.path / "packs/aa/.nfs0001", lab.path / "maps/fs1~m/notes.txt"]
+    for path in strangers:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not ours")
+    lab.open().forget([saveset.id])
+    prune(lab, None)
+    assert lab.files("packs") + lab.files("maps") == strangers
+
+
 def test_pins_keep_savesets(lab: Lab, mixed: Path) -> None:
     first, second = lab.backup(mixed), lab.backup(mixed)
     repo = lab.open()
