@@ -356,6 +356,28 @@ def test_what_a_backup_commits_between_mark_and_sweep_is_spared(lab: Lab, make_i
     assert_no_garbage(lab)
 
 
+def test_what_is_committed_while_the_collector_works_is_spared(
+    lab: Lab, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it has read the commits, and before it looks at the leases for the sweep, which are gone by then."""
+    one = make_image("one", MIB, [(0, noise(MIB))])
+    old = lab.backup(one, volume="fs2/m")
+    running = Running(lab, one)
+    lab.open().forget([old.id])
+    mark = collect.Collector.mark
+    ended = []
+
+    def mark_and_end(self: collect.Collector, tombstone: t.Any) -> None:
+        mark(self, tombstone)
+        ended.append(running.end())
+
+    monkeypatch.setattr(collect.Collector, "mark", mark_and_end)
+    report = prune(lab, None)
+    assert report.waiting == [] and report.packs_deleted == 0 and report.maps_deleted == 1
+    assert ended[0].stats.bytes_new == 0
+    assert_sound(lab, {ended[0].id: one})
+
+
 def test_tombstoned_chunks_are_not_deduplicated_against(lab: Lab, make_image: MakeImage) -> None:
     one = make_image("one", MIB, [(0, noise(MIB))])
     old = lab.backup(one)
