@@ -89,7 +89,9 @@ def assert_no_garbage(lab: Lab) -> None:
         maps |= {leaf_map.name} | {leaf_map.leaf_name(leaf) for leaf in leaf_map.leaves() if leaf.kind == 2}
     assert {path.name for path in lab.files("packs")} == packs
     assert {str(path.relative_to(lab.path)) for path in lab.files("maps")} == maps
-    assert [path for path in lab.files("gc") if path.parent.name != "punched"] == []
+    records = lab.files("gc/punched")
+    assert {path.name[:32] for path in records} <= packs
+    assert lab.files("gc") == records
     assert lab.files("tmp") == []
 
 
@@ -576,6 +578,13 @@ def test_damage_in_a_punched_pack_is_found(punched: tuple[Lab, dict[str, Path], 
             assert scrub(lab.store())
     pack.write_bytes(whole)
     assert_sound(lab, expected)
+
+
+def test_records_go_with_their_packs(punched: tuple[Lab, dict[str, Path], PruneReport, int]) -> None:
+    lab, expected, _report, _freed = punched
+    lab.open().forget(list(expected))
+    assert prune(lab, None).packs_deleted == 2
+    assert lab.files("gc") == []
 
 
 def test_a_record_of_what_was_punched_is_authentic(punched: tuple[Lab, dict[str, Path], PruneReport, int]) -> None:
