@@ -549,6 +549,16 @@ def test_dead_frames_are_punched_out(punched: tuple[Lab, dict[str, Path], PruneR
     assert prune(lab, None, everywhere=True, threshold=0.0).bytes_freed == 0
 
 
+def test_what_was_forgotten_before_is_looked_at_by_the_next_prune(lab: Lab, image: Image) -> None:
+    first = lab.backup(image.write(**{f"c{number}": number + 1 for number in range(20)}))
+    second = image.write(**{f"c{number}": number + 100 for number in range(4, 12)})
+    saveset = lab.backup(second)
+    lab.open().forget([first.id])
+    assert prune(lab, None).packs_punched == 1
+    assert_sound(lab, {saveset.id: second})
+    assert_no_garbage(lab)
+
+
 def test_punched_chunks_are_stored_again(punched: tuple[Lab, dict[str, Path], PruneReport, int], image: Image) -> None:
     lab, expected, _report, _freed = punched
     again = image.write(**{f"c{number}": number + 1 for number in range(20)})
