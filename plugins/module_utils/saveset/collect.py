@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import typing as t
 
 from .commit import SavesetInfo, parse_name
@@ -36,6 +37,7 @@ from .volume import volume_folder
 FORGOTTEN_KIND = "forgotten"
 FORGOTTEN = "gc/forgotten"
 SESSIONS = "sessions"
+_CONTAINER = re.compile(r"/[0-9a-f]{32}\Z")  # what else lies around is not ours to remove
 _BATCH = 64  # objects that are removed between two looks at progress
 
 Load = t.Callable[[], References]
@@ -65,8 +67,8 @@ class Listing:
     later is not in it, and what a backup that has ended published is used by a commit that will be seen."""
 
     def __init__(self, store: Store) -> None:
-        self.packs = {bytes.fromhex(name.rpartition("/")[2]) for name in store.list("packs")}
-        self.maps = set(store.list("maps"))
+        self.packs = {bytes.fromhex(name[-32:]) for name in store.list("packs") if _CONTAINER.search(name)}
+        self.maps = {name for name in store.list("maps") if _CONTAINER.search(name)}
         self.sessions = store.list(SESSIONS)
 
 

@@ -16,7 +16,7 @@ import fcntl
 import os
 import typing as t
 
-from .linux import pwrite_all
+from .appending import AppendedFile
 
 
 class Hold(abc.ABC):
@@ -80,8 +80,9 @@ class LocalHold(Hold):
         try:
             temp, fd = self._open_locked()
             try:
-                pwrite_all(fd, [data], 0)
-                os.fsync(fd)  # for readers on other hosts of a network filesystem
+                file = AppendedFile(fd)
+                file.write([data])
+                file.sync()  # for readers on other hosts of a network filesystem
                 rename(temp, self._path)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):

@@ -110,8 +110,11 @@ def reading(store: Store, ring: KeyRing, role: str) -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
-def collecting(store: Store, ring: KeyRing) -> t.Iterator[None]:
-    """Be the only collector.  Raises RepositoryBusy when another one lives; StoreFull, StoreError."""
+def collecting(store: Store, ring: KeyRing) -> t.Iterator[t.Callable[[], None]]:
+    """Be the only collector.  The function given raises RepositoryBusy when somebody took this process for dead.
+
+    Raises RepositoryBusy when another collector lives; StoreFull, StoreError.
+    """
     store.abandoned(COLLECTOR, remove=True)
     try:
         try:
@@ -119,13 +122,22 @@ def collecting(store: Store, ring: KeyRing) -> t.Iterator[None]:
         except StoreFull:
             hold = store.hold(COLLECTOR, b"")  # its content is for people; collecting is what makes room
     except NameTaken as error:
-        raise RepositoryBusy(
-            store.location, "another process is collecting what is not used any more", "Let it end, then try again"
-        ) from error
+        raise _other_collector(store) from error
+
+    def check() -> None:
+        if not hold.is_kept():
+            raise _other_collector(store)
+
     try:
-        yield
+        yield check
     finally:
         hold.release()
+
+
+def _other_collector(store: Store) -> RepositoryBusy:
+    return RepositoryBusy(
+        store.location, "another process is collecting what is not used any more", "Let it end, then try again"
+    )
 
 
 def living_leases(store: Store, ring: KeyRing, remove_dead: bool = False) -> list[LeaseInfo]:

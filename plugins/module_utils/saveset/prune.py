@@ -94,7 +94,7 @@ class Pruner:
     def run(self, policy: Policy | None) -> PruneReport:
         """Put the policy to the savesets and collect; None only collects.  See Repository.prune()."""
         self._store.sweep()
-        with collecting(self._store, self._ring):
+        with collecting(self._store, self._ring) as check:
             listing = Listing(self._store)
             leases = living_leases(self._store, self._ring, remove_dead=True)
             collector = self._collector()
@@ -105,6 +105,7 @@ class Pruner:
             collector.mark(plan.tombstone)
             announced = [f"{FORGOTTEN}/{saveset_id}" for saveset_id in forgotten]
             collector.marked([*plan.announcements, *announced], listing, leases)
+            check()
             swept, waiting = collector.sweep(plan.used)
         return self._report(False, plan, forgotten, swept, waiting)
 

@@ -89,7 +89,9 @@ def assert_no_garbage(lab: Lab) -> None:
         maps |= {leaf_map.name} | {leaf_map.leaf_name(leaf) for leaf in leaf_map.leaves() if leaf.kind == 2}
     assert {path.name for path in lab.files("packs")} == packs
     assert {str(path.relative_to(lab.path)) for path in lab.files("maps")} == maps
-    assert [path for path in lab.files("gc") if path.parent.name != "punched"] == []
+    records = lab.files("gc/punched")
+    assert {path.name[:32] for path in records} <= packs
+    assert lab.files("gc") == records
     assert lab.files("tmp") == []
 
 
@@ -171,6 +173,17 @@ def test_without_a_policy_only_garbage_goes(lab: Lab, mixed: Path) -> None:
     lab.open().forget([second.id])
     assert prune(lab, None).packs_deleted == 1
     assert lab.files("packs") == lab.files("maps") == lab.files("savesets") == []
+
+
+def test_files_of_others_are_left_alone(lab: Lab, mixed: Path) -> None:
+    saveset = lab.backup(mixed)
+    strangers = [lab.path / "packs/aa/.nfs0001", lab.path / "maps/fs1~m/notes.txt"]
+    for path in strangers:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not ours")
+    lab.open().forget([saveset.id])
+    prune(lab, None)
+    assert lab.files("packs") + lab.files("maps") == strangers
 
 
 def test_pins_keep_savesets(lab: Lab, mixed: Path) -> None:
@@ -345,6 +358,28 @@ def test_what_a_backup_commits_between_mark_and_sweep_is_spared(lab: Lab, make_i
     assert_no_garbage(lab)
 
 
+def test_what_is_committed_while_the_collector_works_is_spared(
+    lab: Lab, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it has read the commits, and before it looks at the leases for the sweep, which are gone by then."""
+    one = make_image("one", MIB, [(0, noise(MIB))])
+    old = lab.backup(one, volume="fs2/m")
+    running = Running(lab, one)
+    lab.open().forget([old.id])
+    mark = collect.Collector.mark
+    ended = []
+
+    def mark_and_end(self: collect.Collector, tombstone: t.Any) -> None:
+        mark(self, tombstone)
+        ended.append(running.end())
+
+    monkeypatch.setattr(collect.Collector, "mark", mark_and_end)
+    report = prune(lab, None)
+    assert report.waiting == [] and report.packs_deleted == 0 and report.maps_deleted == 1
+    assert ended[0].stats.bytes_new == 0
+    assert_sound(lab, {ended[0].id: one})
+
+
 def test_tombstoned_chunks_are_not_deduplicated_against(lab: Lab, make_image: MakeImage) -> None:
     one = make_image("one", MIB, [(0, noise(MIB))])
     old = lab.backup(one)
@@ -514,6 +549,16 @@ def test_dead_frames_are_punched_out(punched: tuple[Lab, dict[str, Path], PruneR
     assert prune(lab, None, everywhere=True, threshold=0.0).bytes_freed == 0
 
 
+def test_what_was_forgotten_before_is_looked_at_by_the_next_prune(lab: Lab, image: Image) -> None:
+    first = lab.backup(image.write(**{f"c{number}": number + 1 for number in range(20)}))
+    second = image.write(**{f"c{number}": number + 100 for number in range(4, 12)})
+    saveset = lab.backup(second)
+    lab.open().forget([first.id])
+    assert prune(lab, None).packs_punched == 1
+    assert_sound(lab, {saveset.id: second})
+    assert_no_garbage(lab)
+
+
 def test_punched_chunks_are_stored_again(punched: tuple[Lab, dict[str, Path], PruneReport, int], image: Image) -> None:
     lab, expected, _report, _freed = punched
     again = image.write(**{f"c{number}": number + 1 for number in range(20)})
@@ -543,6 +588,13 @@ def test_damage_in_a_punched_pack_is_found(punched: tuple[Lab, dict[str, Path], 
             assert scrub(lab.store())
     pack.write_bytes(whole)
     assert_sound(lab, expected)
+
+
+def test_records_go_with_their_packs(punched: tuple[Lab, dict[str, Path], PruneReport, int]) -> None:
+    lab, expected, _report, _freed = punched
+    lab.open().forget(list(expected))
+    assert prune(lab, None).packs_deleted == 2
+    assert lab.files("gc") == []
 
 
 def test_a_record_of_what_was_punched_is_authentic(punched: tuple[Lab, dict[str, Path], PruneReport, int]) -> None:

@@ -14,7 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, lease, store
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, lease, repository, store
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.tombstone import (
     Tombstone,
     new_name,
@@ -220,6 +220,25 @@ def test_only_one_collects_at_a_time(lab: Lab, mixed: Path, holder: t.Callable[[
     other.end(kill=True)
     assert lab.open().prune(None).packs_deleted == 0
     assert not (lab.path / "gc/collector").exists()
+
+
+def test_a_collector_that_was_taken_for_dead_removes_nothing(
+    lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saveset = lab.backup(mixed)
+    lab.open().forget([saveset.id])
+    before = lab.files("packs")
+
+    class Lost(store.LocalStore):
+        def put(self, name: str, data: bytes, exclusive: bool = True) -> None:
+            super().put(name, data, exclusive)
+            if name.startswith("gc/tombstones/"):
+                (lab.path / "gc/collector").unlink()
+
+    with pytest.raises(errors.RepositoryBusy, match="another process is collecting"):
+        repository.Repository.open(Lost(str(lab.path)), lab.secret).prune(None)
+    assert lab.files("packs") == before
+    assert lab.open().prune(None).packs_deleted == 1
 
 
 @pytest.mark.parametrize("error", [errors.StoreReadOnly, errors.StoreFull])
