@@ -4,7 +4,7 @@
 """Every kind of object is damaged in every way: it is found and named, or every saveset still restores bit for bit.
 
 Each object is damaged at its first and last bytes and at some in between, others in each run; OPENISB_FUZZ=all takes
-each byte of each object, in about a quarter of an hour.
+each byte of each object.
 """
 
 from __future__ import annotations
