@@ -7,6 +7,7 @@
     engine.py REPOSITORY backup --number N [--level L] [--changes FILE] IMAGE
     engine.py REPOSITORY restore TARGET
     engine.py REPOSITORY verify
+    engine.py REPOSITORY prune
 
 The last line of its output is a JSON object of figures.  Backup N is of source ``bench-N``; FILE holds the extents that
 changed since backup N-1.
@@ -23,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
-from saveset import changes, repository, secret, source, store, target
+from saveset import changes, repository, retention, secret, source, store, target
 
 SECRET = secret.Secret(b"only a benchmark")
 VOLUME = "bench/image"
@@ -75,6 +76,14 @@ def verify(arguments: argparse.Namespace) -> Figures:
     return {"bytes": report.bytes, "seconds": report.seconds}
 
 
+def prune(arguments: argparse.Namespace) -> Figures:
+    """Keep the latest saveset only."""
+    report = _open(arguments).prune(retention.Policy(last=1, consistent=False))
+    if report.waiting:
+        sys.exit(f"not all of it could be removed: {report.waiting}")
+    return {"forgotten": len(report.forgotten), "bytes_freed": report.bytes_freed}
+
+
 def _open(arguments: argparse.Namespace) -> repository.Repository:
     return repository.Repository.open(store.open_store(arguments.repository), SECRET)
 
@@ -84,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("repository")
     commands = parser.add_subparsers(required=True)
-    for function in (create, backup, restore, verify):
+    for function in (create, backup, restore, verify, prune):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
         if function is backup:

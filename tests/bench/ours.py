@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .contender import ENGINE_OPERATIONS, FULL, PRUNE, Backup, Contender, last_json, quote
+from .contender import ENGINE_OPERATIONS, FULL, Backup, Contender, last_json, quote
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,7 @@ class Ours(Contender):
 
     name = "openisb"
     remark = "is told the changed extents"
-    operations = tuple(operation for operation in ENGINE_OPERATIONS if operation != PRUNE)
+    operations = ENGINE_OPERATIONS
     level = 1
 
     def version(self) -> str:
@@ -46,6 +46,9 @@ class Ours(Contender):
 
     def verify(self, latest: int) -> str:
         return self._engine("verify")
+
+    def prune(self, latest: int) -> str:
+        return self._engine("prune")
 
     def source_read_bytes(self, log: Path) -> int | None:
         return int(last_json(log)["bytes_read"])
