@@ -60,7 +60,8 @@ class LeafAssembler:
 
     def take_over(self, leaf: int) -> None:
         """Take a leaf from the parent as it is."""
-        assert self._parent is not None
+        if self._parent is None:
+            raise ValueError(f"leaf {leaf} cannot be taken over: there is no parent")
         if self.may_take_over(leaf):
             self._writer.add_known(leaf, self._parent)
         else:

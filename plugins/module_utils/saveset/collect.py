@@ -113,7 +113,8 @@ class Collector:
         :param root: its map; None when the commit cannot be read.
         """
         parsed = parse_name(commit)
-        assert parsed is not None
+        if parsed is None:
+            raise ValueError(f"{commit} is not the name of a commit")
         volume, _time, saveset_id = parsed
         announced = f"{FORGOTTEN}/{saveset_id}"
         fields = {"commit": commit, "volume": volume, "map_id": root.map_id.hex() if root else None}

@@ -162,10 +162,9 @@ class BackupRun:
         extents = None if reason or changes is None else changes.merged()
         if extents is not None and self._parent is not None:
             reason = self._spot_check(extents, self._parent)
-        if reason:
+        if reason or changes is None:
             self.origin.update(method="full", reason=reason)
             return None
-        assert changes is not None
         self.origin.update(method="changed", since=changes.since)
         return extents
 

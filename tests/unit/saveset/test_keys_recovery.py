@@ -162,7 +162,7 @@ def test_long_locations_are_wrapped() -> None:
 
 Form = t.Callable[[list[str]], str]
 FORMS: list[Form] = [
-    lambda groups: " ".join(groups),
+    " ".join,
     lambda groups: "\n".join(group.lower() for group in groups),
     lambda groups: "\r\n".join(f"{group[:4]}-{group[4:]}" for group in groups),
     lambda groups: "\n".join(f" {number}: {group}" for number, group in enumerate(groups, 1)),
