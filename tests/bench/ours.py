@@ -26,7 +26,7 @@ class Ours(Contender):
     def version(self) -> str:
         version = next(line.split()[1] for line in (_ROOT / "galaxy.yml").open() if line.startswith("version:"))
         commit = subprocess.run(
-            ["git", "-C", _ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True
+            ["git", "-C", _ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
         ).stdout.strip()
         return f"openisb.backup {version} {commit}".strip()
 

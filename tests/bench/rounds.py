@@ -99,7 +99,7 @@ class Round:
                 self._number,
                 contender.restore(self._bench.target, self._backups[contender] - 1),
             )
-            if subprocess.run(["cmp", self._bench.image, self._bench.target]).returncode:
+            if subprocess.run(["cmp", self._bench.image, self._bench.target], check=False).returncode:
                 raise ContenderError(f"{contender.name}: what it restored differs from the image")
         self._bench.target.unlink()
 

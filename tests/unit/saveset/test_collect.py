@@ -481,11 +481,11 @@ def test_a_restore_ends_though_its_saveset_is_forgotten(lab: Lab, make_image: Ma
     reports: list[PruneReport] = []
 
     class Target(target.FileTarget):
-        def write(self, offset: int, buffers: t.Any) -> None:
+        def write(self, offset: int, data: t.Any) -> None:
             if not reports:
                 lab.open().forget([old.id])
                 reports.append(prune(lab, None))
-            super().write(offset, buffers)
+            super().write(offset, data)
 
     output = lab.folder / "slow"
     with Target(str(output), old.size) as opened:

@@ -15,7 +15,7 @@ from ..keyfile import KeyInfo
 from ..keyfiles import KeyFiles
 from .access import add_repository, open_repository
 from .credentials import ask_new, given_passphrase, read_file
-from .output import print_json, print_table, warn
+from .output import print_json, print_table, say, warn
 from .usage import Commands, add_command, add_json
 
 NEW_PASSPHRASE = "OPENISB_NEW_PASSPHRASE"
@@ -85,7 +85,7 @@ def run_add(options: argparse.Namespace) -> int:
     else:
         adding = files.add_writer if options.write_only else files.add_passphrase
         info = adding(_new_passphrase(options), label=options.label)
-    print(f"Added key {info.id}")
+    say(f"Added key {info.id}")
     return 0
 
 
@@ -94,14 +94,14 @@ def run_change(options: argparse.Namespace) -> int:
     files = _files(options)
     files.check_change()
     info = files.change_passphrase(_new_passphrase(options), options.key)
-    print(f"The passphrase is changed; it now opens key {info.id}")
+    say(f"The passphrase is changed; it now opens key {info.id}")
     return 0
 
 
 def run_remove(options: argparse.Namespace) -> int:
     """Remove a key."""
     _files(options).remove(options.key)
-    print(f"Removed key {options.key}")
+    say(f"Removed key {options.key}")
     return 0
 
 
@@ -110,7 +110,7 @@ def run_export(options: argparse.Namespace) -> int:
     files = _files(options)
     files.check_change()
     _write_new(options.file, files.export(_new_passphrase(options)))
-    print(f"Wrote {options.file}; its passphrase opens the repository with --exported-key {options.file}")
+    say(f"Wrote {options.file}; its passphrase opens the repository with --exported-key {options.file}")
     return 0
 
 

@@ -17,6 +17,13 @@ from ..progress import Progress
 _LINE_EVERY_S = 10.0  # where progress does not go to a terminal
 
 
+def say(text: str, stream: t.TextIO | None = None) -> None:
+    """Write a line, at once; to standard output by default."""
+    stream = stream or sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
+
+
 def size_text(count: float) -> str:
     """Bytes for people: ``1.5 GiB``."""
     if count < 1024:
@@ -73,7 +80,7 @@ def saveset_facts(info: SavesetInfo) -> dict[str, t.Any]:
 
 def print_json(value: t.Any) -> None:
     """Print a value as JSON; times as ISO 8601."""
-    print(json.dumps(value, indent=2, sort_keys=True, default=datetime.datetime.isoformat))
+    say(json.dumps(value, indent=2, sort_keys=True, default=datetime.datetime.isoformat))
 
 
 def print_table(rows: t.Sequence[t.Sequence[str]], right: t.Collection[int] = ()) -> None:
@@ -84,12 +91,12 @@ def print_table(rows: t.Sequence[t.Sequence[str]], right: t.Collection[int] = ()
             cell.rjust(width) if number in right else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths))
         ]
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def warn(text: str) -> None:
     """A line on stderr, marked as the tool's."""
-    print(f"isb-saveset: {text}", file=sys.stderr)
+    say(f"isb-saveset: {text}", sys.stderr)
 
 
 class Meter:
@@ -108,10 +115,11 @@ class Meter:
             return
         if self._terminal:
             text = progress_text(progress)
-            print(f"\r{text.ljust(self._width)}", end="", file=self._stream, flush=True)
+            self._stream.write(f"\r{text.ljust(self._width)}")
+            self._stream.flush()
             self._width = len(text)
         elif time.monotonic() - self._told >= _LINE_EVERY_S:
-            print(progress_text(progress), file=self._stream, flush=True)
+            say(progress_text(progress), self._stream)
             self._told = time.monotonic()
 
     def __enter__(self) -> Meter:
@@ -120,7 +128,7 @@ class Meter:
     def __exit__(self, *_exc: object) -> None:
         """Leave the line, so that what comes next begins a new one."""
         if self._width:
-            print(file=self._stream, flush=True)
+            say("", self._stream)
 
 
 def progress_text(progress: Progress) -> str:

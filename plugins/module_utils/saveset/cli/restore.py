@@ -13,7 +13,7 @@ from ..errors import TargetError
 from ..source import is_nbd
 from ..target import open_target
 from .access import add_repository, find_saveset, open_repository
-from .output import Meter, duration_text, rate_text, saveset_text, size_text, warn
+from .output import Meter, duration_text, rate_text, saveset_text, say, size_text, warn
 from .usage import Commands, add_command, add_quiet, add_saveset, add_workers
 
 _DETAILS = """
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         warn(f"restoring {saveset_text(saveset.info)} to {options.target}")
     with open_target(options.target, saveset.size) as target, Meter(options.quiet) as meter:
         stats = saveset.restore(target, progress=meter, workers=options.workers)
-    print(
+    say(
         f"Restored {saveset.volume} to {options.target}: {size_text(stats.bytes_size)} in "
         f"{duration_text(stats.seconds)} ({rate_text(stats.bytes_size, stats.seconds)}), "
         f"of it {size_text(stats.bytes_written)} data, {size_text(stats.bytes_zeroed)} holes and zeros"

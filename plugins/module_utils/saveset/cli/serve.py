@@ -17,7 +17,7 @@ from . import server
 from .access import add_repository, find_saveset, open_with_secret
 from .listener import Listener, add_listener, check_listener, make_listener
 from .nbdplugin import encode_order
-from .output import saveset_text, size_text, warn
+from .output import saveset_text, say, size_text, warn
 from .usage import Commands, add_command, add_saveset
 
 _DETAILS = """
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
                 cleanup.callback(_remove, listener.socket)
             process = server.start(program, folder, listener, layers, order)
             cleanup.callback(server.stop, process)
-            print(_instructions(info, listener, options.cow), flush=True)
+            say(_instructions(info, listener, options.cow))
             raise server.ended(process.wait())
     except _Ended:
         warn("ended; nothing is served any more")

@@ -16,7 +16,7 @@ from ..scrub import scrub
 from ..verify import DEPTHS, VerifyReport
 from .access import add_repository, find_saveset, open_repository, repository_store
 from .list import add_filters
-from .output import Meter, duration_text, print_json, size_text
+from .output import Meter, duration_text, print_json, say, size_text
 from .usage import Commands, UsageError, add_command, add_json, add_quiet, add_workers
 
 _DETAILS = """
@@ -59,10 +59,10 @@ def run(options: argparse.Namespace) -> int:
         return 0 if report.ok else 1
     for problem in report.problems:
         hurt = f" (saveset {problem['saveset']} of {problem['volume']})" if problem["saveset"] else ""
-        print(f"{problem['object']}: {problem['problem']}{hurt}")
+        say(f"{problem['object']}: {problem['problem']}{hurt}")
     verdict = "good" if report.ok else f"{len(report.problems)} problems"
     read = f", {size_text(report.bytes)} read" if report.bytes else ""
-    print(f"{report.savesets} savesets, depth {report.depth}: {verdict}{read}, {duration_text(report.seconds)}")
+    say(f"{report.savesets} savesets, depth {report.depth}: {verdict}{read}, {duration_text(report.seconds)}")
     return 0 if report.ok else 1
 
 
@@ -101,6 +101,6 @@ def _scrub(options: argparse.Namespace) -> int:
         print_json([{"object": name, "problem": problem} for name, problem in problems])
     else:
         for name, problem in problems:
-            print(f"{name}: {problem}")
-        print(f"{len(problems)} problems" if problems else "good: every stored byte is the one that was written")
+            say(f"{name}: {problem}")
+        say(f"{len(problems)} problems" if problems else "good: every stored byte is the one that was written")
     return 1 if problems else 0
