@@ -15,7 +15,7 @@ SLOW = "fs3"
 # Megabytes a second: slow enough that the other servers end long before, fast enough for a test.
 RATE_LIMIT = 20
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 
 def progress(events: list[dict[str, Any]]) -> list[float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 SERIAL = "6f70656e69736211"  # of volume fs1/m in the lab
 UNKNOWN = "00000000deadbeef"
