@@ -23,6 +23,8 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret impo
 
 from .conftest import KIB, NOON, Lab, noise, text
 
+pytestmark = pytest.mark.slow
+
 EXHAUSTIVE = os.environ.get("OPENISB_FUZZ") == "all"
 OFFSETS = 50  # damaged in each object, unless all are
 CHUNK = 4 * KIB

@@ -19,6 +19,8 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.store impor
 from .conftest import KIB, Lab, noise, text
 from .power import Disk, Least, Left, Most, NamesOnly, Some
 
+pytestmark = pytest.mark.slow
+
 CHUNK = 64 * KIB
 SIZE = 20 * CHUNK
 RANDOM_STATES = 2
