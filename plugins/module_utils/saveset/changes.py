@@ -9,6 +9,7 @@ of; some chunks that they call unchanged are compared all the same; a backup can
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import typing as t
 
@@ -57,6 +58,20 @@ class Touched(t.NamedTuple):
     chunk: int
     mask: int
     kind: int
+
+
+class ChangedChunks:
+    """The numbers of the chunks that changed extents touch, as a container: nothing is kept for each chunk."""
+
+    def __init__(self, extents: t.Sequence[tuple[int, int]], chunk_size: int) -> None:
+        """:param extents: as Changes.merged() gives them."""
+        self._extents = extents
+        self._chunk_size = chunk_size
+
+    def __contains__(self, chunk: int) -> bool:
+        begin, end = chunk * self._chunk_size, (chunk + 1) * self._chunk_size
+        number = bisect.bisect_left(self._extents, (end, 0)) - 1  # the last extent that begins before the chunk ends
+        return number >= 0 and sum(self._extents[number]) > begin
 
 
 ExtentsOf = t.Callable[[int, int], t.Iterator[Extent]]

@@ -96,6 +96,10 @@ class MapWriter:
         self._packs[number] = ()
         self._leaves[number] = Leaf(bytes(16), 0, 0, kind, bytes(32), self._empty[key])
 
+    def packs(self) -> set[bytes]:
+        """The ids of all packs that the map uses, once all leaves are added."""
+        return set().union(*self._packs.values())
+
     def publish(self) -> tuple[bytes, bytes]:
         """Write the directory and publish the map; returns the Merkle root and the volume's digest."""
         geometry = self.geometry

@@ -37,9 +37,8 @@ class PatchRun(t.NamedTuple):
 
 
 class KnownRun(t.NamedTuple):
-    """Chunks taken over from the parent unread."""
+    """``length`` bytes taken over from the parent unread."""
 
-    chunks: int
     length: int
 
 
@@ -84,7 +83,7 @@ def changed_plan(
             yield from _leaf_plan(number, mine, None if sound else index, geometry, parent, assembler)
         else:
             assembler.take_over(number)
-            yield KnownRun(geometry.leaf_entries(number), _leaf_bytes(geometry, number))
+            yield KnownRun(_leaf_bytes(geometry, number))
 
 
 def resumed(plan: t.Iterator[Part], geometry: Geometry, index: ChunkIndex) -> t.Iterator[Part]:
@@ -130,9 +129,8 @@ def _leaf_plan(
             assembler.begin(leaf, page, len(whole) + len(patches))
         else:
             assembler.take_over(leaf)
-    known = geometry.leaf_entries(leaf) - len(whole) - len(patches)
     changed = sum(geometry.chunk_length(chunk) for chunk in [*(w.chunk for w in whole), *(p.chunk for p in patches)])
-    yield KnownRun(known, _leaf_bytes(geometry, leaf) - changed)
+    yield KnownRun(_leaf_bytes(geometry, leaf) - changed)
     runs = (ChunkRun(item.chunk, 1, item.kind) for item in whole)
     yield from split_runs(runs, _range_chunks(geometry), LEAF_ENTRIES)
     for begin in range(0, len(patches), _PATCHES):

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import random
 import threading
-import typing as t
 
+from .changes import ChangedChunks
+from .compare import Comparer
 from .directory import Geometry
 from .errors import SavesetError
-from .extent import DATA, SPLIT
-from .keys import KeyRing
+from .extent import DATA
 from .leafmap import LeafMap
 from .page import LEAF_ENTRIES
-from .reader import ChunkReader
 from .source import Source
 
 _NAMED = 5
@@ -24,11 +23,9 @@ _NAMED = 5
 class Proof:
     """Compares chunks that should not have changed with the parent's; threads may share it."""
 
-    def __init__(self, parent: LeafMap, reader: ChunkReader, ring: KeyRing, touched: t.Collection[int]) -> None:
-        """:param touched: numbers of the chunks that the changed extents touch."""
+    def __init__(self, parent: LeafMap, comparer: Comparer, touched: ChangedChunks) -> None:
         self._parent = parent
-        self._reader = reader
-        self._ring = ring
+        self._comparer = comparer
         self._touched = touched
         self._lock = threading.Lock()
         self.compared = 0
@@ -81,15 +78,9 @@ class Proof:
     def _same(self, chunk: int, data: memoryview) -> bool | None:
         leaf, position = divmod(chunk, LEAF_ENTRIES)
         try:
-            page = self._parent.page(leaf)
-            entry = page.entry(position)
-            if entry.kind == DATA:
-                return self._ring.identity(data) == entry.identity
-            if entry.kind == SPLIT:
-                return bytes(self._reader.chunk(page, position, len(data))) == bytes(data)
+            return self._comparer.same(self._parent.page(leaf), position, data)
         except SavesetError:
             return None
-        return not any(data)
 
 
 def spot_checks(changed_bytes: int, geometry: Geometry) -> int:

@@ -382,7 +382,7 @@ class Repository:
                 metadata=dict(metadata or {}),
             )
             # It may name packs that another writer has published this moment and not made durable yet.
-            self.store.settle(object_name(PACK_KIND, pack) for pack in run.new_packs(written))
+            self.store.settle(object_name(PACK_KIND, pack) for pack in written.new_packs)
             lease.commit(info.name, encode_commit(info, self._ring))
             run.committed()
         return Saveset(self, info)

@@ -13,8 +13,9 @@ import typing as t
 
 from .assembler import LeafAssembler
 from .backup import BackupJob, ProgressCallback, aborting, default_workers
-from .changes import Changes, touched_chunks
+from .changes import ChangedChunks, Changes
 from .commit import SavesetInfo
+from .compare import Comparer
 from .directory import Geometry
 from .errors import SavesetError, StoreError
 from .footer import SESSION_BYTES
@@ -64,6 +65,8 @@ class Written(t.NamedTuple):
     digest: bytes
     origin: dict[str, t.Any]
     stats: BackupStats
+    #: The packs that the map names and for which no commit, that of the parent, vouches yet.
+    new_packs: set[bytes]
 
 
 class BackupRun:
@@ -136,17 +139,13 @@ class BackupRun:
         if progress:
             progress(job.counters.progress(self._geometry.size))
         self._conclude(paced)
-        return Written(map_id, root, digest, self.origin, self._stats(job))
+        vouched = self._parent.map.packs() if self._parent else set()
+        return Written(map_id, root, digest, self.origin, self._stats(job), writer.packs() - vouched)
 
     @property
     def parent_id(self) -> str | None:
         """The id of the saveset that this one builds upon."""
         return self._parent.info.id if self._parent else None
-
-    def new_packs(self, written: Written) -> set[bytes]:
-        """The packs that the map names and for which no commit, that of the parent, vouches yet."""
-        packs = LeafMap(self._store, self._ring, self._folder, written.map_id).packs()
-        return packs - self._parent.map.packs() if self._parent else packs
 
     def committed(self) -> None:
         """The commit is there: there is nothing to take up again."""
@@ -194,8 +193,8 @@ class BackupRun:
         return proof.problem
 
     def _proof_of(self, extents: list[tuple[int, int]], parent: Parent) -> Proof:
-        touched = {item.chunk for item in touched_chunks(extents, self._geometry, self._source.extents)}
-        return Proof(parent.map, ChunkReader(self._store, self._ring), self._ring, touched)
+        comparer = Comparer(self._ring, ChunkReader(self._store, self._ring))
+        return Proof(parent.map, comparer, ChangedChunks(extents, self._geometry.chunk_size))
 
     def _prove(self) -> Proof | None:
         if not self._options.paranoid or self._extents is None or self._parent is None:

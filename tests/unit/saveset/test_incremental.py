@@ -11,7 +11,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes, touched_chunks
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import (
+    ChangedChunks,
+    Changes,
+    touched_chunks,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.directory import Geometry
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, SPLIT, Extent
@@ -357,3 +361,15 @@ def test_an_interrupted_incremental_backup_is_taken_up_again(lab: Lab, large: Vo
     assert saveset.stats.bytes_known >= MIB
     assert saveset.stats.bytes_read + saveset.stats.bytes_known == large.size // 2
     assert_whole(lab, large, saveset)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40 * CHUNK), st.integers(0, 3 * CHUNK)), max_size=20))
+def test_changed_chunks_are_those_touched(extents: list[tuple[int, int]]) -> None:
+    merged = Changes("s", 40 * CHUNK, extents).merged()
+
+    def allocated(offset: int, length: int) -> t.Iterator[Extent]:
+        yield Extent(offset, length, DATA)
+
+    touched = {item.chunk for item in touched_chunks(merged, Geometry(40 * CHUNK, CHUNK), allocated)}
+    changed = ChangedChunks(merged, CHUNK)
+    assert {chunk for chunk in range(42) if chunk in changed} == touched
