@@ -10,6 +10,7 @@ import datetime
 import os
 
 from ansible.module_utils.basic import env_fallback
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue, SavesetError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository
@@ -69,6 +70,19 @@ def _encoded(text):
 def open_repository(module):
     """The repository that the module was given."""
     return Repository.open(open_store(module.params["repository"]), secret_of(module))
+
+
+@contextlib.contextmanager
+def running_job(module, what, state):
+    """The job that the module was given, from ``state`` on until it has ended; errors as failing_as() tells them."""
+    job = Job(module.params["run_dir"], module.params["job"])
+    job.sweep()
+    job.tell(state)
+    try:
+        with failing_as(module, what):
+            yield job
+    finally:
+        job.tell(FINISHED)
 
 
 @contextlib.contextmanager

@@ -135,17 +135,17 @@ import datetime
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
 from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import open_source
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    failing_as,
     nbd_key_file,
     open_repository,
     require_libraries,
+    running_job,
     saveset_facts,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
@@ -255,14 +255,8 @@ def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
     moment, changes = parse_time(module), changes_told(module)
-    job = Job(module.params["run_dir"], module.params["job"])
-    job.sweep()
-    job.tell(WAITING)
-    try:
-        with failing_as(module, "Backup of volume {}".format(module.params["volume"])):
-            result = back_up(module, job, moment, changes)
-    finally:
-        job.tell(FINISHED)
+    with running_job(module, "Backup of volume {}".format(module.params["volume"]), WAITING) as job:
+        result = back_up(module, job, moment, changes)
     module.exit_json(diff={"before": {}, "after": result["saveset"]}, **result)
 
 

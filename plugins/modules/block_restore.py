@@ -89,15 +89,15 @@ stats:
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, WAITING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.target import open_target
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    failing_as,
     nbd_key_file,
     open_repository,
     require_libraries,
+    running_job,
     saveset_facts,
 )
 
@@ -139,14 +139,8 @@ def restore(module, job):
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
-    job = Job(module.params["run_dir"], module.params["job"])
-    job.sweep()
-    job.tell(WAITING)
-    try:
-        with failing_as(module, "Restore of volume {}".format(module.params["volume"])):
-            result = restore(module, job)
-    finally:
-        job.tell(FINISHED)
+    with running_job(module, "Restore of volume {}".format(module.params["volume"]), WAITING) as job:
+        result = restore(module, job)
     after = {"target": module.params["target"], "content": result["saveset"]["id"]}
     stats = result["stats"]
     changed = module.check_mode or stats["bytes_written"] + stats["bytes_zeroed"] > 0

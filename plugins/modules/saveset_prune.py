@@ -129,15 +129,15 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneOptions
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    failing_as,
     open_repository,
     require_libraries,
+    running_job,
     saveset_facts,
 )
 
@@ -206,14 +206,8 @@ def main():
         supports_check_mode=True,
     )
     require_libraries(module)
-    job = Job(module.params["run_dir"], module.params["job"])
-    job.sweep()
-    job.tell(RUNNING)
-    try:
-        with failing_as(module, "Repository {}".format(module.params["repository"])):
-            report = prune(module, job)
-    finally:
-        job.tell(FINISHED)
+    with running_job(module, "Repository {}".format(module.params["repository"]), RUNNING) as job:
+        report = prune(module, job)
     module.exit_json(**result_of(report))
 
 

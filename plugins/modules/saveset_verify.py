@@ -102,14 +102,14 @@ seconds:
 import datetime
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import parse_name
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    failing_as,
     open_repository,
     require_libraries,
+    running_job,
     saveset_facts,
 )
 
@@ -192,14 +192,8 @@ def main():
         supports_check_mode=True,
     )
     require_libraries(module)
-    job = Job(module.params["run_dir"], module.params["job"])
-    job.sweep()
-    job.tell(RUNNING)
-    try:
-        with failing_as(module, "Repository {}".format(module.params["repository"])):
-            result = verify(module, job)
-    finally:
-        job.tell(FINISHED)
+    with running_job(module, "Repository {}".format(module.params["repository"]), RUNNING) as job:
+        result = verify(module, job)
     if result["problems"]:
         fail_damaged(module, result)
     module.exit_json(changed=False, **result)
