@@ -11,6 +11,11 @@ _PAGE = 4096
 _ZEROS = bytes(4 << 20)
 
 
+def is_zero(data: memoryview) -> bool:
+    """Whether all bytes are zero."""
+    return bytes(data) == bytes(len(data))  # comparing bytes is a memcmp, comparing memoryviews is not
+
+
 class AlignedBuffer:
     """``length`` bytes that are used again and again; ``view`` shows them."""
 

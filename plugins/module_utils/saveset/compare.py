@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
+from .buffers import is_zero
 from .extent import DATA, HOLE, SPLIT, ZERO
 from .keys import KeyRing
 from .page import GRAINS_PER_CHUNK, Page, Piece
 from .reader import ChunkReader, gather, split_pieces
-
-
-def is_zero(data: memoryview) -> bool:
-    """Whether all bytes are zero."""
-    return bytes(data) == bytes(len(data))  # comparing bytes is a memcmp, comparing memoryviews is not
 
 
 class Comparer:

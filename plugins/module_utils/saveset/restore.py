@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 import typing as t
 
-from .compare import Comparer, is_zero
+from .buffers import is_zero
+from .compare import Comparer
 from .errors import Damaged, NotFound, SavesetError, TargetMismatch, TargetTooSmall
 from .extent import DATA, SPLIT
 from .leafmap import LeafMap

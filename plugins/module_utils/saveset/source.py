@@ -16,7 +16,7 @@ import typing as t
 from .deps import require_nbd
 from .errors import SourceError
 from .extent import DATA, HOLE, ZERO, Extent
-from .linux import block_size_bytes
+from .linux import block_size_bytes, pread_into
 
 NBD_SCHEMES = ("nbd://", "nbds://", "nbd+unix://", "nbds+unix://")
 
@@ -113,23 +113,20 @@ class FileSource(Source):
             ) from error
 
     def read(self, offset: int, buffer: memoryview) -> None:
-        while len(buffer):
-            try:
-                done = os.preadv(self._fd, [buffer], offset)
-            except OSError as error:
-                raise SourceError(
-                    self.spec,
-                    f"reading {len(buffer)} bytes at offset {offset} failed ({error.strerror})",
-                    "Check the disk or the snapshot below it; no saveset was made",
-                ) from error
-            if not done:
-                raise SourceError(
-                    self.spec,
-                    f"it ends at offset {offset}, before its size of {self.size} bytes when opened",
-                    "Back up a snapshot, which does not change while it is read",
-                )
-            offset += done
-            buffer = buffer[done:]
+        try:
+            done = pread_into(self._fd, buffer, offset)
+        except OSError as error:
+            raise SourceError(
+                self.spec,
+                f"reading {len(buffer)} bytes at offset {offset} failed ({error.strerror})",
+                "Check the disk or the snapshot below it; no saveset was made",
+            ) from error
+        if done < len(buffer):
+            raise SourceError(
+                self.spec,
+                f"it ends at offset {offset + done}, before its size of {self.size} bytes when opened",
+                "Back up a snapshot, which does not change while it is read",
+            )
 
     def close(self) -> None:
         if self._fd >= 0:

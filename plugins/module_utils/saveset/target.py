@@ -14,7 +14,7 @@ import stat
 import threading
 import typing as t
 
-from .buffers import AlignedBuffer
+from .buffers import AlignedBuffer, is_zero
 from .deps import require_nbd
 from .errors import TargetBusy, TargetError, TargetTooSmall
 from .linux import (
@@ -287,7 +287,7 @@ class FileTarget(Target):
         for begin in range(0, length, len(buffer)):
             view = buffer[: length - begin]
             self.read(offset + begin, view)
-            if bytes(view) != bytes(len(view)):
+            if not is_zero(view):
                 return False
         return True
 
