@@ -32,7 +32,10 @@ from .rounds import Bench, Round, prune_rounds, turns
 _PRUNE_SIZE = 64 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 #: full_vs_limit, in words; primitives.py has the stages.
-LIMIT_FORMULA = "seconds = sum over stages of bytes / rate; full_vs_limit = seconds / wall seconds of the full backup"
+LIMIT_FORMULA = (
+    "seconds = key + max(thread seconds of all stages / threads, wall seconds of writing); "
+    "full_vs_limit = seconds / wall seconds of the full backup"
+)
 _ROOM = 6  # times the image's size: image, target, and seven repositories
 
 

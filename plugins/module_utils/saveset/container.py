@@ -172,30 +172,36 @@ class Container:
         plain = self._open(head, data, cipher, True)
         if plain is None:
             raise Damaged(self.name, "its footer is damaged or was written with another key", _WAY_OUT)
-        return plain
+        return bytes(plain)
 
-    def frame(self, offset: int, length: int) -> tuple[FrameHead, bytes]:
-        """Head and plain bytes of the frame at ``offset``.  Raises Damaged, WrongSecret."""
+    def frame(self, offset: int, length: int, room: memoryview | None = None) -> tuple[FrameHead, Buffer]:
+        """Head and plain bytes of the frame at ``offset``.
+
+        :param room: where to put the plain bytes, if they have just its length; then what is returned is ``room``.
+        Raises Damaged, WrongSecret.
+        """
         if offset < len(self.layout.prefix) or offset + length > self.layout.footer_offset:
             raise Damaged(self.name, f"it has no frame of {length} bytes at offset {offset}", _WAY_OUT)
         data = self._store.get(self.name, offset, length)
         head = parse_head(data)
         plain = None
         if head is not None and head.length == length:
-            plain = self.open_frame(head, data)
+            plain = self.open_frame(head, data, room)
         if head is None or plain is None:
             raise Damaged(self.name, f"its frame at offset {offset} is damaged", _WAY_OUT)
         return head, plain
 
-    def open_frame(self, head: FrameHead, data: Buffer) -> bytes | None:
-        """The plain bytes of a whole frame, None when it is not what was written."""
-        return self._open(head, data, self._cipher, self.layout.kind is not PACK_KIND)
+    def open_frame(self, head: FrameHead, data: Buffer, room: memoryview | None = None) -> Buffer | None:
+        """The plain bytes of a whole frame, as frame() gives them; None when it is not what was written."""
+        return self._open(head, data, self._cipher, self.layout.kind is not PACK_KIND, room)
 
-    def _open(self, head: FrameHead, data: Buffer, cipher: Cipher, hashed: bool) -> bytes | None:
+    def _open(
+        self, head: FrameHead, data: Buffer, cipher: Cipher, hashed: bool, room: memoryview | None = None
+    ) -> Buffer | None:
         # AES-GCM authenticates the many frames of packs by itself; the hash is looked at too where that costs nothing.
         if (hashed or not self._ring.encrypted) and not check_hash(self.layout.prefix, head, data):
             return None
-        return open_body(self.layout.prefix, cipher, head, data)
+        return open_body(self.layout.prefix, cipher, head, data, room)
 
 
 def object_name(kind: Kind, container_id: bytes, folder: str = "") -> str:

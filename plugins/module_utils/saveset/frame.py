@@ -117,15 +117,20 @@ def check_hash(prefix: bytes, head: FrameHead, data: Buffer) -> bool:
     return len(body) == head.body_length and _hash(prefix, head.bound, body) == head.hash
 
 
-def open_body(prefix: bytes, cipher: Cipher, head: FrameHead, data: Buffer) -> bytes | None:
-    """Decrypt and decompress a whole frame; None when it is not what was written."""
+def open_body(
+    prefix: bytes, cipher: Cipher, head: FrameHead, data: Buffer, room: memoryview | None = None
+) -> Buffer | None:
+    """Decrypt and decompress a whole frame; None when it is not what was written.
+
+    :param room: as codec.decompress() takes it.
+    """
     body = memoryview(data)[len(head.bound) + HASH_BYTES :]
     if len(body) != head.body_length:
         return None
     packed = cipher.decrypt(head.number, body, prefix + head.bound)
     if packed is None:
         return None
-    return codecs.decompress(head.codec, packed, head.plain_length)
+    return codecs.decompress(head.codec, packed, head.plain_length, room)
 
 
 def _hash(prefix: bytes, bound: bytes, body: Buffer) -> bytes:

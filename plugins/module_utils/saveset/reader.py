@@ -14,8 +14,8 @@ from .errors import Damaged
 from .extent import DATA, GRAINS, SPLIT
 from .frame import UNIT_GRAIN
 from .keys import KeyRing
-from .page import ALL_GRAINS, GRAINS_PER_CHUNK, Page, Piece, grain_runs
-from .store import Store
+from .page import ALL_GRAINS, GRAINS_PER_CHUNK, Entry, Page, Piece, grain_runs
+from .store import Buffer, Store
 
 _CONTAINERS = 512
 #: Plain bytes kept of frames of whole chunks: neighbours are asked for one by one, deduplicated ones now and then.
@@ -28,7 +28,7 @@ _GRAIN_FRAMES_BYTES = 64 << 20
 class Frame(t.NamedTuple):
     """A frame's plain bytes, and the size of the units that places in it count."""
 
-    plain: bytes
+    plain: Buffer
     unit: int
 
 
@@ -92,13 +92,18 @@ class ChunkReader:
             frame = cache.get(key)
         if frame is not None:
             return frame
+        return self._load(place)
+
+    def _load(self, place: Place, room: memoryview | None = None) -> Frame:
+        """Read a frame; into ``room`` where it has just its length, else into memory, where it stays for a while."""
         container = self._container(place.pack)
-        head, plain = container.frame(place.offset, place.length)
+        head, plain = container.frame(place.offset, place.length, room)
         chunk_size = container.layout.chunk_size
         frame = Frame(plain, chunk_size // GRAINS_PER_CHUNK if head.unit == UNIT_GRAIN else chunk_size)
         with self._lock:
             self.bytes_read += place.length
-            cache.put(key, frame)
+            if plain is not room:
+                self._frames[place.kind].put((place.pack, place.offset), frame)
         return frame
 
     def chunk(self, page: Page, position: int, length: int) -> bytes | memoryview | bytearray:
@@ -116,13 +121,40 @@ class ChunkReader:
             return chunk
         return bytes(length)
 
-    def fill(self, page: Page, position: int, buffer: memoryview) -> None:
-        """Put the chunk at ``position`` of a page into ``buffer``, which has its length; as chunk() otherwise."""
+    def fill(self, page: Page, position: int, lengths: t.Sequence[int], buffer: memoryview) -> int:
+        """Put the chunk at ``position`` of a page at the start of ``buffer``, and those behind it that its frame holds.
+
+        Much faster than chunk() where chunks lie in frames as they lie in the volume: nothing is copied.
+
+        :param lengths: those of the chunks from ``position`` on that are wanted.
+        Returns how many chunks were put.  Raises NotFound, Damaged.
+        """
         entry = page.entry(position)
         if entry.kind == SPLIT:
-            self._assemble(page, position, buffer)
-        else:
-            buffer[:] = self.chunk(page, position, len(buffer))
+            self._assemble(page, position, buffer[: lengths[0]])
+            return 1
+        run = self._run(page, position, len(lengths)) if entry.kind == DATA and not entry.place else []
+        if len(run) > 1:
+            room = buffer[: sum(lengths[: len(run)])]
+            frame = self._load(entry, room)
+            if frame.plain is room:
+                for chunk, length in zip(run, lengths):
+                    self.stored(chunk, frame, length)
+                return len(run)
+        buffer[: lengths[0]] = self.chunk(page, position, lengths[0])
+        return 1
+
+    @staticmethod
+    def _run(page: Page, position: int, count: int) -> list[Entry]:
+        """The entries from ``position`` on, at most ``count``, that follow each other in one frame as in the volume."""
+        first = page.entry(position)
+        run = [first]
+        while len(run) < count:
+            entry = page.entry(position + len(run))
+            if entry[1:4] != first[1:4] or (entry.place, entry.kind) != (len(run), DATA):
+                break
+            run.append(entry)
+        return run
 
     def stored(self, place: Place, frame: Frame, length: int) -> memoryview:
         """The bytes of a chunk or piece out of its frame, hashed and compared.  Raises Damaged.

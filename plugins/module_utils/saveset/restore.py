@@ -24,6 +24,8 @@ from .reader import ChunkReader
 from .target import Target, transfer_buffer
 
 _RANGE_BYTES = 8 << 20
+#: Written at once: what was just unpacked is still in the processor's cache, and nobody waits long for the disk.
+_WRITE_BYTES = 1 << 20
 
 
 class _Range(t.NamedTuple):
@@ -137,15 +139,23 @@ class RestoreJob:
     def _write_chunks(self, item: _Range, begin: int, end: int, buffer: memoryview) -> None:
         """Write the chunks from ``begin`` to ``end`` of the range's page; ``buffer`` has their length."""
         chunk_size = self._geometry.chunk_size
-        for position in range(begin, end):
-            at = (position - begin) * chunk_size
-            self._read_chunk(item, position, buffer[at : at + chunk_size])
-        self._target.write((item.first + begin - item.begin) * chunk_size, buffer)
+        lengths = [len(buffer[at : at + chunk_size]) for at in range(0, len(buffer), chunk_size)]
+        offset = (item.first + begin - item.begin) * chunk_size
+        done = held = 0
+        while done < len(lengths):
+            count = self._read_chunks(item, begin + done, lengths[done:], buffer[held:])
+            held += sum(lengths[done : done + count])
+            done += count
+            if held >= _WRITE_BYTES or done == len(lengths):
+                self._target.write(offset, buffer[:held])
+                offset += held
+                held = 0
         self._counters.add(written=len(buffer))
 
-    def _read_chunk(self, item: _Range, position: int, buffer: memoryview) -> None:
+    def _read_chunks(self, item: _Range, position: int, lengths: t.Sequence[int], buffer: memoryview) -> int:
+        """Read one chunk or some; how many."""
         try:
-            self._reader.fill(item.page, position, buffer)
+            return self._reader.fill(item.page, position, lengths, buffer)
         except (Damaged, NotFound) as error:
             raise self._at_chunk(error, item.first + position - item.begin) from error
 
