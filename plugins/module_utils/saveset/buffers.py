@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 
 _PAGE = 4096
-_ZEROS = bytes(4 << 20)
+
+#: So many zero bytes: made once for each length, as making them costs more than comparing them.
+_zeros = functools.lru_cache(maxsize=16)(bytes)
 
 
 def is_zero(data: memoryview) -> bool:
     """Whether all bytes are zero."""
-    return bytes(data) == bytes(len(data))  # comparing bytes is a memcmp, comparing memoryviews is not
+    # Comparing bytes is a memcmp, comparing memoryviews is not; most data shows at its beginning that it is not zero.
+    return not any(data[:16]) and bytes(data) == _zeros(len(data))
 
 
 class AlignedBuffer:
@@ -30,5 +34,5 @@ class AlignedBuffer:
         return len(self.view)
 
     def is_zero(self, begin: int, end: int) -> bool:
-        """Whether the bytes from ``begin`` to ``end``, at most 4 MiB, are all zero."""
-        return self._data.startswith(_ZEROS[: end - begin], self._skip + begin, self._skip + end)
+        """Whether the bytes from ``begin`` to ``end`` are all zero."""
+        return self._data.startswith(_zeros(end - begin), self._skip + begin, self._skip + end)

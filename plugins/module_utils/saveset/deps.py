@@ -9,6 +9,7 @@ never run the engine), so each missing name becomes a stand-in that raises :clas
 
 from __future__ import annotations
 
+import importlib
 import typing as t
 
 from .errors import MissingLibrary
@@ -38,6 +39,16 @@ class _Missing:
         self._fail()
 
 
+class _Later:
+    """Stands in for a module of a library that is there; imported when first used, as that takes its time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
 if t.TYPE_CHECKING:
     import zstandard
     from blake3 import blake3
@@ -65,12 +76,14 @@ else:
 
     try:
         from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives import hpke, serialization
+        from cryptography.hazmat.primitives import hpke
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
         from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+        serialization = _Later("cryptography.hazmat.primitives.serialization")
     except ImportError as error:
         MISSING["cryptography"] = str(error)
         AESGCM = SHA256 = HKDF = Scrypt = _Missing("cryptography")

@@ -157,8 +157,9 @@ class Page:
             (ENTRY_BYTES, 0, self._tail),
             (PIECE.size, self._tail, len(self.data)),
         ):
-            for at in range(begin, end, size):
-                if self.data[at + ENTRY_BYTES - 2] in (DATA, GRAINS):
+            kinds = self.data[begin + ENTRY_BYTES - 2 : end : size]
+            for at, kind in zip(range(begin, end, size), kinds):
+                if kind in (DATA, GRAINS):
                     yield self.data[at : at + ENTRY_BYTES]
 
 

@@ -25,7 +25,7 @@ from .target import Target, transfer_buffer
 
 _RANGE_BYTES = 8 << 20
 #: Written at once: what was just unpacked is still in the processor's cache, and nobody waits long for the disk.
-_WRITE_BYTES = 1 << 20
+_WRITE_BYTES = 2 << 20
 
 
 class _Range(t.NamedTuple):
