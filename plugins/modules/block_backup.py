@@ -100,8 +100,8 @@ options:
     default: 0.0
   read_latency:
     description:
-      - Most milliseconds that a read of up to 1 MiB from the source may take. While they take longer, pauses before them
-        grow, up to 2 seconds. No bound where it is 0.
+      - Most milliseconds that a read of up to 1 MiB from the source may take. No bound where it is 0.
+      - While reads take longer, the backup pauses before each of them, for up to 2 seconds.
       - The saveset's C(stats) tell how many reads were slow (C(slow_reads)), and for how many seconds reading was held
         back because of them (C(seconds_paused)).
     type: float
