@@ -71,6 +71,8 @@ def volume_report(data):
         "bytes_stored": stats["bytes_stored"],
         "seconds": round(seconds, 3),
         "read_rate": round(stats["bytes_read"] / seconds) if seconds else None,
+        "slow_reads": stats.get("slow_reads", 0),  # not in journals of earlier versions
+        "seconds_paused": stats.get("seconds_paused", 0.0),
         "origin": {
             "method": origin["method"],
             "source_id": origin.get("source_id", ""),

@@ -77,7 +77,7 @@ def how_it_was_read(report):
     """A line a volume: what was read of it, and why no less."""
     volumes = [volume for entry in report["servers"].values() for volume in entry["volumes"]]
     width = max((len(volume["volume"]) for volume in volumes), default=0)
-    return ["{}  {}".format(volume["volume"].ljust(width), reading(volume)) for volume in volumes]
+    return ["{}  {}{}".format(volume["volume"].ljust(width), reading(volume), pacing(volume)) for volume in volumes]
 
 
 def reading(volume):
@@ -87,6 +87,15 @@ def reading(volume):
         return "full read: {}".format(origin["reason"] or "no reason given")
     return "read {} of {}: changed extents since {}".format(
         size(volume["bytes_read"]), size(volume["bytes_size"]), origin["since"].partition("/")[0]
+    )
+
+
+def pacing(volume):
+    """How much the guard on read latency held the backup back; nothing where no read was slow."""
+    if not volume["slow_reads"]:
+        return ""
+    return "; held back for {:.1f} s of {:.1f} s, as {} reads took longer than block_backup_read_latency".format(
+        volume["seconds_paused"], volume["seconds"], volume["slow_reads"]
     )
 
 

@@ -98,6 +98,14 @@ options:
     description: Most megabytes (10^6) a second to read from the source. No limit where it is 0.
     type: float
     default: 0.0
+  read_latency:
+    description:
+      - Most milliseconds that a read of up to 1 MiB from the source may take. No bound where it is 0.
+      - While reads take longer, the backup pauses before each of them, for up to 2 seconds.
+      - The saveset's C(stats) tell how many reads were slow (C(slow_reads)), and for how many seconds reading was held
+        back because of them (C(seconds_paused)).
+    type: float
+    default: 0.0
   slots:
     description: How many backups may run at once on this host. No limit where it is 0.
     type: int
@@ -175,6 +183,7 @@ ARGUMENTS = dict(
     level={"type": "int", "default": 1},
     workers={"type": "int"},
     rate_limit={"type": "float", "default": 0.0},
+    read_latency={"type": "float", "default": 0.0},
     slots={"type": "int", "default": 2},
 )
 
@@ -189,6 +198,13 @@ def parse_time(module):
     if moment is None or moment.tzinfo is None:
         module.fail_json(msg=f"consistency_point '{text}' is not ISO 8601 with a time zone")
     return moment
+
+
+def check_pace(module):
+    """Fail for a pace below 0, which the engine would take for a very slow one."""
+    for name in ("rate_limit", "read_latency"):
+        if module.params[name] < 0:
+            module.fail_json(msg=f"{name} {module.params[name]} is less than 0: give 0 for no bound")
 
 
 def changes_told(module):
@@ -247,6 +263,7 @@ def read_source(repository, address, params, moment, changes, job):
             level=params["level"],
             workers=params["workers"],
             rate_limit=int(params["rate_limit"] * 1e6) or None,
+            read_latency=params["read_latency"] / 1000 or None,
             progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
         )
 
@@ -254,6 +271,7 @@ def read_source(repository, address, params, moment, changes, job):
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
+    check_pace(module)
     moment, changes = parse_time(module), changes_told(module)
     with running_job(module, "Backup of volume {}".format(module.params["volume"]), WAITING) as job:
         result = back_up(module, job, moment, changes)

@@ -30,7 +30,8 @@ FOLDER = "gc/leases"
 COLLECTOR = "gc/collector"
 
 #: What leases are for; only a backup writes.
-BACKUP, RESTORE, VERIFY, SERVE, PREVIEW = "backup", "restore", "verify", "serve", "dry run of prune"
+BACKUP, RESTORE, VERIFY, PREVIEW = "backup", "restore", "verify", "dry run of prune"
+EXPORT, SERVE = "export", "serve"
 
 
 class LeaseInfo(t.NamedTuple):

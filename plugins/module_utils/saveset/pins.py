@@ -47,6 +47,12 @@ def put_pin(store: Store, ring: KeyRing, saveset_id: str, who: str, why: str) ->
     return pin
 
 
+def pin_texts(store: Store, ring: KeyRing) -> dict[str, str]:
+    """Who keeps which savesets, and why, by saveset id; of a pin that cannot be read, which counts as well, why not."""
+    pins, unreadable = read_pins(store, ring)
+    return {**{key: str(pin) for key, pin in pins.items()}, **{key: f"({text})" for key, text in unreadable.items()}}
+
+
 def is_pinned(store: Store, saveset_id: str) -> bool:
     """Whether a saveset is pinned, be the pin readable or not."""
     try:

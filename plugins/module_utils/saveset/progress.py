@@ -36,6 +36,9 @@ class BackupStats:
     that were read or that the source reported, ``bytes_unchanged`` what was taken over from the parent unread,
     ``bytes_known`` what deduplication, or a backup that was interrupted, had stored already, and ``bytes_stored`` what
     was added to packs.
+
+    ``slow_reads`` of the source took longer than the backup's ``read_latency``, and reading was held back for
+    ``seconds_paused`` because of them, on the average of the threads that read.
     """
 
     bytes_size: int = 0
@@ -46,6 +49,8 @@ class BackupStats:
     bytes_new: int = 0
     bytes_stored: int = 0
     seconds: float = 0.0
+    slow_reads: int = 0
+    seconds_paused: float = 0.0
 
     def as_dict(self) -> dict[str, int | float]:
         """The figures as a plain dictionary."""
@@ -53,8 +58,8 @@ class BackupStats:
 
     @classmethod
     def from_dict(cls, figures: t.Mapping[str, t.Any]) -> BackupStats:
-        """The figures from a commit; those that a newer version may have added are left out."""
-        return cls(**{field.name: figures[field.name] for field in dataclasses.fields(cls)})
+        """The figures from a commit; what another version does not tell is 0, what it tells besides is left out."""
+        return cls(**{field.name: figures.get(field.name, field.default) for field in dataclasses.fields(cls)})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .commit import SavesetInfo, parse_name
 from .errors import Damaged, InvalidValue, NotFound, SavesetError
 from .keys import KeyRing
 from .lease import PREVIEW, LeaseInfo, collecting, living_leases, reading
-from .pins import read_pins
+from .pins import pin_texts, read_pins
 from .progress import Progress
 from .references import References, Root
 from .retention import Decision, Policy, decide
@@ -173,9 +173,7 @@ class Pruner:
             return []
         servers = self._options.servers
         chosen = [info for info in infos if servers is None or info.volume.partition("/")[0] in servers]
-        pins, unreadable = read_pins(self._store, self._ring)
-        why = {**{key: str(pin) for key, pin in pins.items()}, **{key: f"({text})" for key, text in unreadable.items()}}
-        return decide(policy, chosen, why)
+        return decide(policy, chosen, pin_texts(self._store, self._ring))
 
     def _readable(self) -> list[SavesetInfo]:
         infos, problems = self._scan()

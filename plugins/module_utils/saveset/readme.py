@@ -82,8 +82,16 @@ folder, and fs1/m for a volume.
      isb restore fs1/m:isb-20261123T021500Z-4f1c2a /dev/sdX --overwrite
      isb restore fs1/m:0d5e82c1 /dev/sdX --overwrite
 
-   Every chunk is proven before it is written. When it ends with an error the
-   target is incomplete: cure the cause, and run it again with --overwrite.
+   Every chunk is proven before it is written. To have all of it read back
+   from the target and compared when it is written, add --check.
+
+   When it ended with an error, or was interrupted, the target is incomplete:
+   cure the cause, and run it again so. What is on the target is read first,
+   and only what is not right yet is written:
+
+     isb restore fs1/m /dev/sdX --overwrite --only-changed
+
+   The same takes a disk back to an older saveset without writing all of it.
    Damaged here? Try another copy of this folder, or an older saveset.
 
 

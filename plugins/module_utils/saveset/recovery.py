@@ -47,13 +47,13 @@ or when its folder "keys" is lost:
 
  1. Get the repository's folder, or a copy of it, onto a machine. Its file
     repo.json must show the id above. Work on a copy if you can.
- 2. Install Python 3.11 or newer with:
-      pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
-    as README.txt in the repository tells.
+ 2. Install what the program needs, by step 1 of README.txt in that folder: a
+    Python 3.11 or newer in /opt/isb, with
+      /opt/isb/bin/pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
  3. Type the groups above into a text file "sheet.txt", with their numbers
     ("1: ...."). Capitals do not matter, hyphens neither.
  4. Run, with the repository's folder in place of /repo:
-      python3 /repo/isb-saveset.pyz key add --recovery-sheet sheet.txt
+    /opt/isb/bin/python /repo/isb-saveset.pyz key add --recovery-sheet sheet.txt
     and choose a new passphrase. A mistyped group is named. Nothing but a small
     file is written. (If isb-saveset.pyz is missing: the collection
     openisb.backup makes it, by "make isb-saveset".)

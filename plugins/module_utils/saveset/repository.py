@@ -41,7 +41,7 @@ from .linux import keep_freed_memory
 from .packcheck import Limits
 from .packs import PACK_BYTES
 from .page import LEAF_ENTRIES
-from .pins import Pin, is_pinned, pin_name, put_pin, read_pins
+from .pins import Pin, is_pinned, pin_name, pin_texts, put_pin, read_pins
 from .progress import BackupStats, RestoreStats
 from .prune import PruneOptions, Pruner, PruneReport
 from .reader import ChunkReader
@@ -504,6 +504,10 @@ class Repository:
     def pins(self) -> dict[str, Pin]:
         """The pins that can be read, by saveset id."""
         return read_pins(self.store, self._ring)[0]
+
+    def pinned(self) -> dict[str, str]:
+        """Who keeps which savesets, and why, for people, by saveset id; also where a pin cannot be read: it counts."""
+        return pin_texts(self.store, self._ring)
 
     def forget(self, saveset_ids: t.Collection[str]) -> list[str]:
         """Remove savesets, damaged ones too, by their whole ids; the next prune collects what only they used.

@@ -40,22 +40,31 @@ class LatencyGuard:
 
     def __init__(self, bound: float) -> None:
         self.bound = bound
+        self._lock = threading.Lock()
         self._pause = 0.0
         #: How often a read took longer than the bound.
         self.slow_reads = 0
+        #: Seconds that threads waited because of that, all of them together.
+        self.paused = 0.0
 
     def wait(self, stop: threading.Event) -> None:
         """Wait as long as the last reads make it advisable."""
-        if self._pause:
-            stop.wait(self._pause)
+        pause = self._pause
+        if not pause:
+            return
+        begun = time.monotonic()
+        stop.wait(pause)
+        with self._lock:
+            self.paused += time.monotonic() - begun
 
     def told(self, seconds: float) -> None:
         """Take in how long a read took."""
-        if seconds > self.bound:
-            self.slow_reads += 1
-            self._pause = min(max(self._pause * 2, _PAUSE_FIRST_S), _PAUSE_MAX_S)
-        else:
-            self._pause = self._pause / 2 if self._pause > _PAUSE_FIRST_S else 0.0
+        with self._lock:
+            if seconds > self.bound:
+                self.slow_reads += 1
+                self._pause = min(max(self._pause * 2, _PAUSE_FIRST_S), _PAUSE_MAX_S)
+            else:
+                self._pause = self._pause / 2 if self._pause > _PAUSE_FIRST_S else 0.0
 
 
 class PacedSource:
@@ -74,6 +83,11 @@ class PacedSource:
     def slow_reads(self) -> int:
         """How many reads took longer than the guard allows."""
         return self._guard.slow_reads if self._guard else 0
+
+    @property
+    def paused(self) -> float:
+        """Seconds that threads waited because of slow reads, all of them together."""
+        return self._guard.paused if self._guard else 0.0
 
     def read(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset``, in time; stops waiting when the backup is stopped.  Raises SourceError."""

@@ -118,7 +118,7 @@ class BackupRun:
             options = self._options
             sink = PackSink(self._store, self._ring, self._index, chunk_size, options.pack_bytes, self._session)
             with aborting(sink):
-                stop = threading.Event()
+                stop, workers = threading.Event(), options.workers or default_workers()
                 assembler = LeafAssembler(writer, self._parent.map if self._parent else None, self._withheld.maps)
                 paced = PacedSource(self._source, stop, options.rate_limit, options.read_latency)
                 job = BackupJob(
@@ -131,16 +131,17 @@ class BackupRun:
                     sink=sink,
                     assembler=assembler,
                     level=options.level,
-                    workers=options.workers or default_workers(),
+                    workers=workers,
                     proof=self._proof,
                 )
                 job.run(progress)
                 root, digest = writer.publish()
         if progress:
             progress(job.counters.progress(self._geometry.size))
-        self._conclude(paced)
+        self._conclude()
         vouched = self._parent.map.packs() if self._parent else set()
-        return Written(map_id, root, digest, self.origin, self._stats(job), writer.packs() - vouched)
+        stats = self._stats(job, paced, workers)
+        return Written(map_id, root, digest, self.origin, stats, writer.packs() - vouched)
 
     @property
     def parent_id(self) -> str | None:
@@ -215,9 +216,7 @@ class BackupRun:
         if self._source_id and not self._interrupted:
             self._store.put(self._marker, b"", exclusive=False)
 
-    def _conclude(self, paced: PacedSource) -> None:
-        if self._options.read_latency:
-            self.origin["slow_reads"] = paced.slow_reads
+    def _conclude(self) -> None:
         if self._proof:
             self.origin.update(
                 method="full",
@@ -227,7 +226,7 @@ class BackupRun:
                 missed=len(self._proof.missed),
             )
 
-    def _stats(self, job: BackupJob) -> BackupStats:
+    def _stats(self, job: BackupJob, paced: PacedSource, workers: int) -> BackupStats:
         sums = job.counters
         return BackupStats(
             bytes_size=self._geometry.size,
@@ -238,6 +237,8 @@ class BackupRun:
             bytes_new=sums["new"],
             bytes_stored=sums["stored"],
             seconds=round(sums.seconds, 3),
+            slow_reads=paced.slow_reads,
+            seconds_paused=round(paced.paused / workers, 3),
         )
 
 

@@ -141,6 +141,18 @@ def test_summary_tells_how_each_volume_was_read(good):
     assert "fs2/files  read 20.0 MiB of 384.0 MiB: changed extents since isb-20261122T021500Z-90be12" in lines
 
 
+def test_summary_tells_where_reading_was_held_back(good):
+    stats = {**saveset("fs2")["stats"], "slow_reads": 41, "seconds_paused": 0.73}
+    good[7]["data"]["saveset"] = saveset("fs2", stats=stats)
+    report = run_report(good, "/repository")
+    volumes = [report["servers"][name]["volumes"][0] for name in ("fs1", "fs2")]
+    assert [(item["slow_reads"], item["seconds_paused"]) for item in volumes] == [(0, 0.0), (41, 0.73)]
+    read = "full read: there is no base snapshot of run isb-x"
+    held = "held back for 0.7 s of 2.0 s, as 41 reads took longer than block_backup_read_latency"
+    lines = run_summary(report).splitlines()
+    assert f"fs1/m  {read}" in lines and f"fs2/m  {read}; {held}" in lines
+
+
 def test_a_storage_that_tells_too_little_is_a_problem(good):
     good[7]["data"]["saveset"]["origin"].update(reason="the changed extents are not true: 1 of 9", missed=1)
     report = run_report(good, "/repository")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, repository, source, store, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
 
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
@@ -123,6 +124,13 @@ def make_image(tmp_path: Path) -> MakeImage:
     return make
 
 
+def write(path: Path, offset: int, data: bytes) -> None:
+    """Write into a file that is there."""
+    with open(path, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(data)
+
+
 def noise(length: int, seed: int = 1) -> bytes:
     """Incompressible bytes."""
     return random.Random(seed).randbytes(length)
@@ -155,6 +163,34 @@ def scratch_environment() -> dict[str, str]:
     """The environment for child processes that import the collection."""
     root = Path(__file__).resolve().parents[3]
     return {**os.environ, "PYTHONPATH": str(root / "plugins" / "module_utils")}
+
+
+class Result(t.NamedTuple):
+    """What a command of isb-saveset did."""
+
+    status: int
+    out: str
+    err: str
+
+
+Cli = t.Callable[..., Result]
+
+
+@pytest.fixture
+def cli(lab: Lab, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run a command of isb-saveset in the lab's repository, with its passphrase in the environment."""
+    monkeypatch.setenv("OPENISB_PASSPHRASE", "correct horse")
+    monkeypatch.chdir(lab.path)
+
+    def run(*arguments: str | Path) -> Result:
+        capfd.readouterr()
+        try:
+            status = main.main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            status = int(error.code or 0)
+        return Result(status, *capfd.readouterr())
+
+    return run
 
 
 #: What isb-saveset needs, with what that needs in turn.

@@ -23,36 +23,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset import prog
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main, output
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.sealing import generate_escrow_pair
 
-from .conftest import KIB, MIB, Lab, MakeImage, noise, text
-
-PASSPHRASE = "correct horse"
-
-Cli = t.Callable[..., "Result"]
-
-
-class Result(t.NamedTuple):
-    """What a command did."""
-
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(lab: Lab, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run a command in the lab's repository, with its passphrase in the environment."""
-    monkeypatch.setenv("OPENISB_PASSPHRASE", PASSPHRASE)
-    monkeypatch.chdir(lab.path)
-
-    def run(*arguments: str | Path) -> Result:
-        capfd.readouterr()
-        try:
-            status = main.main([str(argument) for argument in arguments])
-        except SystemExit as error:
-            status = int(error.code or 0)
-        return Result(status, *capfd.readouterr())
-
-    return run
+from .conftest import KIB, MIB, Cli, Lab, MakeImage, Result, noise, text
 
 
 @pytest.fixture
@@ -175,6 +146,50 @@ def test_verify_without_key_asks_for_none(cli: Cli, savesets: list[t.Any], monke
     assert cli("verify", "--without-key")[:2] == (0, "good: every stored byte is the one that was written\n")
     assert json.loads(cli("verify", "--without-key", "--json").out) == []
     assert cli("verify", "--without-key", "--volume", "fs1/m").status == 2
+
+
+def test_verifying_by_age_and_in_parts(cli: Cli, savesets: list[t.Any]) -> None:
+    status, out, _err = cli("verify", "--limit-bytes", "1K")
+    share = re.search(r"^(\d+) % of .* are verified to this depth$", out, re.MULTILINE)
+    assert status == 0 and share and 0 < int(share[1]) < 100
+    first = json.loads(cli("verify", "--older-than", "28", "--limit-seconds", "60", "--json").out)
+    assert first["bytes_verified"] == first["bytes_total"] > first["bytes"] > 0 and first["recorded"]
+    status, out, err = cli("verify", "--older-than", "0.5", "--depth", "stored")
+    assert (status, err) == (0, "") and "depth stored: good, 0 s" in out
+    assert re.search(r"^100 % of .* within 0.5 days, longest ago on \d{4}-\d\d-\d\d .* UTC$", out, re.MULTILINE)
+    assert json.loads(cli("verify", "--json").out)["bytes"] > first["bytes"]
+
+
+def test_what_was_verified_but_could_not_be_written_down_is_told(
+    cli: Cli, savesets: list[t.Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write-only key does not write down what it verified."""
+    monkeypatch.setenv("OPENISB_NEW_PASSPHRASE", "writes only")
+    assert cli("key", "add", "--write-only").status == 0
+    monkeypatch.setenv("OPENISB_PASSPHRASE", "writes only")
+    paced = cli("verify", "--depth", "stored", "--older-than", "1")
+    assert paced.status == 0 and "could not be written down in the repository" in paced.err
+    assert cli("verify", "--depth", "stored").err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--older-than", "0"], "0 is no number of days"),
+        (["--older-than", "soon"], "soon is no number of days"),
+        (["--older-than", "1e9"], "1e9 is no number of days"),
+        (["--older-than", "nan"], "nan is no number of days"),
+        (["--limit-bytes", "1.5G"], "1.5G is no size"),
+        (["--limit-bytes", "0"], "0 is no size"),
+        (["--limit-seconds", "0"], "0 is less than 1"),
+        (["--older-than", "1", "--without-key"], "it checks the whole repository"),
+        (["--limit-bytes", "1G", "--without-key"], "it checks the whole repository"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_ages_and_limits_that_are_none(cli: Cli, options: list[str], says: str) -> None:
+    status, out, err = cli("verify", *options)
+    assert (status, out) == (2, "") and says in err
 
 
 def test_restore(cli: Cli, savesets: list[t.Any], mixed: Path, tmp_path: Path) -> None:
@@ -411,7 +426,7 @@ def test_changing_and_removing_keys(
 
 
 def test_every_command_has_help(cli: Cli) -> None:
-    commands = ["list", "show", "verify", "restore", "export", "serve", "key"]
+    commands = ["list", "show", "verify", "restore", "export", "serve", "prune", "pin", "unpin", "forget", "key"]
     overview = cli("--help").out
     for command in commands:
         assert re.search(rf"^    {command} ", overview, re.MULTILINE)

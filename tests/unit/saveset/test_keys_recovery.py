@@ -116,7 +116,7 @@ def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path) -> None:
     lose_keys(lab)
     groups = re.findall(r"\d: [0-9A-Z]{4}-[0-9A-Z]{4}", sheet)
     (tmp_path / "sheet.txt").write_text("\n".join(groups).lower())
-    (command,) = re.findall(r"python3 /repo/isb-saveset.pyz (.*)", sheet)
+    (command,) = re.findall(r"python /repo/isb-saveset.pyz (.*)", sheet)
     run_told(lab, tmp_path, command, OPENISB_NEW_PASSPHRASE="a new passphrase")
     assert not repository.Repository.open(lab.store(), Secret(b"a new passphrase")).write_only
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.modules import block_restore, saveset_verify
+from ansible_collections.openisb.backup.plugins.modules import block_backup, block_restore, saveset_verify
 
 from .conftest import MIB, Lab, MakeImage, text
 
@@ -44,6 +44,25 @@ def call(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Call:
 def savesets(lab: Lab, make_image: MakeImage) -> list[t.Any]:
     """Savesets of two servers."""
     return [lab.backup(make_image(f"v{n}", MIB, [(0, text(MIB, n))]), volume=f"fs{n}/m") for n in (1, 2)]
+
+
+def test_the_pace_of_a_backup(call: Call, lab: Lab, mixed: Path) -> None:
+    """A bound that no read keeps, and one that every read keeps."""
+    options = {
+        "volume": "fs1/m",
+        "source": str(mixed),
+        "consistency_point": "2026-03-01T12:00:00+00:00",
+        "verdict": "application-consistent",
+    }
+    held = call(block_backup, run_id="held", read_latency=0.0001, workers=2, **options)["saveset"]["stats"]
+    assert held["slow_reads"] >= held["bytes_read"] // MIB > 0 and 0 < held["seconds_paused"] < held["seconds"]
+    free = call(block_backup, run_id="free", read_latency=60_000, **options)["saveset"]["stats"]
+    assert (free["slow_reads"], free["seconds_paused"]) == (0, 0)
+    for name in ("read_latency", "rate_limit"):
+        assert call(block_backup, run_id="none", **options, **{name: -1})["msg"].startswith(
+            f"{name} -1.0 is less than 0"
+        )
+    assert {info.run_id for info in lab.open().savesets()} == {"held", "free"}
 
 
 def test_restoring_twice_changes_once(call: Call, lab: Lab, mixed: Path) -> None:

@@ -134,3 +134,15 @@ def test_only_what_differs_is_written_over_nbd(lab: Lab, mixed: Path, serve: Ser
         stats = saveset.restore(opened, only_changed=True, check=True)
     assert (stats.bytes_written, stats.bytes_zeroed, stats.bytes_checked) == (64 * 1024, 64 * 1024, saveset.size)
     assert filecmp.cmp(mixed, output, shallow=False)
+
+
+def test_a_slow_source_is_read_with_pauses(lab: Lab, make_image: MakeImage, serve: Serve) -> None:
+    """The guard tells how many reads were slow, and for how long it held the backup back."""
+    uri = serve(
+        "--readonly", "--filter=delay", "file", str(make_image("slow", 8 * MIB, [(0, noise(8 * MIB))])), "rdelay=30ms"
+    )
+    held = lab.backup(uri, read_latency=0.01, workers=2).stats
+    assert held.slow_reads == 8 and 0.05 < held.seconds_paused < held.seconds
+    free = lab.backup(uri, read_latency=20.0, workers=2).stats
+    assert (free.slow_reads, free.seconds_paused) == (0, 0.0)
+    assert held.bytes_read == free.bytes_read == 8 * MIB

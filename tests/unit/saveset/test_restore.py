@@ -19,17 +19,10 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes imp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .conftest import KIB, MIB, Lab, MakeImage, noise, text
+from .conftest import KIB, MIB, Lab, MakeImage, noise, text, write
 
 CHUNK = 64 * KIB
 GRAIN = CHUNK // 32
-
-
-def write(path: Path, offset: int, data: bytes) -> None:
-    """Write into a file that is there."""
-    with open(path, "r+b") as stream:
-        stream.seek(offset)
-        stream.write(data)
 
 
 def restore(saveset: repository.Saveset, path: Path | str, **options: t.Any) -> progress.RestoreStats:

@@ -27,6 +27,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import listener, main
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import server as server_module
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, HOLE, ZERO
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 
@@ -270,6 +271,18 @@ def test_what_is_written_with_cow_never_reaches_the_repository(
     assert content(lab) == before
     assert sorted(path.name for path in short_folder.iterdir()) == ["tmp"]
     assert serve("fs1/m", "--cow").connect().pread(5000, 0) == volume.read_bytes()[:5000]
+
+
+@needs_nbdkit
+def test_what_is_served_is_not_collected_meanwhile(serve: Serve, lab: Lab, volume: Path) -> None:
+    server = serve("fs1/m:older")
+    forgotten = lab.open().prune(Policy(last=1))
+    assert len(forgotten.forgotten) == 1 and forgotten.bytes_freed == 0
+    assert [text.startswith("serve by process") for item in forgotten.waiting for text in item.leases] == [True]
+    assert bytes(server.connect().pread(13, 3 * MIB + 77)) == noise(9 * MIB)[3 * MIB + 77 :][:13]
+    assert server.end()[0] == 0
+    assert lab.files("gc/leases") == []
+    assert lab.open().prune(Policy(last=1)).bytes_freed > 0
 
 
 @needs_nbdkit

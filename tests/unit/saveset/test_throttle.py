@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 import typing as t
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import throttle
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import Extent
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.progress import BackupStats
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import Source
 
 from .conftest import MIB
@@ -76,7 +78,7 @@ def test_without_limits_nothing_waits(clock: Clock) -> None:
     paced = throttle.PacedSource(SlowSource(clock), clock, None, None)
     paced.read(0, memoryview(bytearray(4 * MIB)))
     assert not clock.waits
-    assert paced.slow_reads == 0
+    assert (paced.slow_reads, paced.paused) == (0, 0.0)
 
 
 def test_the_guard_slows_down_and_recovers(clock: Clock) -> None:
@@ -89,11 +91,14 @@ def test_the_guard_slows_down_and_recovers(clock: Clock) -> None:
     assert paced.slow_reads == 12
     assert clock.waits == sorted(clock.waits)
     assert clock.waits[-1] == 2.0
+    assert paced.paused == pytest.approx(sum(clock.waits))
+    paused = paced.paused
     clock.waits.clear()
     source.latency = BOUND / 2
     for _number in range(12):
         paced.read(0, memoryview(data))
     assert clock.waits == sorted(clock.waits, reverse=True)
+    assert paced.slow_reads == 12 and paced.paused == pytest.approx(paused + sum(clock.waits))
     clock.waits.clear()
     paced.read(0, memoryview(data))
     assert not clock.waits
@@ -105,3 +110,18 @@ def test_the_guard_judges_reads_of_one_size(clock: Clock) -> None:
     throttle.PacedSource(source, clock, None, BOUND).read(3 * MIB, memoryview(buffer))
     assert source.lengths == [MIB, MIB, MIB, MIB - 5]
     assert bytes(buffer) == b"".join(bytes([number]) * MIB for number in (3, 4, 5, 6))[: len(buffer)]
+
+
+def test_threads_lose_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_PAUSE_MAX_S", 0.0)
+    guard = throttle.LatencyGuard(BOUND)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _number: guard.told(2 * BOUND), range(20_000)))
+    assert guard.slow_reads == 20_000
+
+
+def test_figures_of_another_version() -> None:
+    figures = BackupStats(bytes_read=5, seconds=1.5, slow_reads=3, seconds_paused=0.5)
+    assert BackupStats.from_dict(figures.as_dict()) == figures
+    older = {name: value for name, value in figures.as_dict().items() if name not in ("slow_reads", "seconds_paused")}
+    assert BackupStats.from_dict({**older, "of_a_newer_one": 7}) == BackupStats(bytes_read=5, seconds=1.5)

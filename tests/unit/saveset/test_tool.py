@@ -107,6 +107,23 @@ def test_the_way_of_the_readme(carried: tuple[Path, Path, Path]) -> None:
         parser.parse_args(["list", *option])
 
 
+def test_the_ways_of_the_manual() -> None:
+    """Every command of isb-saveset that the manual shows is one that it has, with the options that it shows."""
+    shown = [
+        shlex.split(line.partition("|")[0], comments=True)[1:]
+        for path in (ROOT / "docs").glob("*.md")
+        for line in path.read_text().splitlines()
+        if line.startswith("isb ")
+    ]
+    assert {arguments[0] for arguments in shown} >= {
+        *("list", "verify", "restore", "export", "serve"),
+        *("prune", "pin", "unpin", "forget", "key"),
+    }
+    parser = main.make_parser()
+    for arguments in shown:
+        parser.parse_args(arguments)
+
+
 @pytest.mark.parametrize("arguments", [["list"], ["restore", "fs1/m", "x"], ["serve", "fs1/m"]])
 def test_a_missing_library_is_named_with_the_command_that_installs_it(
     empty_python: Path, carried: tuple[Path, Path, Path], arguments: list[str]

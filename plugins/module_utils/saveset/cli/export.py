@@ -13,6 +13,7 @@ import time
 import typing as t
 
 from ..backup import default_workers
+from ..lease import EXPORT
 from ..progress import Progress
 from ..repository import Saveset
 from .access import add_repository, find_saveset, open_repository
@@ -44,9 +45,10 @@ def run(options: argparse.Namespace) -> int:
     output = sys.stdout.buffer
     if output.isatty():
         raise UsageError("standard output", "it is a terminal", "Send it to a pipe or a file")
-    saveset = find_saveset(open_repository(options), options.saveset)
+    repository = open_repository(options)
+    saveset = find_saveset(repository, options.saveset)
     begun, done = time.monotonic(), 0
-    with Meter(options.quiet) as meter:
+    with repository.reading(EXPORT, saveset.info), Meter(options.quiet) as meter:
         for data in _blocks(saveset, options.workers or default_workers()):
             output.write(data)
             done += len(data)

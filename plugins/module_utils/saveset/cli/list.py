@@ -9,10 +9,10 @@ import argparse
 
 from ..commit import SavesetInfo
 from .access import add_repository, open_repository
-from .output import print_json, print_table, saveset_facts, size_text, time_text, warn
+from .output import ID_DIGITS, print_json, print_table, saveset_facts, size_text, time_text, warn
 from .usage import Commands, add_command, add_json
 
-_ID_DIGITS = 8
+_HEADING = ["VOLUME", "TIME (UTC)", "RUN", "VERDICT", "SIZE", "STORED", "ID"]
 
 _DETAILS = """
 A saveset is one volume at one consistency point, always whole: any of them can be restored by itself. The columns:
@@ -24,6 +24,7 @@ A saveset is one volume at one consistency point, always whole: any of them can 
   SIZE      the volume's size
   STORED    what the saveset added to the repository
   ID        the first digits of its id
+  PINNED    who keeps it whatever a retention policy says, and why; only where any is pinned
 
 Exit status: 1 when a saveset's commit is damaged; the others are listed all the same.
 """
@@ -45,12 +46,16 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List savesets."""
-    found, problems = open_repository(options).scan(options.volume)
+    repository = open_repository(options)
+    found, problems = repository.scan(options.volume)
+    pinned = repository.pinned()
     infos = [info for info in found if options.run_id in (None, info.run_id)]
     if options.json:
-        print_json([saveset_facts(info) for info in infos])
+        print_json([{**saveset_facts(info), "pinned": pinned.get(info.id)} for info in infos])
     elif infos:
-        print_table([["VOLUME", "TIME (UTC)", "RUN", "VERDICT", "SIZE", "STORED", "ID"], *map(_row, infos)], {4, 5})
+        rows = [[*_row(info), pinned.get(info.id, "")] for info in infos]
+        any_pinned = any(info.id in pinned for info in infos)
+        print_table([[*_HEADING, "PINNED" if any_pinned else ""], *rows], {4, 5})
     else:
         warn("no saveset" + (" fits what was asked for" if found or options.volume else " is in the repository"))
     for _name, error in problems:
@@ -66,5 +71,5 @@ def _row(info: SavesetInfo) -> list[str]:
         info.verdict,
         size_text(info.size),
         size_text(info.stats.bytes_stored),
-        info.id[:_ID_DIGITS],
+        info.id[:ID_DIGITS],
     ]

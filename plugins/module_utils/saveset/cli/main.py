@@ -13,7 +13,7 @@ import typing as t
 from ..deps import require
 from ..errors import SavesetError
 from ..version import VERSION
-from . import export, key, restore, serve, show, verify
+from . import export, forget, key, pin, prune, restore, serve, show, verify
 from . import list as listing
 from .output import warn
 from .usage import UsageError
@@ -21,7 +21,8 @@ from .usage import UsageError
 GOOD, FAILED, USAGE = 0, 1, 2
 
 _ABOUT = """\
-Lists, verifies, restores and serves the savesets of an OpenISB repository, with nothing but the repository and its key.
+Lists, verifies, restores, serves and prunes the savesets of an OpenISB repository, with nothing but the repository and
+its key.
 """
 
 _DETAILS = """\
@@ -38,6 +39,7 @@ Examples:
   isb-saveset restore fs1/m /dev/sdb --overwrite
   isb-saveset restore fs1/m:isb-20261123T021500Z-4f1c2a /srv/restored/fs1-m.img
   isb-saveset serve fs1/m --cow
+  isb-saveset prune --keep-daily 7 --keep-monthly 12 --dry-run
 
 'isb-saveset COMMAND --help' tells all about a command. It needs Python 3.11 or newer with
   pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
@@ -55,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"isb-saveset {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
-    for module in (listing, show, verify, restore, export, serve, key):
+    for module in (listing, show, verify, restore, export, serve, prune, pin, forget, key):
         module.add(commands)
     return parser
 

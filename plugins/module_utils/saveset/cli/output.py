@@ -14,6 +14,9 @@ import typing as t
 from ..commit import SavesetInfo
 from ..progress import Progress
 
+#: The digits of a saveset's id that tables show.
+ID_DIGITS = 8
+
 _LINE_EVERY_S = 10.0  # where progress does not go to a terminal
 
 

@@ -10,11 +10,22 @@ import os
 import stat
 
 from ..errors import TargetError
+from ..progress import RestoreStats
 from ..source import is_nbd
 from ..target import open_target
 from .access import add_repository, find_saveset, open_repository
-from .output import Meter, duration_text, rate_text, saveset_text, say, size_text, warn
-from .usage import Commands, add_command, add_quiet, add_saveset, add_workers
+from .output import (
+    Meter,
+    duration_text,
+    print_json,
+    rate_text,
+    saveset_facts,
+    saveset_text,
+    say,
+    size_text,
+    warn,
+)
+from .usage import Commands, add_command, add_json, add_quiet, add_saveset, add_workers
 
 _DETAILS = """
 The target is a block device, a file, which is made where it does not exist, or a writable NBD export (nbd://...). It is
@@ -22,10 +33,18 @@ refused, before a byte is written, when it is mounted or otherwise in use, or sh
 is written over only with --overwrite; block devices and NBD exports always count as having content.
 
 Every chunk is decrypted and proven before it is written: a restore never writes wrong bytes as right. When it fails the
-target is incomplete; run it again with --overwrite.
+target is incomplete; however it ended, --overwrite --only-changed takes it up where it was.
+
+With --only-changed the target is read first and each chunk on it is proven; only what differs is read from the
+repository and written. That reverts a volume, brings a standby up to date, and takes up a restore that was interrupted.
+
+With --check nothing counts as restored that was not read back from the target, past the page cache, and compared.
+
+Where the target allows it, reads and writes go past the page cache by themselves.
 
 Example:
-  isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --overwrite
+  isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --overwrite --check
+  isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --overwrite --only-changed
   isb-saveset restore fs1/m:isb-20261123T021500Z-4f1c2a /srv/restored/fs1-m.img
 """
 
@@ -36,7 +55,10 @@ def add(commands: Commands) -> None:
     add_saveset(parser)
     parser.add_argument("target", metavar="TARGET", help="block device, file or NBD URI")
     parser.add_argument("--overwrite", action="store_true", help="write over what the target holds")
+    parser.add_argument("--only-changed", action="store_true", help="keep what is right on it, and write what differs")
+    parser.add_argument("--check", action="store_true", help="read everything back when all is written, and compare it")
     add_workers(parser)
+    add_json(parser)
     add_quiet(parser)
     add_repository(parser)
 
@@ -49,13 +71,29 @@ def run(options: argparse.Namespace) -> int:
     if not options.quiet:
         warn(f"restoring {saveset_text(saveset.info)} to {options.target}")
     with open_target(options.target, saveset.size) as target, Meter(options.quiet) as meter:
-        stats = saveset.restore(target, progress=meter, workers=options.workers)
-    say(
-        f"Restored {saveset.volume} to {options.target}: {size_text(stats.bytes_size)} in "
-        f"{duration_text(stats.seconds)} ({rate_text(stats.bytes_size, stats.seconds)}), "
-        f"of it {size_text(stats.bytes_written)} data, {size_text(stats.bytes_zeroed)} holes and zeros"
-    )
+        stats = saveset.restore(
+            target,
+            only_changed=options.only_changed,
+            check=options.check,
+            progress=meter,
+            workers=options.workers,
+        )
+    if options.json:
+        print_json({"saveset": saveset_facts(saveset.info), "target": options.target, "stats": stats.as_dict()})
+    else:
+        say(_sentence(saveset.volume, options.target, stats))
     return 0
+
+
+def _sentence(volume: str, target: str, stats: RestoreStats) -> str:
+    """What was done, in a sentence."""
+    kept = f", {size_text(stats.bytes_kept)} that were right already" if stats.bytes_compared else ""
+    checked = "; all of it was read back and compared" if stats.bytes_checked else ""
+    return (
+        f"Restored {volume} to {target}: {size_text(stats.bytes_size)} in {duration_text(stats.seconds)} "
+        f"({rate_text(stats.bytes_size, stats.seconds)}), of it {size_text(stats.bytes_written)} data, "
+        f"{size_text(stats.bytes_zeroed)} holes and zeros{kept}{checked}"
+    )
 
 
 def _check_empty(target: str) -> None:

@@ -13,6 +13,7 @@ import signal
 import typing as t
 
 from ..commit import SavesetInfo
+from ..lease import SERVE
 from . import server
 from .access import add_repository, find_saveset, open_with_secret
 from .listener import Listener, add_listener, check_listener, make_listener
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     layers = server.Layers(options.cow, options.readahead, options.cache or "", options.scratch or "")
     try:
         with _signals_raise(), server.private_folder() as folder, contextlib.ExitStack() as cleanup:
+            cleanup.enter_context(repository.reading(SERVE, info))
             listener = make_listener(options, folder)
             if options.socket:
                 cleanup.callback(_remove, listener.socket)

@@ -24,7 +24,9 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show a saveset."""
-    facts = saveset_facts(find_saveset(open_repository(options), options.saveset).info)
+    repository = open_repository(options)
+    info = find_saveset(repository, options.saveset).info
+    facts = {**saveset_facts(info), "pinned": repository.pinned().get(info.id)}
     if options.json:
         print_json(facts)
     else:

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 import typing as t
 
 from ..errors import SavesetError
+
+_SIZE = re.compile(r"([1-9][0-9]*)([KMGT]?)\Z")
 
 Commands = t.Any  # what argparse.ArgumentParser.add_subparsers() returns has no public type
 Command = t.Callable[[argparse.Namespace], int]
@@ -33,11 +36,12 @@ def add_command(commands: Commands, name: str, run: Command, about: str, details
     return parser
 
 
-def add_saveset(parser: argparse.ArgumentParser) -> None:
+def add_saveset(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """Add the argument that names one saveset."""
     parser.add_argument(
         "saveset",
         metavar="SAVESET",
+        nargs="?" if optional else None,
         help="VOLUME for its latest saveset, VOLUME:RUN_ID, or VOLUME:ID with the first digits of the saveset's id",
     )
 
@@ -57,9 +61,22 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive, metavar="N", help="threads (default: as many as are worth it)")
 
 
+def add_servers(parser: argparse.ArgumentParser, about: str) -> None:
+    """Add the option that names servers."""
+    parser.add_argument("--server", metavar="NAME", action="append", help=f"{about}; can be given several times")
+
+
 def positive(text: str) -> int:
     """An option's value that must be 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return value
+
+
+def size(text: str) -> int:
+    """Bytes from an option's value like ``4096`` or ``500G``."""
+    match = _SIZE.match(text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text} is no size like 4096, 512M or 500G")
+    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 
 from ..checks import FULL
 from ..commit import SavesetInfo
@@ -16,8 +17,10 @@ from ..scrub import scrub
 from ..verify import DEPTHS, VerifyReport
 from .access import add_repository, find_saveset, open_repository, repository_store
 from .list import add_filters
-from .output import Meter, duration_text, print_json, say, size_text
-from .usage import Commands, UsageError, add_command, add_json, add_quiet, add_workers
+from .output import Meter, duration_text, print_json, say, size_text, time_text, warn
+from .usage import Commands, UsageError, add_command, add_json, add_quiet, add_workers, positive, size
+
+_DAYS_MAX = 36500
 
 _DETAILS = """
 Depths:
@@ -29,7 +32,14 @@ Damage is named with the savesets that it hurts; all others can be restored. Wit
 is checked against its own checksums: that finds all damage to what is there, but not what is missing, nor what somebody
 replaced on purpose.
 
+What was verified to the depths stored and full is written down in the repository. --older-than passes over what was
+verified to the same depth or a deeper one within so many days, and the limits stop after so much, what was verified
+longest ago coming first: so a large repository is verified in many nights. The structure is always verified whole.
+
 Exit status: 1 when anything is damaged.
+
+Example:
+  isb-saveset verify --older-than 28 --limit-seconds 3600
 """
 
 
@@ -39,6 +49,17 @@ def add(commands: Commands) -> None:
     parser.add_argument("--depth", choices=DEPTHS, default=FULL, help="how much is checked (default: %(default)s)")
     parser.add_argument("--saveset", metavar="SAVESET", help="only this one, as other commands name it")
     add_filters(parser)
+    pace = parser.add_argument_group("how much at once")
+    pace.add_argument(
+        "--older-than",
+        type=_days,
+        metavar="DAYS",
+        help="pass over packs that were verified to this depth or a deeper one within so many days",
+    )
+    pace.add_argument(
+        "--limit-bytes", type=size, metavar="SIZE", help="begin no further pack after so much of them, like 500G"
+    )
+    pace.add_argument("--limit-seconds", type=positive, metavar="N", help="begin no further pack after so many seconds")
     parser.add_argument("--without-key", action="store_true", help="check stored bytes alone; needs no secret")
     add_workers(parser)
     add_json(parser)
@@ -48,28 +69,68 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Verify savesets."""
-    chosen = options.saveset or options.volume or options.run_id
+    parts = options.saveset or options.volume or options.run_id or _is_paced(options)
     if options.without_key:
-        if chosen:
-            raise UsageError("--without-key", "it checks the whole repository", "Leave out what chooses savesets")
+        if parts:
+            raise UsageError("--without-key", "it checks the whole repository", "Leave out what chooses parts of it")
         return _scrub(options)
     report = _verify(options, open_repository(options))
     if options.json:
         print_json({**vars(report), "problems": report.problems})
-        return 0 if report.ok else 1
+    else:
+        _tell(report, options.older_than)
+    if _is_paced(options) and report.bytes and not report.recorded:
+        warn("what was verified could not be written down in the repository: the next verification does not know it")
+    return 0 if report.ok else 1
+
+
+def _tell(report: VerifyReport, age: datetime.timedelta | None) -> None:
     for problem in report.problems:
         hurt = f" (saveset {problem['saveset']} of {problem['volume']})" if problem["saveset"] else ""
         say(f"{problem['object']}: {problem['problem']}{hurt}")
     verdict = "good" if report.ok else f"{len(report.problems)} problems"
     read = f", {size_text(report.bytes)} read" if report.bytes else ""
     say(f"{report.savesets} savesets, depth {report.depth}: {verdict}{read}, {duration_text(report.seconds)}")
-    return 0 if report.ok else 1
+    if report.bytes_total:
+        say(_coverage(report, age))
+
+
+def _days(text: str) -> datetime.timedelta:
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days <= _DAYS_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days, like 28 or 0.5")
+    return datetime.timedelta(days=days)
+
+
+def _is_paced(options: argparse.Namespace) -> bool:
+    return any((options.older_than, options.limit_bytes, options.limit_seconds))
+
+
+def _coverage(report: VerifyReport, age: datetime.timedelta | None) -> str:
+    """How much of the savesets' packs is verified, and since when."""
+    within = f" within {age / datetime.timedelta(days=1):g} days" if age else ""
+    oldest = f", longest ago on {time_text(report.oldest)} UTC" if report.oldest else ""
+    return (
+        f"{100 * report.bytes_verified // report.bytes_total} % of {size_text(report.bytes_total)} are verified to "
+        f"this depth{within}{oldest}"
+    )
 
 
 def _verify(options: argparse.Namespace, repository: Repository) -> VerifyReport:
     savesets, damaged = _chosen(options, repository)
     with Meter(options.quiet) as meter:
-        report = repository.verify(savesets, options.depth, progress=meter, workers=options.workers)
+        report = repository.verify(
+            savesets,
+            options.depth,
+            older_than=options.older_than,
+            limit_bytes=options.limit_bytes,
+            limit_seconds=options.limit_seconds,
+            progress=meter,
+            workers=options.workers,
+        )
     if not damaged:
         return report
     return dataclasses.replace(report, ok=False, problems=[*damaged, *report.problems])
