@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,6 +177,7 @@ MAKE = {
     "btrfs": ["mkfs.btrfs", "-q"],
 }
 SIZES = {"ext4": 16, "xfs": 300, "btrfs": 110}
+"""MiB: the smallest that there can be."""
 
 
 @pytest.fixture
@@ -192,26 +194,59 @@ def build() -> Iterator[Callable[..., Any]]:
         driver.close()
 
 
-@pytest.fixture
-def make_filesystem(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Makes and mounts a filesystem of a type in a sparse file."""
+@contextlib.contextmanager
+def filesystems(folder: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes and mounts filesystems of a type in sparse files in a folder."""
     mounts: list[Path] = []
 
     def make(kind: str) -> Path:
-        mount = tmp_path / f"{kind}-{len(mounts)}"
+        mount = folder / f"{kind}-{len(mounts)}"
         image = mount.with_suffix(".img")
-        mount.mkdir()
         with open(image, "wb") as stream:
             stream.truncate(SIZES[kind] * 1024 * 1024)
         subprocess.run([*MAKE[kind], str(image)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
+        mount_image(image, mount)
         mounts.append(mount)
         return mount
 
-    yield make
-    for mount in reversed(mounts):
-        thaw_hard(mount)
-        wait_for(lambda mount=mount: subprocess.run(["umount", str(mount)], check=False).returncode == 0, 5)  # type: ignore[misc]
+    try:
+        yield make
+    finally:
+        for mount in reversed(mounts):
+            unmount(mount)
+
+
+def mount_image(image: Path, mount: Path) -> None:
+    mount.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
+
+
+def unmount(mount: Path) -> None:
+    thaw_hard(mount)
+    wait_for(lambda: subprocess.run(["umount", str(mount)], check=False).returncode == 0, 5)
+
+
+@pytest.fixture
+def make_filesystem(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes and mounts a filesystem of a type in a sparse file."""
+    with filesystems(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user can enter, with a short name: servers run as users of their own and have sockets."""
+    with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def make_open_filesystem(open_folder: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes and mounts a filesystem of a type where any user can enter."""
+    with filesystems(open_folder) as make:
+        yield make
 
 
 def is_frozen(mount: Path) -> bool:

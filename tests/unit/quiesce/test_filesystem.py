@@ -108,9 +108,9 @@ def test_a_prepared_mount_cannot_go_away(make_driver: Build, make_filesystem: Ma
     subprocess.run(["mount", "-o", "loop", f"{mount}.img", str(mount)], check=True)
 
 
-def check_fails(driver: Any, message: str, **paths: str) -> None:
+def check_fails(driver: Any, message: str, paths: dict[str, str] | None = None) -> None:
     with pytest.raises(DriverError) as caught:
-        driver.check(Surroundings(paths))
+        driver.check(Surroundings(paths or {}))
     assert message in str(caught.value)
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_frozen_is_refused_before(
     check_fails(make_driver(tmp_path), f"{tmp_path} is not a mount point here")
     check_fails(make_driver(tmp_path / "nowhere"), "is not a mount point here")
     check_fails(make_driver(Path("/proc")), "/proc is of type proc, which cannot be frozen")
-    check_fails(make_driver(mount), "(the holder's folder) is on it", **{"the holder's folder": f"{mount}/run/x"})
+    check_fails(make_driver(mount), "(the holder's folder) is on it", {f"{mount}/run/x": "the holder's folder"})
     check_fails(make_driver(mount, mount), "are one filesystem")
 
 

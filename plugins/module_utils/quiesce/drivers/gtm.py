@@ -42,7 +42,7 @@ class GtmDriver(Driver):
 
     def paths(self) -> dict[str, str]:
         temporary = self.values["environment"].get("gtm_tmp", "/tmp")
-        return {"GT.M": self.values["gtm_dist"], "GT.M's temporary files": temporary}
+        return {self.values["gtm_dist"]: "GT.M", temporary: "GT.M's temporary files"}
 
     def check(self, surroundings: Surroundings) -> str:
         mupip = self._in_dist("mupip")
