@@ -195,15 +195,15 @@ def build() -> Iterator[Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def filesystems(folder: Path) -> Iterator[Callable[[str], Path]]:
-    """Makes and mounts filesystems of a type in sparse files in a folder."""
+def filesystems(folder: Path) -> Iterator[Callable[..., Path]]:
+    """Makes and mounts filesystems of a type, and of a size in MiB, in sparse files in a folder."""
     mounts: list[Path] = []
 
-    def make(kind: str) -> Path:
+    def make(kind: str, size: int | None = None) -> Path:
         mount = folder / f"{kind}-{len(mounts)}"
         image = mount.with_suffix(".img")
         with open(image, "wb") as stream:
-            stream.truncate(SIZES[kind] * 1024 * 1024)
+            stream.truncate((size or SIZES[kind]) * 1024 * 1024)
         subprocess.run([*MAKE[kind], str(image)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         mount_image(image, mount)
         mounts.append(mount)
@@ -235,15 +235,17 @@ def make_filesystem(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that any user can enter, with a short name: servers run as users of their own and have sockets."""
+    """A folder in memory that any user can enter, with a short name: servers run as users and have sockets."""
     with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", name], check=True)
+        try:
+            yield Path(name)
+        finally:
+            unmount(Path(name))
 
 
 @pytest.fixture
-def make_open_filesystem(open_folder: Path) -> Iterator[Callable[[str], Path]]:
+def make_open_filesystem(open_folder: Path) -> Iterator[Callable[..., Path]]:
     """Makes and mounts a filesystem of a type where any user can enter."""
     with filesystems(open_folder) as make:
         yield make

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 
 from ..clock import Deadline
 from ..errors import DriverError
@@ -27,6 +28,9 @@ LONGEST = 31536000
 """Seconds that the server may keep the idle session; more is not allowed."""
 
 STAGES = ("START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT")
+
+FLUSH = "innodb_flush_log_at_trx_commit"
+POLL = 0.02
 
 NO_BACKUP = "ERROR 4146 "
 """The answer to the end of a backup that was not begun. Who may not begin one gets another."""
@@ -88,8 +92,8 @@ class MariadbDriver(SessionDriver):
         deadline = Deadline(self.timeout)
         for stage in STAGES:
             self._reach(session, stage, deadline)
-        # With innodb_flush_log_at_trx_commit other than 1, what was committed may still be in memory alone.
-        session.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS", deadline.left(), self.cancelled)
+        if self._shown(session, f"VARIABLES LIKE '{FLUSH}'", deadline).get(FLUSH, "1") != "1":
+            self._wait_for_log(session, deadline)
 
     def _reach(self, session: Session, stage: str, deadline: Deadline) -> None:
         try:
@@ -101,6 +105,26 @@ class MariadbDriver(SessionDriver):
                 f"mariadb: BACKUP STAGE {stage} was kept waiting by a statement or a table lock that takes too long: "
                 "look for it with SHOW FULL PROCESSLIST, or give the driver a longer 'timeout'"
             ) from error
+
+    def _wait_for_log(self, session: Session, deadline: Deadline) -> None:
+        """Wait until what was committed is on the disk: the server writes it about a second later then."""
+        sought: int | None = None
+        while True:
+            status = self._shown(session, "STATUS LIKE 'Innodb_lsn_%'", deadline)
+            flushed, current = (int(status.get(f"Innodb_lsn_{which}", 0)) for which in ("flushed", "current"))
+            sought = current if sought is None else sought
+            if flushed and flushed >= sought:
+                return
+            if not flushed or deadline.left() < POLL:
+                raise DriverError(
+                    f"mariadb: what was committed is not on the disk yet: {FLUSH} has to be 1 for that, "
+                    "or the server's innodb_flush_log_at_timeout less than the driver's 'timeout'"
+                )
+            time.sleep(POLL)
+
+    def _shown(self, session: Session, what: str, deadline: Deadline) -> dict[str, str]:
+        rows = session.run(f"SHOW GLOBAL {what}", deadline.left(), self.cancelled)
+        return dict(row.split("\t", 1) for row in rows)
 
     def finish(self, session: Session) -> None:
         session.run("BACKUP STAGE END", self.timeout)
