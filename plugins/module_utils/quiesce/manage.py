@@ -98,7 +98,7 @@ def _used_paths(run_dir: str, built: list[Driver]) -> dict[str, str]:
         os.path.dirname(os.__file__): "Python's library",
     }
     for driver in built:
-        paths.update(driver.paths())
+        paths.update({path: purpose for purpose, path in driver.paths().items()})
     return paths
 
 

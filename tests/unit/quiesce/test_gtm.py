@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -16,9 +17,9 @@ import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import gtm_header
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError, HolderError
 
-from .conftest import GTM_DIST, Database, Holds, wait_for
+from .conftest import GTM_DIST, Database, Holds, is_frozen, wait_for
 
 NOBODY = Surroundings({})
 
@@ -172,6 +173,44 @@ def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds)
     assert not database.writes_wait()
 
 
+@pytest.mark.root
+def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
+    database: Database, make_filesystem: Callable[[str], Path], holds: Holds
+) -> None:
+    holds.arm(descriptions=[database.description()])
+    holds.ask("freeze")
+    record = holds.find().record
+    os.kill(record["partner"]["pid"], signal.SIGKILL)
+    os.kill(record["holder"]["pid"], signal.SIGKILL)
+    wait_for(lambda: holds.find().leftover)
+    shutil.rmtree(holds.run_dir)  # as a restart of the server does
+    mount = make_filesystem("ext4")
+    next_run = [{"name": "filesystem", "mounts": [str(mount)]}, database.description()]
+    with pytest.raises(HolderError, match="region BREG, DEFAULT of .* is frozen already, by process") as told:
+        holds.arm("r2", next_run)
+    assert not is_frozen(mount)
+    assert manage.find(holds.run_dir, "r2") is None
+    command = str(told.value).split("'")[1]
+    assert os.system(f"{command} >/dev/null 2>&1") == 0
+    holds.arm("r2", next_run)
+    assert holds.ask("freeze", "r2")["ok"]
+    assert holds.ask("thaw", "r2")["hold_unbroken"]
+
+
+@pytest.mark.root
+def test_a_database_that_does_not_run_is_frozen_too(database: Database, holds: Holds) -> None:
+    database.run("mumps", "-run", "%XCMD", "set (^A,^B)=1")
+    database.run("mupip", "rundown", "-region", "*")
+    (found,) = manage.check(holds.run_dir, drivers.build([database.description()]))
+    assert found["message"].startswith("can freeze BREG, DEFAULT of")
+    holds.arm(descriptions=[database.description()])
+    assert holds.ask("freeze")["hold_unbroken"]
+    assert database.writes_wait("^A")
+    assert database.writes_wait("^B")
+    assert holds.ask("thaw")["hold_unbroken"]
+    assert not database.writes_wait("^A")
+
+
 DUMP = """\
 Fileheader dump of region BREG
 Dumping fileheader of /srv/b 1.dat
@@ -209,4 +248,4 @@ def test_a_file_that_is_no_database_tells_nothing(tmp_path: Path) -> None:
 
 def test_its_own_files_must_not_be_frozen(tmp_path: Path) -> None:
     driver = drivers.build([{"name": "gtm", "gtm_dist": GTM_DIST, "gbldir": str(tmp_path / "m.gld")}])[0]
-    assert GTM_DIST in driver.paths()
+    assert GTM_DIST in driver.paths().values()

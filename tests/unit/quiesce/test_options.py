@@ -20,7 +20,7 @@ def test_defaults_and_types() -> None:
         ]
     )
     assert (filesystem.values["mounts"], filesystem.timeout) == (["/a", "/b/"], 2.5)
-    assert (gtm.values["regions"], gtm.timeout, gtm.paths()["/t"]) == (["*"], 10.0, "GT.M's temporary files")
+    assert (gtm.values["regions"], gtm.timeout, gtm.paths()["GT.M's temporary files"]) == (["*"], 10.0, "/t")
 
 
 def test_defaults_are_not_shared() -> None:

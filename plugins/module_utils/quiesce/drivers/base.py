@@ -27,7 +27,8 @@ class Option(NamedTuple):
 class Surroundings(NamedTuple):
     """What a check needs to know beyond the driver itself.
 
-    ``paths`` are files and folders that the holder and all drivers of the hold use while the hold lasts, and what for.
+    ``paths`` are files and folders that the holder and all drivers of the hold use while the hold lasts: path -> what
+    it is for.
     """
 
     paths: dict[str, str]
@@ -66,7 +67,7 @@ class Driver:
         self._note = note
 
     def paths(self) -> dict[str, str]:
-        """Files and folders that must stay usable while the hold lasts: path -> what it is for."""
+        """Files and folders that must stay usable while the hold lasts: what each is for -> path."""
         return {}
 
     def patience(self) -> float:

@@ -33,7 +33,7 @@ class CommandDriver(CommandsDriver):
     }
 
     def paths(self) -> dict[str, str]:
-        return {self.values[kind][0]: f"the {kind} command" for kind in (FREEZE, THAW, STATUS) if self.values[kind]}
+        return {f"the {kind} command": self.values[kind][0] for kind in (FREEZE, THAW, STATUS) if self.values[kind]}
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), **self.values["environment"], "OPENISB_RUN_ID": self.run_id}

@@ -36,7 +36,7 @@ class IrisDriver(CommandsDriver):
     }
 
     def paths(self) -> dict[str, str]:
-        return {self.values["iris"]: "iris"}
+        return {"iris": self.values["iris"]}
 
     def _session(self, call: str) -> list[str]:
         return [self.values["iris"], "session", self.values["instance"], "-U%SYS", f"##Class(Backup.General).{call}"]

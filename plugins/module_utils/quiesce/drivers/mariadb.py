@@ -52,7 +52,7 @@ class MariadbDriver(SessionDriver):
     }
 
     def paths(self) -> dict[str, str]:
-        return {self.values["client"]: "MariaDB's client"}
+        return {"MariaDB's client": self.values["client"]}
 
     def connect(self) -> Session:
         file = self.values["defaults_file"]

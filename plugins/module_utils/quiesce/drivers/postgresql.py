@@ -83,7 +83,7 @@ class PostgresqlDriver(SessionDriver):
     }
 
     def paths(self) -> dict[str, str]:
-        return {self.values["psql"]: "psql"}
+        return {"psql": self.values["psql"]}
 
     def patience(self) -> float:
         return self.timeout + float(self.values["checkpoint_timeout"])
