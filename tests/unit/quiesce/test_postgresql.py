@@ -356,15 +356,54 @@ def test_with_the_label_a_copy_takes_archived_wal(
         last = server.ask("SELECT pg_walfile_name(pg_switch_wal())")
         wait_for(lambda: (archive / last).exists(), 20)
         rows = committed(server)
-    (folder / "backup_label").write_text(driver.result["backup_label"])
+    put_label(folder, driver)
+    assert_does_not_start(copy_with_label(folder, socket))
     (folder / "recovery.signal").touch()
     for part in (folder / "pg_wal").iterdir():
         shutil.rmtree(part) if part.is_dir() else part.unlink()
     (folder / "pg_wal" / "archive_status").mkdir()
-    for path in (folder / "backup_label", folder / "recovery.signal", folder / "pg_wal" / "archive_status"):
+    for path in (folder / "recovery.signal", folder / "pg_wal" / "archive_status"):
         servers.give(path, "postgres")
     with running(copy_of(folder, socket), "-c", f"restore_command=cp {archive}/%f %p") as copy:
         assert committed(copy) == rows
+
+
+def put_label(folder: Path, driver: Any) -> None:
+    label = folder / "backup_label"
+    label.write_text(driver.result["backup_label"])
+    servers.give(label, "postgres")
+
+
+def copy_with_label(folder: Path, socket: Path) -> Postgres:
+    """A copy of the copy in ``folder``, which has a label and no more."""
+    other = socket.with_name("labelled")
+    subprocess.run(["cp", "-a", folder, other], check=True)
+    (other / "postmaster.pid").unlink()
+    return Postgres(other, socket)
+
+
+def assert_does_not_start(server: Postgres) -> None:
+    with pytest.raises(AssertionError, match="WAL ends before end of online backup"), running(server):
+        pass
+
+
+def test_the_modules_freeze_and_thaw(cluster: Postgres, play: Build, holds: Holds) -> None:
+    common = {"run_id": "r1", "run_dir": holds.run_dir}
+
+    def quiesce(state: str, **options: Any) -> dict[str, Any]:
+        return {"openisb.backup.quiesce": {**common, "state": state, **options}}
+
+    armed = quiesce("armed", drivers=[cluster.description()])
+    planned, armed, frozen, thawed, absent = play(
+        [{**armed, "check_mode": True}, armed, quiesce("frozen"), quiesce("thawed"), quiesce("absent")]
+    )
+    assert planned["checks"][0]["message"].startswith("can freeze PostgreSQL")
+    assert armed["checks"] == planned["checks"]
+    assert frozen["hold"]["hold_unbroken"]
+    assert thawed["hold"]["hold_unbroken"]
+    assert "LABEL: openisb r1\n" in thawed["hold"]["drivers"][0]["backup_label"]
+    assert absent["hold"]["state"] == "absent"
+    assert sessions(cluster) == "0"
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
