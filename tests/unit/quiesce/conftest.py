@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,38 @@ def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
             return value
         time.sleep(0.01)
     raise AssertionError(f"not so within {seconds} s: {condition}")
+
+
+def waits(writer: subprocess.Popen[bytes]) -> bool:
+    """Whether a process that writes has to wait. It is ended then."""
+    try:
+        writer.wait(0.5)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        writer.kill()
+        writer.wait()
+    return False
+
+
+def freeze_in_background(driver: Driver) -> Callable[[], str]:
+    """Begin a freeze that will fail. Returns what waits for its end and tells its error."""
+    errors: list[str] = []
+
+    def freeze() -> None:
+        try:
+            driver.freeze()
+        except DriverError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+
+    def end() -> str:
+        thread.join(5)
+        return errors[0]
+
+    return end
 
 
 class FileDriver(Driver):
@@ -144,6 +177,19 @@ class Holds:
 
     def release(self, label: str) -> None:
         Path(self.folder, f"release-{label}").touch()
+
+    def kill_holder(self) -> None:
+        os.kill(self.find().record["holder"]["pid"], signal.SIGKILL)
+
+    def kill_both(self) -> None:
+        """The partner first, so that nobody is left to thaw."""
+        os.kill(self.find().record["partner"]["pid"], signal.SIGKILL)
+        self.kill_holder()
+        wait_for(lambda: not self.find().alive)
+
+    def wait_for_partner(self) -> None:
+        """Returns once the partner of a killed holder has thawed."""
+        wait_for(lambda: self.find().answers and self.ask("thaw")["reason"] == "partner")
 
     def kill_all(self) -> None:
         """Leave no process behind, whatever the test did."""
@@ -311,15 +357,7 @@ class Database:
 
     def writes_wait(self, name: str = "^A") -> bool:
         """Whether an update waits. It is ended then, and did not happen."""
-        writer = self.start(f"set {name}=1")
-        try:
-            writer.wait(0.5)
-        except subprocess.TimeoutExpired:
-            return True
-        finally:
-            writer.kill()
-            writer.wait()
-        return False
+        return waits(self.start(f"set {name}=1"))
 
     def description(self, **options: Any) -> dict[str, Any]:
         return {"name": "gtm", "gtm_dist": GTM_DIST, "gbldir": self.environment["gtmgbldir"], **options}

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.bas
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError, HolderError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import identity, is_running
 
-from .conftest import Holds, wait_for
+from .conftest import Holds, freeze_in_background, wait_for
 
 NOBODY = Surroundings({})
 Build = Callable[..., Any]
@@ -214,13 +212,11 @@ def test_a_freeze_that_takes_too_long_is_ended_with_all_that_it_started(site: Si
 def test_a_thaw_while_the_freeze_hangs_waits_for_its_end(site: Site, build: Build) -> None:
     driver = build(site.description(timeout=30))
     site.says("freeze", "touch begun; sleep 60")
-    thread = threading.Thread(target=lambda: pytest.raises(DriverError, driver.freeze))
-    thread.start()
+    ended = freeze_in_background(driver)
     wait_for(lambda: (site.folder / "begun").exists())
     driver.cancel()
     driver.thaw()
-    thread.join(3)
-    assert not thread.is_alive()
+    assert "it was cancelled" in ended()
     driver.thaw()
     assert (driver.marks, site.log()[-1]) == ({}, "thaw")
 
@@ -240,12 +236,11 @@ def test_what_the_freeze_leaves_running_goes_on(site: Site, build: Build) -> Non
 
 def test_a_killed_holder_is_thawed_by_its_partner(site: Site, holds: Holds) -> None:
     holds.arm(descriptions=[site.description("status")])
-    frozen = holds.ask("freeze")
-    assert frozen["ok"]
+    assert holds.ask("freeze")["ok"]
     assert site.frozen()
-    os.kill(frozen["pid"], signal.SIGKILL)
+    holds.kill_holder()
     wait_for(lambda: not site.frozen())
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.wait_for_partner()
     assert "thaw r1" in (site.folder / "log").read_text()
 
 
@@ -255,7 +250,7 @@ def test_a_killed_holder_takes_a_freeze_with_it_that_had_not_ended(site: Site, h
     with pytest.raises(HolderError):
         holds.ask("freeze", timeout=0.1)
     wait_for(lambda: (site.folder / "begun").exists())
-    os.kill(holds.find().record["holder"]["pid"], signal.SIGKILL)
+    holds.kill_holder()
     wait_for(lambda: site.log()[-1] == "thaw")
     time.sleep(1.2)
     assert not site.frozen()
@@ -266,9 +261,8 @@ def test_what_both_left_is_thawed_from_the_record(site: Site, holds: Holds) -> N
     holds.arm(descriptions=[site.description()])
     with pytest.raises(HolderError):
         holds.ask("freeze", timeout=0.1)
-    record = wait_for(lambda: site.frozen() and holds.find().record)
-    os.kill(record["partner"]["pid"], signal.SIGKILL)
-    os.kill(record["holder"]["pid"], signal.SIGKILL)
+    wait_for(site.frozen)
+    holds.kill_both()
     wait_for(lambda: holds.find().leftover)
     command = holds.find().record["drivers"][0]["marks"]["process"]
     assert is_running(command)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.bas
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.filesystem import FIFREEZE, FITHAW
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
 
-from .conftest import Holds, is_frozen, wait_for
+from .conftest import Holds, is_frozen
 
 pytestmark = pytest.mark.root
 MakeFilesystem = Callable[[str], Path]
@@ -186,11 +185,10 @@ def test_several_types_freeze_in_order_and_thaw_in_reverse(make_driver: Build, m
 def test_a_killed_holder_leaves_no_freeze(make_filesystem: MakeFilesystem, holds: Holds) -> None:
     mounts = [make_filesystem(kind) for kind in ("ext4", "xfs", "btrfs")]
     holds.arm(descriptions=[{"name": "filesystem", "mounts": [str(mount) for mount in mounts]}])
-    frozen = holds.ask("freeze")
-    assert frozen["ok"]
+    assert holds.ask("freeze")["ok"]
     assert all(is_frozen(mount) for mount in mounts)
-    os.kill(frozen["pid"], signal.SIGKILL)
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.kill_holder()
+    holds.wait_for_partner()
     assert not any(is_frozen(mount) for mount in mounts)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -152,11 +151,10 @@ def test_what_cannot_be_frozen_is_refused_before(
 @pytest.mark.root
 def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
-    frozen = holds.ask("freeze")
-    assert frozen["ok"]
+    assert holds.ask("freeze")["ok"]
     assert database.writes_wait()
-    os.kill(frozen["pid"], signal.SIGKILL)
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.kill_holder()
+    holds.wait_for_partner()
     assert not database.writes_wait()
 
 
@@ -164,9 +162,7 @@ def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> N
 def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
     holds.ask("freeze")
-    record = holds.find().record
-    os.kill(record["partner"]["pid"], signal.SIGKILL)
-    os.kill(record["holder"]["pid"], signal.SIGKILL)
+    holds.kill_both()
     wait_for(lambda: holds.find().leftover)
     assert database.writes_wait()
     assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
@@ -179,9 +175,7 @@ def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
 ) -> None:
     holds.arm(descriptions=[database.description()])
     holds.ask("freeze")
-    record = holds.find().record
-    os.kill(record["partner"]["pid"], signal.SIGKILL)
-    os.kill(record["holder"]["pid"], signal.SIGKILL)
+    holds.kill_both()
     wait_for(lambda: holds.find().leftover)
     shutil.rmtree(holds.run_dir)  # as a restart of the server does
     mount = make_filesystem("ext4")

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +14,7 @@ import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
 
-from .conftest import Holds, wait_for
+from .conftest import Holds, freeze_in_background, wait_for
 
 NOBODY = Surroundings({})
 Build = Callable[..., Any]
@@ -154,24 +151,22 @@ def test_a_freeze_that_answers_late_is_given_up_and_thawed(instance: Instance, h
 def test_a_freeze_that_hangs_can_be_cancelled(instance: Instance, build: Build) -> None:
     instance.says("ExternalFreeze", "touch suspended; sleep 60")
     driver = build(instance.description(timeout=30))
-    thread = threading.Thread(target=lambda: pytest.raises(DriverError, driver.freeze))
-    thread.start()
+    ended = freeze_in_background(driver)
     wait_for(instance.suspended)
     driver.cancel()
     driver.thaw()
-    thread.join(3)
+    assert "it was cancelled" in ended()
     driver.thaw()
     assert not instance.suspended()
 
 
 def test_a_killed_holder_is_thawed_by_its_partner(instance: Instance, holds: Holds) -> None:
     holds.arm(descriptions=[instance.description()])
-    frozen = holds.ask("freeze")
-    assert frozen["ok"]
+    assert holds.ask("freeze")["ok"]
     assert instance.suspended()
-    os.kill(frozen["pid"], signal.SIGKILL)
+    holds.kill_holder()
     wait_for(lambda: not instance.suspended())
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.wait_for_partner()
 
 
 def test_a_limit_of_iris_that_ended_the_freeze_is_told(instance: Instance, holds: Holds) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.bas
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
 
 from . import servers
-from .conftest import Holds, is_frozen, mount_image, unmount, wait_for
+from .conftest import Holds, freeze_in_background, is_frozen, mount_image, unmount, wait_for, waits
 from .servers import Mariadb, acknowledged, committed, create_tables, load, new, running
 
 pytestmark = pytest.mark.root
@@ -58,15 +57,7 @@ def make_driver(server: Mariadb, build: Build) -> Build:
 
 def commits_wait(server: Mariadb) -> bool:
     """Whether a commit waits. It is ended then, and did not happen."""
-    writer = subprocess.Popen([*server.client_command(), "-e", "INSERT INTO a VALUES (99, 1, '')"])
-    try:
-        writer.wait(0.5)
-    except subprocess.TimeoutExpired:
-        return True
-    finally:
-        writer.kill()
-        writer.wait()
-    return False
+    return waits(subprocess.Popen([*server.client_command(), "-e", "INSERT INTO a VALUES (99, 1, '')"]))
 
 
 def test_commits_wait_until_the_thaw(server: Mariadb, make_driver: Build) -> None:
@@ -211,43 +202,30 @@ def test_a_freeze_that_is_kept_waiting_ends_in_time(server: Mariadb, make_driver
 def test_a_freeze_that_hangs_can_be_cancelled(server: Mariadb, make_driver: Build) -> None:
     driver = make_driver(timeout=20)
     driver.prepare()
-    failures: list[str] = []
-
-    def freeze() -> None:
-        try:
-            driver.freeze()
-        except DriverError as error:
-            failures.append(str(error))
-
-    thread = threading.Thread(target=freeze)
-    thread.start()
+    ended = freeze_in_background(driver)
     wait_for(lambda: "BACKUP STAGE START" in server.ask("SHOW FULL PROCESSLIST"))
     begun = time.monotonic()
     driver.cancel()
     driver.thaw()
     assert time.monotonic() - begun < 4
-    thread.join()
-    assert failures[0].endswith("failed: it was cancelled")
+    assert ended().endswith("failed: it was cancelled")
     assert driver.marks == {}
     assert "BACKUP STAGE" not in server.ask("SHOW FULL PROCESSLIST")
 
 
 def test_a_killed_holder_leaves_no_freeze(server: Mariadb, holds: Holds) -> None:
     holds.arm(descriptions=[server.description()])
-    frozen = holds.ask("freeze")
-    assert frozen["ok"]
+    assert holds.ask("freeze")["ok"]
     assert commits_wait(server)
-    os.kill(frozen["pid"], signal.SIGKILL)
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.kill_holder()
+    holds.wait_for_partner()
     assert not commits_wait(server)
 
 
 def test_a_dead_hold_ends_by_itself(server: Mariadb, holds: Holds) -> None:
     holds.arm(descriptions=[server.description()])
     holds.ask("freeze")
-    record = holds.find().record
-    os.kill(record["partner"]["pid"], signal.SIGKILL)
-    os.kill(record["holder"]["pid"], signal.SIGKILL)
+    holds.kill_both()
     wait_for(lambda: not commits_wait(server))
     assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
 
@@ -349,9 +327,9 @@ def test_a_killed_holder_thaws_with_its_filesystem(
     with running(new(Mariadb, mount / "data", mount / "socket")) as server:
         create_database(server)
         holds.arm(descriptions=[server.description(), {"name": "filesystem", "mounts": [str(mount)]}])
-        frozen = holds.ask("freeze")
+        assert holds.ask("freeze")["ok"]
         assert is_frozen(mount)
-        os.kill(frozen["pid"], signal.SIGKILL)
-        wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+        holds.kill_holder()
+        holds.wait_for_partner()
         assert not is_frozen(mount)
         assert not commits_wait(server)

@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.bas
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
 
 from . import servers
-from .conftest import Holds, is_frozen, mount_image, thaw_hard, unmount, wait_for
+from .conftest import Holds, freeze_in_background, is_frozen, mount_image, thaw_hard, unmount, wait_for
 from .servers import Postgres, acknowledged, committed, create_tables, load, new, running
 
 pytestmark = pytest.mark.root
@@ -213,23 +212,13 @@ def test_a_freeze_that_hangs_can_be_cancelled(
     driver = make_driver(timeout=20)
     driver.prepare()
     stuck_checkpointer()
-    failures: list[str] = []
-
-    def freeze() -> None:
-        try:
-            driver.freeze()
-        except DriverError as error:
-            failures.append(str(error))
-
-    thread = threading.Thread(target=freeze)
-    thread.start()
+    ended = freeze_in_background(driver)
     wait_for(lambda: "pg_backup_start" in cluster.ask("SELECT query FROM pg_stat_activity WHERE state = 'active'"))
     begun = time.monotonic()
     driver.cancel()
     driver.thaw()
     assert time.monotonic() - begun < 3
-    thread.join()
-    assert failures[0].endswith("failed: it was cancelled")
+    assert ended().endswith("failed: it was cancelled")
     assert (driver.marks, sessions(cluster)) == ({}, "0")
 
 
@@ -257,20 +246,17 @@ def test_a_checkpoint_that_takes_too_long_is_no_hold(
 
 def test_a_killed_holder_leaves_no_backup_mode(cluster: Postgres, holds: Holds) -> None:
     holds.arm(descriptions=[cluster.description()])
-    frozen = holds.ask("freeze")
-    assert frozen["ok"]
+    assert holds.ask("freeze")["ok"]
     assert sessions(cluster) == "1"
-    os.kill(frozen["pid"], signal.SIGKILL)
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.kill_holder()
+    holds.wait_for_partner()
     assert sessions(cluster) == "0"
 
 
 def test_a_dead_hold_ends_by_itself(cluster: Postgres, holds: Holds) -> None:
     holds.arm(descriptions=[cluster.description()])
     holds.ask("freeze")
-    record = holds.find().record
-    os.kill(record["partner"]["pid"], signal.SIGKILL)
-    os.kill(record["holder"]["pid"], signal.SIGKILL)
+    holds.kill_both()
     wait_for(lambda: sessions(cluster) == "0")
     assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
 
@@ -463,10 +449,10 @@ def test_a_thaw_on_a_frozen_filesystem_is_bounded(on_ext4: tuple[Postgres, Path]
 def test_a_killed_holder_thaws_with_its_filesystem(on_ext4: tuple[Postgres, Path], holds: Holds) -> None:
     server, mount = on_ext4
     holds.arm(descriptions=[server.description(), {"name": "filesystem", "mounts": [str(mount)]}])
-    frozen = holds.ask("freeze")
+    assert holds.ask("freeze")["ok"]
     assert is_frozen(mount)
-    os.kill(frozen["pid"], signal.SIGKILL)
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.kill_holder()
+    holds.wait_for_partner()
     assert not is_frozen(mount)
     assert sessions(server) == "0"
     server.ask("CREATE TABLE t AS SELECT 1")
