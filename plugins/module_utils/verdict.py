@@ -96,7 +96,8 @@ def hold_problem(frozen, thawed, run_id):
     if thawed.get("run_id") != run_id:
         return "its holder belongs to run {}".format(thawed.get("run_id"))
     if not thawed.get("hold_unbroken"):
-        return f"its hold was broken before the thaw ({thawed.get('reason') or NO_REASON})"
+        why = [text for text in (thawed.get("reason"), thawed.get("error")) if text]
+        return f"its hold was broken before the thaw ({': '.join(why) or NO_REASON})"
     return ""
 
 

@@ -38,7 +38,9 @@ options:
   drivers:
     description:
       - How to quiesce this server, in the order in which to freeze. The thaw goes in reverse.
-      - Each has a C(name) and the options of that driver. See the collection's C(docs/quiesce.md).
+      - Each has a C(name) and the options of that driver. V(command), V(filesystem), V(gtm), V(iris), V(mariadb) and
+        V(postgresql) are known; see the collection's C(docs/quiesce.md).
+      - Passwords do not belong here. Drivers of databases take them from files of the databases' own clients.
       - Needed with O(state=armed).
     type: list
     elements: dict
@@ -74,6 +76,15 @@ EXAMPLES = r"""
         gbldir: /srv/m/mumps.gld
       - name: filesystem
         mounts: [/srv/m, /srv/files]
+
+- name: See whether a PostgreSQL cluster and its filesystem could be frozen, and change nothing
+  openisb.backup.quiesce:
+    run_id: isb-20261123T021500Z-4f1c2a
+    drivers:
+      - name: postgresql
+      - name: filesystem
+        mounts: [/srv/postgresql]
+  check_mode: true
 
 - name: Thaw, whatever became of the run
   openisb.backup.quiesce:
@@ -129,7 +140,10 @@ hold:
       description: The holder's own O(hold_ttl).
       type: float
     drivers:
-      description: What each driver took. C(name), C(freeze_ms), C(thaw_ms); null where it has not.
+      description:
+        - What each driver took. C(name), C(freeze_ms), C(thaw_ms); null where it has not.
+        - Driver C(postgresql) adds, once it has thawed, what PostgreSQL gave it. C(backup_label) and, where there
+          are tablespaces, C(tablespace_map).
       type: list
       elements: dict
     pid:
@@ -141,6 +155,21 @@ hold:
     partner_alive:
       description: Whether the holder's partner process runs; null where the partner has become the holder.
       type: bool
+checks:
+  description: What each driver's check found, before anything is frozen; also in check mode.
+  returned: with O(state=armed)
+  type: list
+  elements: dict
+  contains:
+    driver:
+      description: The driver's name.
+      type: str
+    ok:
+      description: Whether a freeze would work. The module fails where one is V(false).
+      type: bool
+    message:
+      description: What was found.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -163,10 +192,11 @@ def ensure_armed(params, check_mode):
     arming = manage.Arming(params["run_dir"], params["run_id"], params["drivers"], limits)
     if check_mode:
         changed = arming.plan()
-        return changed, dict(current(params)[1], state="armed")
+        return changed, dict(current(params)[1], state="armed", checks=arming.checks)
     with records.locked(params["run_dir"]):
         changed = arming.plan()
-        return (True, arming.carry_out()) if changed else (False, current(params)[1])
+        hold = arming.carry_out() if changed else current(params)[1]
+    return changed, dict(hold, checks=arming.checks)
 
 
 def ensure_frozen(params, check_mode):
@@ -231,8 +261,10 @@ def main():
         changed, hold = ENSURE[params["state"]](params, module.check_mode)
     except (QuiesceError, OSError) as error:
         module.fail_json(msg=f"Run {params['run_id']} cannot be {params['state']}: {error}")
-    ok = hold.pop("ok", True)
+    ok, checks = hold.pop("ok", True), hold.pop("checks", None)
     result = {"hold": hold, "diff": {"before": {"state": before["state"]}, "after": {"state": hold["state"]}}}
+    if checks is not None:
+        result["checks"] = checks
     if not ok:
         module.fail_json(msg=f"Run {params['run_id']} is not {params['state']}: {hold['error']}", **result)
     module.exit_json(changed=changed, **result)

@@ -18,3 +18,14 @@ class Clock:
     def wall(self) -> float:
         """Seconds since the epoch."""
         return time.time()
+
+
+class Deadline:
+    """A time that several steps share: ``seconds`` from now, while the machine is awake."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds until then; 0 once it is over."""
+        return max(0.0, self._end - time.monotonic())

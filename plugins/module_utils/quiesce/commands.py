@@ -5,17 +5,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import signal
 import subprocess
 import threading
 from typing import Callable, NamedTuple
 
+from .clock import Deadline
 from .errors import DriverError
 
 GRACE = 1.0
 """Seconds between the polite and the hard end of a command that took too long."""
 
 POLL = 0.05
+
+TOLD = 2000
+"""Characters of a command's output that an error text repeats: an answer of the holder has to fit into one line."""
 
 
 class Finished(NamedTuple):
@@ -32,12 +39,14 @@ def run(
     timeout: float,
     cancelled: threading.Event | None = None,
     started: Callable[[int], None] | None = None,
+    group: bool = False,
 ) -> Finished:
     """Run a command with nothing but ``environment`` and wait for its end.
 
     After ``timeout`` seconds, or once ``cancelled`` is set, it is ended. This returns only when the process is really
     gone, so that nothing it was about to do can happen later; whoever calls must be able to wait. ``started`` is told
-    its process id.
+    its process id. With ``group`` it leads a process group, and is ended together with what it has started. What it
+    leaves running when it ends by itself goes on, even if that still has its output open.
 
     Raises DriverError where it cannot be started, took too long or was cancelled.
     """
@@ -50,6 +59,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             close_fds=True,
+            preexec_fn=os.setpgrp if group else None,
         )
     except OSError as error:
         raise DriverError(f"{arguments[0]} cannot be started: {error.strerror}") from error
@@ -57,33 +67,66 @@ def run(
         if started is not None:
             started(process.pid)
     except BaseException:
-        _end(process)
+        _end(process, group)
         raise
-    output, why = _collect(process, timeout, cancelled)
+    printed, why = _collect(process, timeout, cancelled, group)
+    if process.stdout is not None:
+        process.stdout.close()
+    output = printed.decode("utf-8", "replace").strip()
     if why:
-        command = " ".join(shlex.quote(item) for item in arguments)
-        raise DriverError(f"'{command}' was ended: {why}")
-    return Finished(process.pid, process.returncode, output.decode("utf-8", "replace").strip())
+        raise DriverError(f"'{quoted(arguments)}' was ended: {why}{told(output)}")
+    return Finished(process.pid, process.returncode, output)
 
 
-def _collect(process: subprocess.Popen[bytes], timeout: float, cancelled: threading.Event | None) -> tuple[bytes, str]:
+def quoted(arguments: list[str]) -> str:
+    """A command as one types it."""
+    return " ".join(shlex.quote(item) for item in arguments)
+
+
+def told(output: str) -> str:
+    """A command's output as the end of an error text: what it said last."""
+    return f": {output[-TOLD:].strip()}" if output else ""
+
+
+def _collect(
+    process: subprocess.Popen[bytes], timeout: float, cancelled: threading.Event | None, group: bool
+) -> tuple[bytes, str]:
     """Wait for the output; returns it and, where the command had to be ended, why."""
-    remaining = timeout
+    deadline = Deadline(timeout)
     while True:
-        try:
-            return process.communicate(timeout=min(POLL, max(remaining, 0.001)))[0], ""
-        except subprocess.TimeoutExpired:
-            remaining -= POLL
+        ended = process.poll() is not None
+        output, closed = _output(process, min(POLL, max(deadline.left(), 0.001)))
+        if ended or closed:
+            return output, ""
         if cancelled is not None and cancelled.is_set():
-            return _end(process), "it was cancelled"
-        if remaining <= 0:
-            return _end(process), f"it took longer than {timeout:g} s"
+            return _end(process, group), "it was cancelled"
+        if not deadline.left():
+            return _end(process, group), f"it took longer than {timeout:.3g} s"
 
 
-def _end(process: subprocess.Popen[bytes]) -> bytes:
-    process.terminate()
+def _end(process: subprocess.Popen[bytes], group: bool) -> bytes:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _send(process, number, group)
+        output, closed = _output(process, GRACE)
+        if closed:
+            break
+    process.wait()
+    if group:
+        _send(process, signal.SIGKILL, group)  # what does not listen to the polite end, and has closed its output
+    return output
+
+
+def _send(process: subprocess.Popen[bytes], number: int, group: bool) -> None:
+    if not group:
+        process.send_signal(number)
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bool]:
+    """All that the command has printed until then, and whether it has ended and nothing else has its output open."""
     try:
-        return process.communicate(timeout=GRACE)[0]
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.communicate()[0]
+        return process.communicate(timeout=seconds)[0], True
+    except subprocess.TimeoutExpired as waiting:
+        return waiting.output or b"", False

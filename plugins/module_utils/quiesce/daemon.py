@@ -58,7 +58,7 @@ def _in_child(main: Callable[[Callable[[], None]], None], writer: int) -> None:
         os.setsid()
         if os.fork():
             os._exit(0)
-        os.setsid()  # a process group of its own, so that the partner can end what it leaves behind
+        os.setsid()  # a session of its own, so that the partner can end what it leaves behind
         detach([writer])
         main(lambda: report(STARTED))
         status = 0

@@ -131,6 +131,11 @@ class Hold:
         elif command != STATUS:
             raise Refused(f"'{command}' is no command: use one of {', '.join(COMMANDS)}")
 
+    def lose(self, how: list[str]) -> None:
+        """What is frozen was thawed by somebody else, or may have been."""
+        if self.state == FROZEN:
+            self._break(how)
+
     def terminate(self) -> None:
         """The process was told to end: thaw, then end."""
         self._end_asked = True
@@ -302,7 +307,10 @@ class Hold:
             part.dirty = True
             part.retry_at = now + RETRY_AFTER
         elif self._complete:
-            self.broken += broken
+            self._break(broken)
+
+    def _break(self, how: list[str]) -> None:
+        self.broken += [text for text in how if text not in self.broken]
 
     def _start(self, work: Work, now: float) -> None:
         part = self.parts[work.driver]

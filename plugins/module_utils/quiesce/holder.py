@@ -16,7 +16,7 @@ from .processes import identity
 from .server import Server, timeouts
 
 START_TIMEOUT = 30.0
-"""Seconds to wait until the holder answers; drivers may open sessions in that time."""
+"""Seconds to wait until the holder answers, beyond those that its drivers may take to prepare."""
 
 
 class Partner:
@@ -59,7 +59,8 @@ def _be_partner(reader: int, run_dir: str, run_id: str, holder: int) -> None:
 
 def start(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits) -> None:
     """Start the holder of a run; returns once it answers. Raises HolderError where it does not start."""
-    daemon.start(lambda ready: _hold(run_dir, run_id, descriptions, limits, ready), START_TIMEOUT)
+    patience = START_TIMEOUT + sum(driver.patience() for driver in drivers.build(descriptions))
+    daemon.start(lambda ready: _hold(run_dir, run_id, descriptions, limits, ready), patience)
 
 
 def _hold(
@@ -86,7 +87,7 @@ def _serving(run_dir: str, run_id: str) -> bool:
 
 def _prepare(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits, second: Partner) -> Server:
     clock = Clock()
-    built = drivers.build(descriptions)
+    built = drivers.build(descriptions, run_id=run_id)
     memory_locked = daemon.lock_memory()
     daemon.protect_from_oom()
     for driver in built:

@@ -93,12 +93,12 @@ def _check_one(driver: Driver, surroundings: Surroundings) -> dict[str, Any]:
 
 def _used_paths(run_dir: str, built: list[Driver]) -> dict[str, str]:
     paths = {
-        "the holder's folder": run_dir,
-        "Python": os.path.realpath(sys.executable),
-        "Python's library": os.path.dirname(os.__file__),
+        run_dir: "the holder's folder",
+        os.path.realpath(sys.executable): "Python",
+        os.path.dirname(os.__file__): "Python's library",
     }
     for driver in built:
-        paths.update(driver.paths())
+        paths.update({path: purpose for purpose, path in driver.paths().items()})
     return paths
 
 
@@ -110,11 +110,13 @@ class Arming:
         self.run_id = records.check_run_id(run_id)
         self.descriptions = descriptions
         self.limits = limits
+        self.checks: list[dict[str, Any]] = []
+        """What ``plan`` had each driver find, as ``check`` returns it."""
         self._in_the_way: list[Found] = []
 
     def plan(self) -> bool:
         """Whether a holder has to be started. Raises QuiesceError where it must not, or a driver's check fails."""
-        built = drivers.build(self.descriptions)
+        built = drivers.build(self.descriptions, run_id=self.run_id)
         self._in_the_way = []
         armed = False
         for found in find_all(self.run_dir):
@@ -122,7 +124,8 @@ class Arming:
                 armed = self._look_at_own(found)
             else:
                 self._look_at_other(found)
-        failures = [result["message"] for result in check(self.run_dir, built) if not result["ok"]]
+        self.checks = check(self.run_dir, built)
+        failures = [result["message"] for result in self.checks if not result["ok"]]
         if failures:
             raise HolderError("; ".join(failures))
         return not armed
@@ -202,9 +205,10 @@ def _ask_until_answered(run_dir: str, found: Found, command: str, timeout: float
 def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Thaw from the record of a hold whose processes are gone, and return the hold's status as an answer."""
     entries = record["drivers"]
-    built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries])
+    run_id = record["run_id"]
+    built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries], run_id)
     limits = Limits(**record["limits"])
-    hold = Hold.leftover(record["run_id"], timeouts(built), limits, Clock(), BY_RECOVERY, LEFT_OVER, record["status"])
+    hold = Hold.leftover(run_id, timeouts(built), limits, Clock(), BY_RECOVERY, LEFT_OVER, record["status"])
     run_until_settled(hold, built, timeout)
     for entry, driver in zip(entries, built):
         entry["marks"] = dict(driver.marks)

@@ -19,13 +19,13 @@ from typing import Any
 from . import daemon, drivers, records
 from .clock import Clock
 from .hold import BY_PARTNER, Hold, Limits
-from .processes import group_runs, identity
+from .processes import identity, session_members
 from .server import Server, timeouts
 
 CLEAN_END = b"thawed\n"
 DIED = "the holder died before it had thawed, and its partner thawed in its place"
 
-GROUP_PATIENCE = 1.0
+SESSION_PATIENCE = 1.0
 """Seconds to wait for what the dead holder left running to be gone."""
 
 
@@ -39,7 +39,7 @@ def watch(reader: int, run_dir: str, run_id: str, holder: int) -> None:
     daemon.protect_from_oom()
     if not _died(reader):
         return
-    end_group(holder)
+    end_session(holder)
     record = records.read(run_dir, run_id)
     if record is not None:
         _take_over(run_dir, record, memory_locked)
@@ -54,21 +54,25 @@ def _died(reader: int) -> bool:
         said += piece
 
 
-def end_group(leader: int) -> None:
-    """End what is left of a dead holder's process group, such as a command that was about to freeze."""
-    end = time.monotonic() + GROUP_PATIENCE
-    while group_runs(leader) and time.monotonic() < end:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader, signal.SIGKILL)
+def end_session(leader: int) -> None:
+    """End what a dead holder left running in its session, such as a command that was about to freeze."""
+    end = time.monotonic() + SESSION_PATIENCE
+    left = session_members(leader)
+    while left and time.monotonic() < end:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         time.sleep(0.01)
+        left = session_members(leader)
 
 
 def _take_over(run_dir: str, record: dict[str, Any], memory_locked: bool) -> None:
     clock = Clock()
     entries = record["drivers"]
-    built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries])
+    run_id = record["run_id"]
+    built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries], run_id)
     limits = Limits(**record["limits"])
-    hold = Hold.leftover(record["run_id"], timeouts(built), limits, clock, BY_PARTNER, DIED, record["status"])
+    hold = Hold.leftover(run_id, timeouts(built), limits, clock, BY_PARTNER, DIED, record["status"])
     record["holder"] = identity(os.getpid())
     record["partner"] = None
     server = Server(hold, built, run_dir, record, clock, memory_locked)

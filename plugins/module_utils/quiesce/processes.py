@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import time
 from typing import Any
 
 
@@ -19,10 +22,29 @@ def is_running(process: dict[str, Any] | None) -> bool:
     return process is not None and process["ticks"] is not None and _start_ticks(process["pid"]) == process["ticks"]
 
 
-def group_runs(leader: int) -> bool:
-    """Whether any process of a process group runs; those that are dead and not yet reaped do not."""
+def session_members(leader: int) -> list[int]:
+    """The processes of a session that run; those that are dead and not yet reaped do not."""
     numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return any(int(fields[2]) == leader for fields in map(_fields, numbers) if fields)
+    return [number for number in numbers if _fields(number)[3:4] == [str(leader)]]
+
+
+def end(process: dict[str, Any], patience: float) -> bool:
+    """End the process with this identity, and the process group that it leads. Whether it is gone in time (seconds)."""
+    deadline = time.monotonic() + patience
+    while is_running(process):
+        if time.monotonic() >= deadline:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            _kill(process["pid"])
+        time.sleep(0.01)
+    return True
+
+
+def _kill(pid: int) -> None:
+    if os.getpgid(pid) == pid:
+        os.killpg(pid, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _start_ticks(pid: int) -> int | None:

@@ -87,6 +87,8 @@ class Server:
     # The hold
 
     def _advance(self) -> None:
+        for driver in self.drivers:
+            self.hold.lose(driver.lost())
         self._save()
         self._runner.advance()
         self._save()
@@ -138,10 +140,13 @@ class Server:
         records.write(self.run_dir, self._record)
 
     def status(self) -> dict[str, Any]:
-        """The hold's status, and what there is to know about the process itself."""
-        return dict(
+        """The hold's status, what the drivers add to it, and what there is to know about the process itself."""
+        status = dict(
             self.hold.status(), pid=os.getpid(), memory_locked=self._memory_locked, partner_alive=self.partner_alive()
         )
+        for entry, driver in zip(status["drivers"], self.drivers):
+            entry.update(driver.result)
+        return status
 
     # The socket
 

@@ -10,6 +10,8 @@ import fcntl
 import os
 import signal
 import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,38 @@ def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
             return value
         time.sleep(0.01)
     raise AssertionError(f"not so within {seconds} s: {condition}")
+
+
+def waits(writer: subprocess.Popen[bytes]) -> bool:
+    """Whether a process that writes has to wait. It is ended then."""
+    try:
+        writer.wait(0.5)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        writer.kill()
+        writer.wait()
+    return False
+
+
+def freeze_in_background(driver: Driver) -> Callable[[], str]:
+    """Begin a freeze that will fail. Returns what waits for its end and tells its error."""
+    errors: list[str] = []
+
+    def freeze() -> None:
+        try:
+            driver.freeze()
+        except DriverError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+
+    def end() -> str:
+        thread.join(5)
+        return errors[0]
+
+    return end
 
 
 class FileDriver(Driver):
@@ -144,6 +178,19 @@ class Holds:
     def release(self, label: str) -> None:
         Path(self.folder, f"release-{label}").touch()
 
+    def kill_holder(self) -> None:
+        os.kill(self.find().record["holder"]["pid"], signal.SIGKILL)
+
+    def kill_both(self) -> None:
+        """The partner first, so that nobody is left to thaw."""
+        os.kill(self.find().record["partner"]["pid"], signal.SIGKILL)
+        self.kill_holder()
+        wait_for(lambda: not self.find().alive)
+
+    def wait_for_partner(self) -> None:
+        """Returns once the partner of a killed holder has thawed."""
+        wait_for(lambda: self.find().answers and self.ask("thaw")["reason"] == "partner")
+
     def kill_all(self) -> None:
         """Leave no process behind, whatever the test did."""
         for process in self.processes():
@@ -176,6 +223,7 @@ MAKE = {
     "btrfs": ["mkfs.btrfs", "-q"],
 }
 SIZES = {"ext4": 16, "xfs": 300, "btrfs": 110}
+"""MiB: the smallest that there can be."""
 
 
 @pytest.fixture
@@ -192,26 +240,61 @@ def build() -> Iterator[Callable[..., Any]]:
         driver.close()
 
 
-@pytest.fixture
-def make_filesystem(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Makes and mounts a filesystem of a type in a sparse file."""
+@contextlib.contextmanager
+def filesystems(folder: Path) -> Iterator[Callable[..., Path]]:
+    """Makes and mounts filesystems of a type, and of a size in MiB, in sparse files in a folder."""
     mounts: list[Path] = []
 
-    def make(kind: str) -> Path:
-        mount = tmp_path / f"{kind}-{len(mounts)}"
+    def make(kind: str, size: int | None = None) -> Path:
+        mount = folder / f"{kind}-{len(mounts)}"
         image = mount.with_suffix(".img")
-        mount.mkdir()
         with open(image, "wb") as stream:
-            stream.truncate(SIZES[kind] * 1024 * 1024)
+            stream.truncate((size or SIZES[kind]) * 1024 * 1024)
         subprocess.run([*MAKE[kind], str(image)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
+        mount_image(image, mount)
         mounts.append(mount)
         return mount
 
-    yield make
-    for mount in reversed(mounts):
-        thaw_hard(mount)
-        wait_for(lambda mount=mount: subprocess.run(["umount", str(mount)], check=False).returncode == 0, 5)  # type: ignore[misc]
+    try:
+        yield make
+    finally:
+        for mount in reversed(mounts):
+            unmount(mount)
+
+
+def mount_image(image: Path, mount: Path) -> None:
+    mount.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
+
+
+def unmount(mount: Path) -> None:
+    thaw_hard(mount)
+    wait_for(lambda: subprocess.run(["umount", str(mount)], check=False).returncode == 0, 5)
+
+
+@pytest.fixture
+def make_filesystem(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes and mounts a filesystem of a type in a sparse file."""
+    with filesystems(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder in memory that any user can enter, with a short name: servers run as users and have sockets."""
+    with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as name:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", name], check=True)
+        try:
+            yield Path(name)
+        finally:
+            unmount(Path(name))
+
+
+@pytest.fixture
+def make_open_filesystem(open_folder: Path) -> Iterator[Callable[..., Path]]:
+    """Makes and mounts a filesystem of a type where any user can enter."""
+    with filesystems(open_folder) as make:
+        yield make
 
 
 def is_frozen(mount: Path) -> bool:
@@ -274,15 +357,7 @@ class Database:
 
     def writes_wait(self, name: str = "^A") -> bool:
         """Whether an update waits. It is ended then, and did not happen."""
-        writer = self.start(f"set {name}=1")
-        try:
-            writer.wait(0.5)
-        except subprocess.TimeoutExpired:
-            return True
-        finally:
-            writer.kill()
-            writer.wait()
-        return False
+        return waits(self.start(f"set {name}=1"))
 
     def description(self, **options: Any) -> dict[str, Any]:
         return {"name": "gtm", "gtm_dist": GTM_DIST, "gbldir": self.environment["gtmgbldir"], **options}

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.commands import run
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import identity, is_running
+
+from .conftest import wait_for
 
 PATH = {"PATH": "/usr/bin:/bin"}
 
@@ -28,6 +32,22 @@ def test_a_command_that_takes_too_long_is_ended() -> None:
         run(["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"], PATH, 0.2, started=started.append)
     assert time.monotonic() - begun < 3
     assert not os.path.exists(f"/proc/{started[0]}")
+
+
+def test_a_group_is_ended_with_its_command() -> None:
+    printed = "sh -c 'trap \"\" TERM; echo $$; exec >&- 2>&-; sleep 60' & sleep 0.2; sleep 60"
+    with pytest.raises(DriverError, match="it took longer than 0.5 s: [0-9]+") as caught:
+        run(["sh", "-c", printed], PATH, 0.5, group=True)
+    child = int(str(caught.value).rpartition(" ")[2])
+    wait_for(lambda: not is_running(identity(child)))
+
+
+def test_what_a_command_leaves_running_is_not_waited_for() -> None:
+    begun = time.monotonic()
+    finished = run(["sh", "-c", "sleep 3 & echo $!; exit 4"], PATH, 20)
+    assert time.monotonic() - begun < 2
+    assert finished.status == 4
+    os.kill(int(finished.output), signal.SIGKILL)
 
 
 def test_a_command_can_be_cancelled() -> None:

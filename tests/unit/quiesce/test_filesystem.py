@@ -8,11 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.filesystem import FIFREEZE, FITHAW
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
@@ -108,9 +110,9 @@ def test_a_prepared_mount_cannot_go_away(make_driver: Build, make_filesystem: Ma
     subprocess.run(["mount", "-o", "loop", f"{mount}.img", str(mount)], check=True)
 
 
-def check_fails(driver: Any, message: str, **paths: str) -> None:
+def check_fails(driver: Any, message: str, paths: dict[str, str] | None = None) -> None:
     with pytest.raises(DriverError) as caught:
-        driver.check(Surroundings(paths))
+        driver.check(Surroundings(paths or {}))
     assert message in str(caught.value)
 
 
@@ -122,7 +124,7 @@ def test_what_cannot_be_frozen_is_refused_before(
     check_fails(make_driver(tmp_path), f"{tmp_path} is not a mount point here")
     check_fails(make_driver(tmp_path / "nowhere"), "is not a mount point here")
     check_fails(make_driver(Path("/proc")), "/proc is of type proc, which cannot be frozen")
-    check_fails(make_driver(mount), "(the holder's folder) is on it", **{"the holder's folder": f"{mount}/run/x"})
+    check_fails(make_driver(mount), "(the holder's folder) is on it", {f"{mount}/run/x": "the holder's folder"})
     check_fails(make_driver(mount, mount), "are one filesystem")
 
 
@@ -140,6 +142,54 @@ def test_a_filesystem_is_known_at_every_mount_of_it(
             check_fails(make_driver(mount, other), expected)
         finally:
             subprocess.run(["umount", str(other)], check=True)
+
+
+@pytest.mark.parametrize("purpose", ["Python", "Python's library", "the holder's folder"])
+def test_what_the_holder_runs_from_is_refused(
+    purpose: str, make_driver: Build, make_filesystem: MakeFilesystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mount = make_filesystem("ext4")
+    run_dir = str(tmp_path)
+    if purpose == "Python":
+        (mount / "python3").symlink_to("python3.8")  # the interpreter itself is what counts, not the link to it
+        (mount / "python3.8").touch()
+        (tmp_path / "python").symlink_to(mount / "python3")
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    elif purpose == "Python's library":
+        monkeypatch.setattr(os, "__file__", str(mount / "python3.8" / "os.py"))
+    else:
+        run_dir = str(mount / "run" / "openisb")
+    (result,) = manage.check(run_dir, [make_driver(mount)])
+    assert result["message"].startswith(f"filesystem: {mount} must not be frozen, as {mount}/") or (
+        purpose == "Python" and result["message"].startswith(f"filesystem: {mount} must not be frozen, as ")
+    )
+    assert f"({purpose}) is on it" in result["message"]
+
+
+def test_several_types_freeze_in_order_and_thaw_in_reverse(make_driver: Build, make_filesystem: MakeFilesystem) -> None:
+    mounts = [make_filesystem(kind) for kind in ("xfs", "btrfs", "ext4")]
+    driver = make_driver(*mounts)
+    assert driver.check(Surroundings({})) == f"can freeze {', '.join(str(mount) for mount in mounts)}"
+    noted: list[list[str]] = []
+    driver.on_marks(lambda: noted.append(list(driver.marks.get("mounts", []))))
+    driver.freeze()
+    assert all(is_frozen(mount) for mount in mounts)
+    frozen = [str(mount) for mount in mounts]
+    assert [frozen[:1], frozen[:2], frozen] == [marks for number, marks in enumerate(noted) if number % 2 == 0]
+    noted.clear()
+    assert driver.thaw() == []
+    assert noted == [frozen[:2], frozen[:1], []]
+    assert not any(is_frozen(mount) for mount in mounts)
+
+
+def test_a_killed_holder_leaves_no_freeze(make_filesystem: MakeFilesystem, holds: Holds) -> None:
+    mounts = [make_filesystem(kind) for kind in ("ext4", "xfs", "btrfs")]
+    holds.arm(descriptions=[{"name": "filesystem", "mounts": [str(mount) for mount in mounts]}])
+    assert holds.ask("freeze")["ok"]
+    assert all(is_frozen(mount) for mount in mounts)
+    holds.kill_holder()
+    holds.wait_for_partner()
+    assert not any(is_frozen(mount) for mount in mounts)
 
 
 def test_a_holder_of_real_filesystems_thaws_by_itself(holds: Holds, make_filesystem: MakeFilesystem) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +16,9 @@ import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import gtm_header
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError, HolderError
 
-from .conftest import GTM_DIST, Database, Holds, wait_for
+from .conftest import GTM_DIST, Database, Holds, is_frozen, wait_for
 
 NOBODY = Surroundings({})
 
@@ -151,11 +151,10 @@ def test_what_cannot_be_frozen_is_refused_before(
 @pytest.mark.root
 def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
-    frozen = holds.ask("freeze")
-    assert frozen["ok"]
+    assert holds.ask("freeze")["ok"]
     assert database.writes_wait()
-    os.kill(frozen["pid"], signal.SIGKILL)
-    wait_for(lambda: holds.find().answers and holds.ask("thaw")["reason"] == "partner")
+    holds.kill_holder()
+    holds.wait_for_partner()
     assert not database.writes_wait()
 
 
@@ -163,13 +162,47 @@ def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> N
 def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
     holds.ask("freeze")
-    record = holds.find().record
-    os.kill(record["partner"]["pid"], signal.SIGKILL)
-    os.kill(record["holder"]["pid"], signal.SIGKILL)
+    holds.kill_both()
     wait_for(lambda: holds.find().leftover)
     assert database.writes_wait()
     assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
     assert not database.writes_wait()
+
+
+@pytest.mark.root
+def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
+    database: Database, make_filesystem: Callable[[str], Path], holds: Holds
+) -> None:
+    holds.arm(descriptions=[database.description()])
+    holds.ask("freeze")
+    holds.kill_both()
+    wait_for(lambda: holds.find().leftover)
+    shutil.rmtree(holds.run_dir)  # as a restart of the server does
+    mount = make_filesystem("ext4")
+    next_run = [{"name": "filesystem", "mounts": [str(mount)]}, database.description()]
+    with pytest.raises(HolderError, match="region BREG, DEFAULT of .* is frozen already, by process") as told:
+        holds.arm("r2", next_run)
+    assert not is_frozen(mount)
+    assert manage.find(holds.run_dir, "r2") is None
+    command = str(told.value).split("'")[1]
+    assert os.system(f"{command} >/dev/null 2>&1") == 0
+    holds.arm("r2", next_run)
+    assert holds.ask("freeze", "r2")["ok"]
+    assert holds.ask("thaw", "r2")["hold_unbroken"]
+
+
+@pytest.mark.root
+def test_a_database_that_does_not_run_is_frozen_too(database: Database, holds: Holds) -> None:
+    database.run("mumps", "-run", "%XCMD", "set (^A,^B)=1")
+    database.run("mupip", "rundown", "-region", "*")
+    (found,) = manage.check(holds.run_dir, drivers.build([database.description()]))
+    assert found["message"].startswith("can freeze BREG, DEFAULT of")
+    holds.arm(descriptions=[database.description()])
+    assert holds.ask("freeze")["hold_unbroken"]
+    assert database.writes_wait("^A")
+    assert database.writes_wait("^B")
+    assert holds.ask("thaw")["hold_unbroken"]
+    assert not database.writes_wait("^A")
 
 
 DUMP = """\

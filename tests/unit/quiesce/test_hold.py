@@ -117,6 +117,25 @@ def test_a_failed_freeze_thaws_the_failed_driver_too() -> None:
     assert case.hold.succeeded("thaw")
 
 
+def test_what_was_lost_breaks_a_frozen_hold_once() -> None:
+    case = Case()
+    case.hold.lose(["too early"])
+    case.frozen()
+    assert case.hold.unbroken()
+    case.hold.lose([])
+    assert case.hold.unbroken()
+    case.hold.lose(["b was lost"])
+    case.hold.lose(["b was lost"])
+    assert (case.hold.unbroken(), case.hold.status()["error"]) == (False, "b was lost")
+    case.hold.request("thaw")
+    case.hold.take_work()
+    case.hold.done(Work("thaw", 2), broken=["b was lost"])
+    case.go_on()
+    case.hold.lose(["too late"])
+    status = case.hold.status()
+    assert (status["state"], status["hold_unbroken"], status["error"]) == ("thawed", False, "b was lost")
+
+
 def test_the_time_to_live_counts_from_the_start_of_the_freeze() -> None:
     case = Case()
     case.clock.now += 50

@@ -23,10 +23,6 @@ from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes i
 from .conftest import Holds, wait_for
 
 
-def kill_holder(holds: Holds) -> None:
-    os.kill(holds.find().record["holder"]["pid"], signal.SIGKILL)
-
-
 def test_freeze_and_thaw(holds: Holds) -> None:
     armed = holds.arm()
     assert (armed["state"], armed["partner_alive"], armed["error"]) == ("armed", True, None)
@@ -53,6 +49,7 @@ def test_the_holder_thaws_when_its_time_to_live_ends(holds: Holds) -> None:
     holds.arm(hold_ttl=0.4)
     frozen = holds.ask("freeze")
     wait_for(lambda: holds.frozen() == [], 2)
+    wait_for(lambda: holds.ask("status")["state"] != "thawing")
     status = holds.ask("status")
     assert (status["state"], status["reason"], status["hold_unbroken"]) == ("thawed", "ttl", False)
     assert 0.4 <= status["thawed"] - frozen["freeze_started"] < 0.8
@@ -64,7 +61,7 @@ def test_the_partner_thaws_when_the_holder_is_killed(holds: Holds) -> None:
     holds.arm()
     holds.ask("freeze")
     killed = time.monotonic()
-    kill_holder(holds)
+    holds.kill_holder()
     wait_for(lambda: holds.frozen() == [], 2)
     assert time.monotonic() - killed < 1
     wait_for(lambda: holds.find().answers)
@@ -88,7 +85,7 @@ def test_the_partner_thaws_what_a_killed_holder_was_freezing(holds: Holds) -> No
         connection.connect(name)
         connection.sendall(protocol.encode({"run_id": "r1", "command": "freeze"}))
         wait_for(lambda: holds.frozen() == ["a", "b"])
-        kill_holder(holds)
+        holds.kill_holder()
         wait_for(lambda: holds.frozen() == [], 2)
 
 
@@ -96,7 +93,7 @@ def test_a_thaw_asked_while_the_partner_takes_over_is_answered(holds: Holds) -> 
     holds.arm()
     holds.ask("freeze")
     found = holds.find()
-    kill_holder(holds)
+    holds.kill_holder()
     answer = manage.thaw(holds.run_dir, found, 5)
     assert (answer["ok"], answer["reason"]) == (True, "partner")
     assert holds.frozen() == []
@@ -203,17 +200,10 @@ def test_a_hold_broken_from_outside_is_told(holds: Holds) -> None:
     assert answer["error"] == "a was thawed by somebody else"
 
 
-def kill_both(holds: Holds) -> None:
-    partner = holds.find().record["partner"]
-    os.kill(partner["pid"], signal.SIGKILL)
-    kill_holder(holds)
-    wait_for(lambda: not holds.find().alive)
-
-
 def test_what_both_left_is_found_and_thawed_from_the_record(holds: Holds) -> None:
     holds.arm()
     holds.ask("freeze")
-    kill_both(holds)
+    holds.kill_both()
     found = holds.find()
     assert (found.leftover, found.public()["state"], holds.frozen()) == (True, "frozen", ["a", "b"])
     for run_id, message in (("r2", "run r1 left this server frozen"), ("r1", "left this server frozen")):
@@ -228,7 +218,7 @@ def test_what_both_left_is_found_and_thawed_from_the_record(holds: Holds) -> Non
 
 def test_what_both_left_armed_is_no_obstacle(holds: Holds) -> None:
     holds.arm()
-    kill_both(holds)
+    holds.kill_both()
     assert not holds.find().leftover
     assert holds.arm()["state"] == "armed"
 
@@ -260,7 +250,7 @@ def test_the_partner_outlives_a_signal_to_everybody(holds: Holds) -> None:
     os.kill(record["partner"]["pid"], signal.SIGTERM)
     time.sleep(0.1)
     assert is_running(record["partner"])
-    kill_holder(holds)
+    holds.kill_holder()
     wait_for(lambda: holds.frozen() == [])
 
 

@@ -59,6 +59,8 @@ def test_a_hold_from_arm_to_end(play: Play, holds: Holds, make_filesystem: Calla
     assert "arm it first" in early["msg"]
     assert (planned["changed"], planned["hold"]["state"]) == (True, "armed")
     assert (armed["changed"], armed["hold"]["state"]) == (True, "armed")
+    found = [{"driver": "filesystem", "ok": True, "message": f"can freeze {mount}"}]
+    assert (planned["checks"], armed["checks"], again["checks"], "checks" in thawed) == (found, found, found, False)
     assert armed["diff"] == {"before": {"state": "absent"}, "after": {"state": "armed"}}
     assert (again["changed"], again["hold"]["pid"]) == (False, armed["hold"]["pid"])
     assert connected["servers"]["here"]["ok"]
@@ -66,7 +68,7 @@ def test_a_hold_from_arm_to_end(play: Play, holds: Holds, make_filesystem: Calla
     assert (frozen["changed"], frozen["unbroken"]) == (True, True)
     assert "run r1 holds this server" in second["msg"]
     assert [(holder["run_id"], holder["state"]) for holder in info["holders"]] == [("r1", "frozen")]
-    assert info["checks"] == [{"driver": "filesystem", "ok": True, "message": f"can freeze {mount}"}]
+    assert info["checks"] == found
     assert thawed["unbroken"] is True
     assert thawed["window"]["ms"] == pytest.approx(thawed["servers"]["here"]["window_ms"], abs=5)
     assert (repeated["changed"], repeated["hold"]["state"]) == (False, "thawed")

@@ -32,8 +32,8 @@ def test_defaults_are_not_shared() -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({}, "a driver needs a 'name': one of filesystem, gtm"),
-        ({"name": "melt"}, "there is no driver 'melt': use one of filesystem, gtm"),
+        ({}, "a driver needs a 'name': one of command, filesystem, gtm, iris, mariadb, postgresql"),
+        ({"name": "melt"}, "there is no driver 'melt': use one of command, filesystem"),
         ({"name": "filesystem"}, "driver filesystem needs the option 'mounts'"),
         ({"name": "filesystem", "mounts": []}, "'mounts' must be a list of texts with at least one item"),
         ({"name": "filesystem", "mounts": [["/a"]]}, "'mounts' must be a list of texts"),
@@ -43,12 +43,31 @@ def test_defaults_are_not_shared() -> None:
         ({"name": "filesystem", "mounts": ["/a"], "timeout": True}, "'timeout' must be a number"),
         ({"name": "gtm", "gtm_dist": "gtm", "gbldir": "/m"}, "'gtm_dist' must be an absolute path, not 'gtm'"),
         ({"name": "gtm", "gtm_dist": "/g", "gbldir": "/m", "environment": "a=b"}, "must be a dictionary"),
+        ({"name": "command", "thaw": ["/t"]}, "driver command needs the option 'freeze'"),
+        ({"name": "command", "freeze": "/f, now", "thaw": ["/t"]}, "'freeze' must be a list of texts that begins with"),
+        ({"name": "command", "freeze": ["f"], "thaw": ["/t"]}, "begins with the absolute path of a program, not ['f']"),
+        ({"name": "command", "freeze": ["/f"], "thaw": []}, "'thaw' must be a list of texts that begins with"),
+        (
+            {"name": "command", "freeze": ["/f"], "thaw": ["/t"], "freeze_statuses": [0, 256]},
+            "'freeze_statuses' must be a list of exit statuses, from 0 to 255",
+        ),
+        ({"name": "command", "freeze": ["/f"], "thaw": ["/t"], "thaw_statuses": ["ok"]}, "list of exit statuses"),
+        ({"name": "iris"}, "driver iris needs the option 'instance'"),
+        ({"name": "mariadb", "password": "x"}, "has no option 'password': it knows client, defaults_file, socket"),
+        ({"name": "postgresql", "password": "x"}, "driver postgresql has no option 'password': it knows"),
+        ({"name": "postgresql", "port": "five"}, "'port' must be a number, not 'five'"),
     ],
 )
 def test_wrong_options_are_named(description: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError) as caught:
         drivers.build([description])
     assert message in str(caught.value)
+
+
+def test_statuses_may_be_texts() -> None:
+    description = {"name": "command", "freeze": ["/f", 1], "thaw": ["/t"], "freeze_statuses": "0, 10"}
+    values = drivers.build([description])[0].values
+    assert (values["freeze"], values["freeze_statuses"], values["thaw_statuses"]) == (["/f", "1"], [0, 10], [0])
 
 
 def test_no_driver_is_no_hold() -> None:

@@ -61,6 +61,10 @@ def test_lines_of_a_terminal_may_end_with_carriage_returns(evidence):
     ("change", "text"),
     [
         (lambda e: e["thaw"]["servers"]["fs2"].update(hold_unbroken=False, reason="ttl"), "fs2: its hold was broken"),
+        (
+            lambda e: e["thaw"]["servers"]["fs2"].update(hold_unbroken=False, reason="command", error="gtm: it melted"),
+            "fs2: its hold was broken before the thaw (command: gtm: it melted)",
+        ),
         (lambda e: e["thaw"]["servers"]["fs2"].update(run_id="another"), "fs2: its holder belongs to run another"),
         (lambda e: e["thaw"]["servers"]["fs2"].update(ok=False, error="gone"), "fs2: did not confirm its thaw: gone"),
         (lambda e: e["thaw"]["servers"].pop("fs2"), "fs2: did not confirm its thaw"),

@@ -9,14 +9,21 @@ from typing import Any, Sequence
 
 from ..errors import OptionError
 from .base import Driver, check_options
+from .command import CommandDriver
 from .filesystem import FilesystemDriver
 from .gtm import GtmDriver
+from .iris import IrisDriver
+from .mariadb import MariadbDriver
+from .postgresql import PostgresqlDriver
 
-DRIVERS: dict[str, type[Driver]] = {driver.name: driver for driver in (FilesystemDriver, GtmDriver)}
+DRIVERS: dict[str, type[Driver]] = {
+    driver.name: driver
+    for driver in (CommandDriver, FilesystemDriver, GtmDriver, IrisDriver, MariadbDriver, PostgresqlDriver)
+}
 NAMES = ", ".join(sorted(DRIVERS))
 
 
-def build(descriptions: list[dict[str, Any]], marks: Sequence[dict[str, Any]] = ()) -> list[Driver]:
+def build(descriptions: list[dict[str, Any]], marks: Sequence[dict[str, Any]] = (), run_id: str = "") -> list[Driver]:
     """Drivers from their descriptions (``name`` and the driver's own options), in that order.
 
     ``marks``, where given, tells for each what it may have frozen. Raises OptionError.
@@ -24,7 +31,10 @@ def build(descriptions: list[dict[str, Any]], marks: Sequence[dict[str, Any]] = 
     if not descriptions:
         raise OptionError(f"no driver is given: list at least one of {NAMES}")
     known = list(marks) or [{} for _description in descriptions]
-    return [_build(description, mark) for description, mark in zip(descriptions, known)]
+    built = [_build(description, mark) for description, mark in zip(descriptions, known)]
+    for driver in built:
+        driver.run_id = run_id
+    return built
 
 
 def _build(description: dict[str, Any], marks: dict[str, Any]) -> Driver:

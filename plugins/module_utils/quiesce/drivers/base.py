@@ -12,7 +12,11 @@ from ..errors import DriverError, OptionError
 
 
 class Option(NamedTuple):
-    """One option of a driver. ``kind``: str, path, number, bool, list (of texts) or dict (of texts)."""
+    """One option of a driver.
+
+    ``kind``: str, path, number, bool, list (of texts), dict (of texts), command (a list that begins with a path) or
+    statuses (a list of exit statuses).
+    """
 
     kind: str
     help: str
@@ -23,7 +27,8 @@ class Option(NamedTuple):
 class Surroundings(NamedTuple):
     """What a check needs to know beyond the driver itself.
 
-    ``paths`` are files and folders that the holder and all drivers of the hold use while the hold lasts.
+    ``paths`` are files and folders that the holder and all drivers of the hold use while the hold lasts: path -> what
+    it is for.
     """
 
     paths: dict[str, str]
@@ -38,17 +43,21 @@ class Driver:
     The holder calls ``check`` and ``prepare`` before anything is frozen, then ``freeze`` once, then ``thaw`` until it
     succeeds. ``freeze`` and ``thaw`` run in threads, and ``thaw`` may run while a ``freeze`` that was given up still
     does. ``marks`` is what the driver may have frozen, as JSON: it is recorded outside the process *before* each step,
-    so that another process can thaw after this one died. A driver that keeps a session open instead leaves marks that
-    say no more than that, and its freeze ends with the process.
+    so that another process can thaw after this one died. A driver that keeps a session open instead leaves marks by
+    which others know the session, and its freeze ends with the process.
     """
 
     name: ClassVar[str]
     options: ClassVar[dict[str, Option]] = {}
+    run_id = ""
+    """The run that the hold belongs to; empty where there is none, as in a check."""
 
     def __init__(self, values: dict[str, Any], marks: dict[str, Any] | None = None) -> None:
         self.values = values
         self.timeout = float(values["timeout"])
         self.marks: dict[str, Any] = dict(marks or {})
+        self.result: dict[str, Any] = {}
+        """What the hold's answers tell of this driver beyond times, as JSON."""
         self.cancelled = threading.Event()
         self._note: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -60,6 +69,10 @@ class Driver:
     def paths(self) -> dict[str, str]:
         """Files and folders that must stay usable while the hold lasts: what each is for -> path."""
         return {}
+
+    def patience(self) -> float:
+        """Seconds that ``prepare`` may take."""
+        return self.timeout
 
     def check(self, surroundings: Surroundings) -> str:
         """Whether a freeze would work; changes nothing. Returns what was found, in a few words. Raises DriverError."""
@@ -81,6 +94,10 @@ class Driver:
         Raises DriverError where something is, or may be, still frozen.
         """
         raise NotImplementedError
+
+    def lost(self) -> list[str]:
+        """How the hold was broken since the freeze, as far as it can be told at once and without waiting."""
+        return []
 
     def status(self) -> dict[str, Any]:
         """``{"frozen": bool or None}`` (None: it cannot be told), and what else the driver knows."""
@@ -183,13 +200,37 @@ def _list(value: Any) -> list[str]:
     return [_text(item) for item in value]
 
 
+def _command(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError
+    arguments = _list(value)
+    _path(arguments[0])
+    return arguments
+
+
+def _statuses(value: Any) -> list[int]:
+    statuses = [int(item) for item in _list(value)]
+    if not all(0 <= status <= 255 for status in statuses):
+        raise ValueError
+    return statuses
+
+
 def _dict(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise TypeError
     return {_text(key): _text(item) for key, item in value.items()}
 
 
-_CONVERTERS = {"str": _text, "path": _path, "number": _number, "bool": _bool, "list": _list, "dict": _dict}
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "path": _path,
+    "number": _number,
+    "bool": _bool,
+    "list": _list,
+    "dict": _dict,
+    "command": _command,
+    "statuses": _statuses,
+}
 _KINDS = {
     "str": "a text",
     "path": "an absolute path",
@@ -197,4 +238,6 @@ _KINDS = {
     "bool": "true or false",
     "list": "a list of texts with at least one item",
     "dict": "a dictionary of texts",
+    "command": "a list of texts that begins with the absolute path of a program",
+    "statuses": "a list of exit statuses, from 0 to 255",
 }

@@ -60,7 +60,7 @@ class FilesystemDriver(Driver):
         return found[-1]
 
     def _check_surroundings(self, frozen: dict[str, str], mounts: list[Mount], surroundings: Surroundings) -> None:
-        for purpose, path in dict(surroundings.paths, **{"the system": "/"}).items():
+        for path, purpose in {**surroundings.paths, "/": "the system"}.items():
             try:
                 device = mount_of(path, mounts).device
             except (OSError, KeyError):

@@ -51,20 +51,23 @@ class GtmDriver(Driver):
         finished, regions = self._dump_headers(self.values[REGIONS])
         if "%GTM-E-" in finished.output:  # mupip goes on with the other regions, and calls that a success
             raise DriverError(self._unreadable(finished, self.values[REGIONS]))
-        for region in regions:
-            if region.freezer:
-                raise DriverError(self._frozen_by_somebody(region))
+        self._refuse_frozen(regions)
         return f"can freeze {', '.join(region.name for region in regions)} of {self.values['gbldir']}"
 
-    def _frozen_by_somebody(self, region: Region) -> str:
-        gone = "" if _exists(region.process) else ", which is gone"
+    def _refuse_frozen(self, regions: list[Region]) -> None:
+        """Raise DriverError where any of them is frozen, with the command that ends it for all of them."""
+        frozen = [region for region in regions if region.freezer]
+        if not frozen:
+            return
+        processes = sorted({region.process for region in frozen})
+        by = ", ".join(f"process {process}{'' if _exists(process) else ', which is gone'}" for process in processes)
         mend = (
             f"gtm_dist={self.values['gtm_dist']} gtmgbldir={self.values['gbldir']} "
-            f"{self._in_dist('mupip')} freeze -off -override {region.name}"
+            f"{self._in_dist('mupip')} freeze -off -override {','.join(region.name for region in frozen)}"
         )
-        return (
-            f"gtm: region {region.name} of {self.values['gbldir']} is frozen already, "
-            f"by process {region.process}{gone}: wait for what froze it, or end the freeze with '{mend}'"
+        raise DriverError(
+            f"gtm: region {', '.join(region.name for region in frozen)} of {self.values['gbldir']} is frozen already, "
+            f"by {by}: wait for what froze it, or end the freeze with '{mend}'"
         )
 
     def prepare(self) -> None:
@@ -85,9 +88,7 @@ class GtmDriver(Driver):
 
     def freeze(self) -> None:
         self.stop_if_cancelled()
-        for region in self._read_directly():
-            if region.freezer:  # mupip would take over a freeze of the same user without a word
-                raise DriverError(self._frozen_by_somebody(region))
+        self._refuse_frozen(self._read_directly())  # mupip would take over a freeze of the same user without a word
         self._mark_taken([])
         started: list[int] = []
         try:
@@ -117,7 +118,7 @@ class GtmDriver(Driver):
             if not region.freezer:
                 raise DriverError(f"gtm: mupip called region {region.name} frozen, but the file's header does not")
             if region.process != pid:
-                raise DriverError(self._frozen_by_somebody(region))
+                self._refuse_frozen([region])
 
     def thaw(self) -> list[str]:
         if not self.marks.get(REGIONS):

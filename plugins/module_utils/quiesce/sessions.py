@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps a database's own client program open, and has it run one statement after the other.
+
+The client reads statements from a pipe and prints what they return; after each it prints a mark by which its end is
+known. It has to be started so that a statement that fails ends it. So does a statement that takes too long or is
+cancelled: whatever goes wrong, the session is gone afterwards, and the server ends what it held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import subprocess
+import threading
+from typing import IO, cast
+
+from .clock import Deadline
+from .errors import DriverError
+
+GRACE = 1.0
+"""Seconds that a client may take to end by itself when it is told that no statement comes any more."""
+
+POLL = 0.05
+READ_SIZE = 65536
+
+
+class SessionEnded(DriverError):
+    """The session is gone."""
+
+
+class Session:
+    """One run of a client, ``arguments`` with nothing but ``environment``. Raises SessionEnded."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self._mark = f"end-{secrets.token_hex(8)}"
+        self._why = ""
+        try:
+            self._process = subprocess.Popen(
+                arguments,
+                env=environment,
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                close_fds=True,
+            )
+        except OSError as error:
+            raise SessionEnded(f"{arguments[0]} cannot be started: {error.strerror}") from error
+        self._to = cast("IO[bytes]", self._process.stdin)
+        self._from = cast("IO[bytes]", self._process.stdout)
+
+    @property
+    def pid(self) -> int:
+        """The client's process."""
+        return self._process.pid
+
+    def run(self, statement: str, seconds: float, cancelled: threading.Event | None = None) -> list[str]:
+        """The lines that a statement returned. Raises SessionEnded where it failed, took too long or was cancelled."""
+        deadline = Deadline(seconds)
+        if self.why():
+            raise SessionEnded(f"'{statement}' was not run: {self.why()}")
+        with contextlib.suppress(BrokenPipeError):  # what it said before it ended is still to be read
+            self._to.write(f"{statement};\nSELECT '{self._mark}';\n".encode())
+        end = f"{self._mark}\n".encode()
+        output = b""
+        while not output.endswith(end):
+            piece = self._read(min(POLL, deadline.left()))
+            if piece == b"":
+                raise self._ended(statement, _words(output) or f"the client ended with status {self._status()}")
+            output += piece or b""
+            if cancelled is not None and cancelled.is_set():
+                raise self._ended(statement, "it was cancelled")
+            if piece is None and not deadline.left():
+                raise self._ended(statement, f"it took longer than {seconds:.3g} s")
+        return output[: -len(end)].decode("utf-8", "replace").splitlines()
+
+    def _read(self, seconds: float) -> bytes | None:
+        """What comes within that time: None for nothing, and no bytes at all where nothing comes any more."""
+        poll = select.poll()
+        poll.register(self._from, select.POLLIN)
+        return os.read(self._from.fileno(), READ_SIZE) if poll.poll(seconds * 1000) else None
+
+    def why(self) -> str:
+        """Why the session has ended; empty while it is there."""
+        if not self._why and self._process.poll() is not None:
+            self._why = f"the client was ended by somebody else (status {self._process.returncode})"
+        return self._why
+
+    def close(self) -> None:
+        """End it, if it has not ended: first by saying that no statement comes any more."""
+        self._why = self._why or "it was closed"
+        self._to.close()
+        self._status()
+        self._from.close()
+
+    def _ended(self, statement: str, why: str) -> SessionEnded:
+        self._why = f"'{statement}' failed: {why}"
+        self._process.kill()
+        self.close()
+        return SessionEnded(self._why)
+
+    def _status(self) -> int | None:
+        """The client's exit status, once it has ended; it is made to."""
+        try:
+            return self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(GRACE)
+        return None
+
+
+def _words(output: bytes) -> str:
+    """What a client said, in one line, without the statement that it repeats before an error."""
+    lines = output.decode("utf-8", "replace").splitlines()
+    errors = [number for number, line in enumerate(lines) if line.startswith("ERROR")]
+    return " ".join(line.strip() for line in lines[errors[0] if errors else 0 :] if line.strip())

@@ -1,0 +1,335 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mariadb driver against a real MariaDB."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import mariadb
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+
+from . import servers
+from .conftest import Holds, freeze_in_background, is_frozen, mount_image, unmount, wait_for, waits
+from .servers import Mariadb, acknowledged, committed, create_tables, load, new, running
+
+pytestmark = pytest.mark.root
+NOBODY = Surroundings({})
+Build = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def templates() -> Iterator[None]:
+    yield
+    servers.remove_templates()
+
+
+@pytest.fixture
+def server(open_folder: Path) -> Iterator[Mariadb]:
+    with running(new(Mariadb, open_folder / "data", open_folder / "socket")) as made:
+        create_database(made)
+        yield made
+
+
+def create_database(server: Mariadb) -> None:
+    server.ask("CREATE DATABASE test")
+    create_tables(server)
+
+
+@pytest.fixture
+def make_driver(server: Mariadb, build: Build) -> Build:
+    def make(marks: dict[str, Any] | None = None, **options: Any) -> Any:
+        return build(server.description(**options), marks)
+
+    return make
+
+
+def commits_wait(server: Mariadb) -> bool:
+    """Whether a commit waits. It is ended then, and did not happen."""
+    return waits(subprocess.Popen([*server.client_command(), "-e", "INSERT INTO a VALUES (99, 1, '')"]))
+
+
+def test_commits_wait_until_the_thaw(server: Mariadb, make_driver: Build) -> None:
+    driver = make_driver()
+    driver.prepare()
+    assert not commits_wait(server)
+    assert driver.status() == {"frozen": False}
+    driver.freeze()
+    assert commits_wait(server)
+    assert driver.status()["frozen"] is True
+    assert driver.lost() == []
+    assert driver.thaw() == []
+    assert driver.marks == {}
+    assert not commits_wait(server)
+    assert driver.thaw() == []
+
+
+def refusal(driver: Any) -> str:
+    with pytest.raises(DriverError) as caught:
+        driver.check(NOBODY)
+    return str(caught.value)
+
+
+def test_the_check_says_what_it_found(server: Mariadb, make_driver: Build, open_folder: Path) -> None:
+    version = server.ask("SELECT VERSION()").split("-")[0]
+    assert make_driver().check(NOBODY) == f"can freeze MariaDB {version} in {open_folder}/data/"
+
+
+def test_what_cannot_be_frozen_is_refused_before(server: Mariadb, make_driver: Build, open_folder: Path) -> None:
+    assert "/nowhere/mariadb cannot be started" in refusal(make_driver(client="/nowhere/mariadb"))
+    assert "there is no user nobody-here" in refusal(make_driver(user="nobody-here"))
+    assert "Access denied for user 'postgres'@'localhost'" in refusal(make_driver(user="postgres"))
+    assert "ERROR 2002 (HY000): Can't connect to local server" in refusal(make_driver(socket="/nowhere"))
+    server.ask("CREATE USER postgres@localhost IDENTIFIED VIA unix_socket")
+    told = refusal(make_driver(user="postgres"))
+    assert told == "mariadb: postgres@localhost may not begin a backup: GRANT RELOAD ON *.* to it"
+    server.ask("GRANT RELOAD ON *.* TO postgres@localhost")
+    assert make_driver(user="postgres").check(NOBODY).startswith("can freeze MariaDB")
+    server.kill()
+    assert "ERROR 2002" in refusal(make_driver())
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        ("8.0.36-0ubuntu0.22.04.1", "this is no MariaDB"),
+        ("10.3.39-MariaDB-0+deb10u1", "is too old"),
+        ("?", "no MariaDB"),
+    ],
+)
+def test_other_servers_are_refused(version: str, why: str) -> None:
+    with pytest.raises(DriverError, match=why):
+        mariadb._check_version(version)
+    mariadb._check_version("10.4.0-MariaDB")
+    mariadb._check_version("11.4.2-MariaDB-ubu2404")
+
+
+def test_a_password_comes_from_the_defaults_file_alone(server: Mariadb, build: Build, open_folder: Path) -> None:
+    server.ask("CREATE USER backup@localhost IDENTIFIED BY 'secret'; GRANT RELOAD ON *.* TO backup@localhost")
+    file = open_folder / "backup.cnf"
+    file.write_text(f"[client]\nuser=backup\npassword=secret\nsocket={server.socket}\n")
+    file.chmod(0o600)
+    driver = build({"name": "mariadb", "defaults_file": str(file)})
+    assert driver.check(NOBODY).startswith("can freeze MariaDB")
+    driver.prepare()
+    driver.freeze()
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert any(str(file).encode() in command for command in commands)
+    assert not any(b"secret" in command for command in commands)
+    assert driver.thaw() == []
+
+
+def test_another_process_thaws_by_the_marks(server: Mariadb, make_driver: Build) -> None:
+    driver = make_driver()
+    noted: list[Any] = []
+    driver.on_marks(lambda: noted.append(dict(driver.marks)))
+    driver.freeze()
+    assert make_driver(marks=noted[0]).thaw() == []
+    assert not commits_wait(server)
+    (lost,) = driver.lost()
+    assert "the session was lost before the thaw: the client was ended by somebody else (status -9)" in lost
+    assert driver.thaw() == [lost]
+
+
+def test_a_session_that_the_client_no_longer_has_is_ended_on_the_server(server: Mariadb, make_driver: Build) -> None:
+    driver = make_driver()
+    driver.freeze()
+    other = make_driver(marks=driver.marks)
+    with contextlib.closing(other.connect()) as session:
+        assert other.expel(session, driver.marks["session"]["name"]) is False
+    wait_for(lambda: not commits_wait(server))
+    with contextlib.closing(other.connect()) as session:
+        assert other.expel(session, driver.marks["session"]["name"]) is True
+    (lost,) = driver.thaw()
+    assert "the session was lost before the thaw: 'BACKUP STAGE END' failed: ERROR" in lost
+    assert driver.marks == {}
+
+
+def test_a_server_that_crashed_breaks_the_hold(server: Mariadb, make_driver: Build) -> None:
+    driver = make_driver()
+    driver.freeze()
+    server.kill()
+    assert "the session was lost before the thaw" in driver.thaw()[0]
+    assert driver.marks == {}
+
+
+def test_a_thaw_that_cannot_tell_fails(server: Mariadb, make_driver: Build) -> None:
+    driver = make_driver()
+    driver.freeze()
+    other = make_driver(marks=driver.marks, user="postgres")
+    with pytest.raises(DriverError, match="it cannot be told whether the session has ended: .*Access denied"):
+        other.thaw()
+    assert other.marks == driver.marks
+
+
+@pytest.fixture
+def locked_table(server: Mariadb) -> Iterator[None]:
+    """Somebody locks a table, which keeps a backup from beginning."""
+    session = subprocess.Popen(server.client_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert session.stdin is not None and session.stdout is not None
+    session.stdin.write(b"LOCK TABLES a WRITE; SELECT 1;\n")
+    session.stdin.flush()
+    assert session.stdout.readline() == b"1\n"
+    yield
+    session.kill()
+    session.communicate()
+
+
+@pytest.mark.usefixtures("locked_table")
+def test_a_freeze_that_is_kept_waiting_ends_in_time(server: Mariadb, make_driver: Build) -> None:
+    driver = make_driver(timeout=2)
+    driver.prepare()
+    begun = time.monotonic()
+    with pytest.raises(DriverError, match="BACKUP STAGE START was kept waiting by a statement or a table lock"):
+        driver.freeze()
+    assert time.monotonic() - begun < 2
+    driver.thaw()
+    assert driver.marks == {}
+
+
+@pytest.mark.usefixtures("locked_table")
+def test_a_freeze_that_hangs_can_be_cancelled(server: Mariadb, make_driver: Build) -> None:
+    driver = make_driver(timeout=20)
+    driver.prepare()
+    ended = freeze_in_background(driver)
+    wait_for(lambda: "BACKUP STAGE START" in server.ask("SHOW FULL PROCESSLIST"))
+    begun = time.monotonic()
+    driver.cancel()
+    driver.thaw()
+    assert time.monotonic() - begun < 4
+    assert ended().endswith("failed: it was cancelled")
+    assert driver.marks == {}
+    assert "BACKUP STAGE" not in server.ask("SHOW FULL PROCESSLIST")
+
+
+def test_a_killed_holder_leaves_no_freeze(server: Mariadb, holds: Holds) -> None:
+    holds.arm(descriptions=[server.description()])
+    assert holds.ask("freeze")["ok"]
+    assert commits_wait(server)
+    holds.kill_holder()
+    holds.wait_for_partner()
+    assert not commits_wait(server)
+
+
+def test_a_dead_hold_ends_by_itself(server: Mariadb, holds: Holds) -> None:
+    holds.arm(descriptions=[server.description()])
+    holds.ask("freeze")
+    holds.kill_both()
+    wait_for(lambda: not commits_wait(server))
+    assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
+
+
+def test_a_lost_session_is_told_at_once_and_in_the_end(server: Mariadb, holds: Holds) -> None:
+    holds.arm(descriptions=[server.description()])
+    assert holds.ask("freeze")["hold_unbroken"]
+    os.kill(holds.find().record["drivers"][0]["marks"]["session"]["client"]["pid"], signal.SIGKILL)
+    wait_for(lambda: not holds.find().record["status"]["hold_unbroken"])
+    assert not commits_wait(server)
+    thawed = holds.ask("thaw")
+    assert (thawed["ok"], thawed["hold_unbroken"], thawed["reason"]) == (True, False, "command")
+    assert thawed["error"].count("the session was lost before the thaw") == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings"),
+    [
+        ("InnoDB", []),
+        ("InnoDB", ["--innodb-flush-log-at-trx-commit=0"]),
+        ("Aria", []),
+        ("MyISAM", []),
+    ],
+)
+def test_a_snapshot_in_the_hold_has_just_what_was_committed(
+    engine: str, settings: list[str], make_open_filesystem: Callable[..., Path], holds: Holds, open_folder: Path
+) -> None:
+    mount = make_open_filesystem("btrfs", 512)
+    subprocess.run(["btrfs", "-q", "subvolume", "create", mount / "live"], check=True)
+    with running(new(Mariadb, mount / "live" / "data", open_folder / "socket"), *settings) as server:
+        server.ask("CREATE DATABASE test")
+        create_tables(server, f"ENGINE={engine}")
+        holds.arm(descriptions=[server.description()])
+        with load(server) as loads:
+            frozen = holds.ask("freeze")
+            assert frozen["ok"], frozen["error"]
+            time.sleep(0.05)  # for the clients to take note of the last commits
+            before = acknowledged(loads)
+            subprocess.run(["btrfs", "-q", "subvolume", "snapshot", mount / "live", mount / "snapshot"], check=True)
+            assert acknowledged(loads) == before
+            assert holds.ask("thaw")["hold_unbroken"]
+            wait_for(lambda: all(now > then for now, then in zip(acknowledged(loads), before, strict=True)))
+    (open_folder / "other").mkdir()
+    with running(Mariadb(mount / "snapshot" / "data", open_folder / "other" / "socket")) as copy:
+        assert copy.ask("CHECK TABLE test.a, test.b").count("OK") == 2
+        if engine == "InnoDB":
+            assert committed(copy) == before
+        else:
+            assert_without_transactions(copy, before)
+
+
+def test_what_does_not_get_to_the_disk_is_no_hold(open_folder: Path, build: Build) -> None:
+    careless = ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-log-at-timeout=600"]
+    with running(new(Mariadb, open_folder / "data", open_folder / "socket"), *careless) as server:
+        create_database(server)
+        server.ask("INSERT INTO test.a VALUES (1, 1, '')")
+        driver = build(server.description(timeout=1))
+        with pytest.raises(DriverError, match="innodb_flush_log_at_trx_commit has to be 1"):
+            driver.freeze()
+        assert driver.thaw() == []
+        assert not commits_wait(server)
+
+
+def assert_without_transactions(copy: Mariadb, before: list[int]) -> None:
+    """What was acknowledged is there, and at most a row more of each client whose insert the hold kept waiting."""
+    for number, least in enumerate(before):
+        first, second = (int(copy.ask(f"SELECT count(*) FROM {table} WHERE client = {number}")) for table in "ab")
+        assert least <= second <= first <= least + 1
+
+
+def test_with_its_filesystem_frozen(make_open_filesystem: Callable[..., Path], holds: Holds, open_folder: Path) -> None:
+    mount = make_open_filesystem("ext4", 320)
+    image, mounted = open_folder / "copy.img", open_folder / "copy"
+    with running(new(Mariadb, mount / "data", mount / "socket")) as server:
+        create_database(server)
+        holds.arm(descriptions=[server.description(), {"name": "filesystem", "mounts": [str(mount)]}])
+        with load(server) as loads:
+            frozen = holds.ask("freeze")
+            assert frozen["ok"], frozen["error"]
+            assert is_frozen(mount)
+            before = acknowledged(loads)
+            subprocess.run(["cp", "--sparse=always", mount.with_suffix(".img"), image], check=True)
+            thawed = holds.ask("thaw")
+            assert thawed["hold_unbroken"], thawed["error"]
+            wait_for(lambda: all(now > then for now, then in zip(acknowledged(loads), before, strict=True)))
+    mount_image(image, mounted)
+    try:
+        (open_folder / "other").mkdir()
+        with running(Mariadb(mounted / "data", open_folder / "other" / "socket")) as copy:
+            assert committed(copy) == before
+    finally:
+        unmount(mounted)
+
+
+def test_a_killed_holder_thaws_with_its_filesystem(
+    make_open_filesystem: Callable[..., Path], holds: Holds, open_folder: Path
+) -> None:
+    mount = make_open_filesystem("xfs")
+    with running(new(Mariadb, mount / "data", mount / "socket")) as server:
+        create_database(server)
+        holds.arm(descriptions=[server.description(), {"name": "filesystem", "mounts": [str(mount)]}])
+        assert holds.ask("freeze")["ok"]
+        assert is_frozen(mount)
+        holds.kill_holder()
+        holds.wait_for_partner()
+        assert not is_frozen(mount)
+        assert not commits_wait(server)
