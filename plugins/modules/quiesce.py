@@ -132,6 +132,14 @@ hold:
       description: What each driver took. C(name), C(freeze_ms), C(thaw_ms); null where it has not.
       type: list
       elements: dict
+    degraded:
+      description: What of the freeze is less than whole though the site lets it pass. Texts, empty where nothing is.
+      type: list
+      elements: str
+    without:
+      description: Names of servers that a driver for many servers, such as C(mbf), could not freeze.
+      type: list
+      elements: str
     pid:
       description: The holder's process id.
       type: int

@@ -11,8 +11,9 @@ from ..errors import OptionError
 from .base import Driver, check_options
 from .filesystem import FilesystemDriver
 from .gtm import GtmDriver
+from .mbf import MbfDriver
 
-DRIVERS: dict[str, type[Driver]] = {driver.name: driver for driver in (FilesystemDriver, GtmDriver)}
+DRIVERS: dict[str, type[Driver]] = {driver.name: driver for driver in (FilesystemDriver, GtmDriver, MbfDriver)}
 NAMES = ", ".join(sorted(DRIVERS))
 
 

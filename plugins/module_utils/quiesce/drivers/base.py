@@ -40,6 +40,9 @@ class Driver:
     does. ``marks`` is what the driver may have frozen, as JSON: it is recorded outside the process *before* each step,
     so that another process can thaw after this one died. A driver that keeps a session open instead leaves marks that
     say no more than that, and its freeze ends with the process.
+
+    After a freeze ``degraded`` says what of it is less than whole though the site lets it pass, and ``without`` names
+    the servers that a driver for many servers could not freeze.
     """
 
     name: ClassVar[str]
@@ -49,6 +52,8 @@ class Driver:
         self.values = values
         self.timeout = float(values["timeout"])
         self.marks: dict[str, Any] = dict(marks or {})
+        self.degraded: list[str] = []
+        self.without: list[str] = []
         self.cancelled = threading.Event()
         self._note: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -122,7 +127,7 @@ class Driver:
 
 def check_options(driver: type[Driver], given: dict[str, Any]) -> dict[str, Any]:
     """The driver's options, complete with defaults and of the right types. Raises OptionError."""
-    known = dict(driver.options, timeout=TIMEOUT)
+    known = {"timeout": TIMEOUT, **driver.options}
     unknown = sorted(set(given) - set(known) - {"name"})
     if unknown:
         raise OptionError(f"driver {driver.name} has no option '{unknown[0]}': it knows {', '.join(sorted(known))}")
