@@ -339,8 +339,9 @@ def test_a_listener_that_quiesces_late_is_unquiesced_all_the_same(mbf: Mbf, make
     assert mbf.held() == []
 
 
-def test_what_the_site_accepts_is_called_degraded(mbf: Mbf, make: Callable[..., Any]) -> None:
-    mbf.plan(quiesce={"code": 11, "lines": ["FS1=SUCCESS,"], "holds": ["FS1"]}, unquiesce={"lines": ["FS1=SUCCESS,"]})
+@pytest.mark.parametrize("answer", [["FS1=SUCCESS,"], ["FS1=SUCCESS,", "FS2=SUCCESS,"]])
+def test_what_the_site_accepts_is_called_degraded(mbf: Mbf, make: Callable[..., Any], answer: list[str]) -> None:
+    mbf.plan(quiesce={"code": 11, "lines": ["FS1=SUCCESS,"], "holds": ["FS1"]}, unquiesce={"lines": answer})
     driver = make(proceed=[0, 1, 10, 11])
     driver.freeze()
     assert driver.without == ["FS2"]

@@ -38,18 +38,20 @@ class Client:
 
     def quiesce(self, wanted: list[str], timeout: float, cancelled: threading.Event | None = None) -> Verdict:
         """Have all ``wanted`` servers quiesce, and judge the answer."""
-        return self._judged(QUIESCE, wanted, timeout, cancelled)
+        return self._judged(QUIESCE, wanted, timeout, cancelled, others=False)
 
     def unquiesce(self, wanted: list[str], timeout: float) -> Verdict:
         """Have all servers go on, and judge the answer: ``wanted`` must have."""
-        return self._judged(UNQUIESCE, wanted, timeout, None)
+        return self._judged(UNQUIESCE, wanted, timeout, None, others=True)
 
-    def _judged(self, command: str, wanted: list[str], timeout: float, cancelled: threading.Event | None) -> Verdict:
+    def _judged(
+        self, command: str, wanted: list[str], timeout: float, cancelled: threading.Event | None, others: bool
+    ) -> Verdict:
         try:
             ended = self._run(command, timeout, cancelled)
         except QuiesceError as error:
             return Verdict(str(error))
-        return judge(ended, wanted, self.settings.proceed)
+        return judge(ended, wanted, self.settings.proceed, others)
 
     def _run(self, command: str, timeout: float, cancelled: threading.Event | None) -> Ended:
         settings = self.settings

@@ -68,14 +68,17 @@ def meaning(status: int) -> str:
     return f"exit code {status}, {MEANINGS.get(status, 'which is not known')}"
 
 
-def judge(ended: Ended, wanted: list[str], proceed: list[int]) -> Verdict:
-    """What MBF's answer to a quiesce or an unquiesce of ``wanted`` is worth where the codes of ``proceed`` pass."""
+def judge(ended: Ended, wanted: list[str], proceed: list[int], others: bool = False) -> Verdict:
+    """What MBF's answer to a quiesce or an unquiesce of ``wanted`` is worth where the codes of ``proceed`` pass.
+
+    ``others``: whether other servers may have answered too.
+    """
     statuses = parse_servers(ended.output)
     if ended.why:
         return Verdict(f"MBF was ended: {ended.why}", sure=False, statuses=statuses)
     if ended.status not in proceed:
         return Verdict(_failure(ended, statuses), ended.status in SURE, statuses=statuses)
-    absent, strange = missing(wanted, statuses), unknown(wanted, statuses)
+    absent, strange = missing(wanted, statuses), [] if others else unknown(wanted, statuses)
     tolerated = ended.status in WITHOUT_SOME and len(absent) < len(wanted)
     if strange:
         return Verdict(f"MBF answered for {_names(strange)}, not in its census before", False, statuses=statuses)

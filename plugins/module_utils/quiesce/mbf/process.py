@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs MBF, bounded in time and in what it may print, and leaves nothing of it running."""
+"""Runs MBF, bounded in time and in what it may print."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def run(
     timeout: float,
     cancelled: threading.Event | None = None,
 ) -> Ended:
-    """Run a command in ``folder`` with ``given`` on its standard input; returns once it and its children are gone.
+    """Run a command in ``folder`` with ``given`` on its standard input; returns once it is gone.
 
-    It stays in this process's group, so that it ends with a holder that is killed. Raises OSError where it cannot be
-    started.
+    A command that has to be ended is ended with all that it has started. It stays in this process's group, so that it
+    also ends with a holder that is killed. Raises OSError where it cannot be started.
     """
     process = subprocess.Popen(
         arguments,

@@ -162,7 +162,7 @@ def read(path: Path) -> Lab:
         load=Load(**document["load"]),
         binds=tuple(document.get("binds", ())),
         rings=tuple(
-            Ring(name, FIRST_RING_PORT + number, tuple(servers))
-            for number, (name, servers) in enumerate(document.get("rings", {}).items())
+            Ring(ring["key"], FIRST_RING_PORT + number, tuple(ring["value"]))
+            for number, ring in enumerate(document.get("rings", []))
         ),
     )

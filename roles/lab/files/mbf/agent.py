@@ -65,8 +65,9 @@ def main() -> None:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             command = self.rfile.readline().strip().decode()
-            with LOCK:
-                self.wfile.write(b"yes\n" if commands[command]() else b"no\n")
+            if command in commands:
+                with LOCK:
+                    self.wfile.write(b"yes\n" if commands[command]() else b"no\n")
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
