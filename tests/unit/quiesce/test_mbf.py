@@ -410,7 +410,8 @@ def test_a_holder_that_is_killed_is_unquiesced_by_its_partner(mbf: Mbf, holds: H
 
 
 def test_a_holder_killed_while_mbf_works_leaves_no_mbf(mbf: Mbf, holds: Holds) -> None:
-    mbf.plan(quiesce={"child": 30})
+    seconds = f"30.{os.getpid()}"
+    mbf.plan(quiesce={"child": seconds})
     armed = holds.arm(descriptions=[mbf.description(timeout=3, settle=0.5)])
     record = records.read(holds.run_dir, "r1")
     assert record is not None
@@ -421,7 +422,7 @@ def test_a_holder_killed_while_mbf_works_leaves_no_mbf(mbf: Mbf, holds: Holds) -
     wait_for(lambda: not mbf.held(), 5)
     wait_for(lambda: holds.ask("status")["state"] == "thawed", 8)
     assert len(mbf.calls("Unquiesce")) == 2
-    assert not subprocess.run(["pgrep", "-f", "^sleep 30$"], stdout=subprocess.PIPE, check=False).stdout
+    assert not subprocess.run(["pgrep", "-f", f"^sleep {seconds}$"], stdout=subprocess.PIPE, check=False).stdout
 
 
 def test_the_ttl_of_a_hold_ends_in_an_unquiesce(mbf: Mbf, holds: Holds) -> None:
