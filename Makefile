@@ -11,7 +11,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test test-faults check lint unit sanity slow molecule integration lab-up lab-down consistency bench isb-saveset lock clean ready
+.PHONY: help isb test test-faults check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency bench isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ slow: ready ## tests marked slow, above all those of the lab itself
 
 molecule: ready ## the Molecule scenario `default`: lab, run, second run, verification, nothing left
 	@scripts/test molecule
+
+molecule-mbf: ready ## the Molecule scenario `mbf`: rings quiesced through MEDITECH's MBF, and every way in which it may fail
+	@scripts/test molecule-mbf
 
 integration: ready ## tests that drive whole runs in the lab
 	@scripts/test integration

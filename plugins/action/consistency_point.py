@@ -21,6 +21,7 @@ from ansible_collections.openisb.backup.plugins.action.hold import ActionModule 
 ARGUMENTS = {
     "run_id": {"type": "str", "required": True},
     "servers": {"type": "list", "elements": "str", "required": True},
+    "leaders": {"type": "list", "elements": "str", "default": []},
     "snapshots": {"type": "dict", "required": True},
     "needs_all": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 30.0},
@@ -34,6 +35,8 @@ class ActionModule(Hold):
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super(Hold, self).run(tmp, task_vars)
         _validation, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        self._stages = [stage for stage in (args["leaders"], args["servers"]) if stage]
+        args = dict(args, servers=[server for stage in self._stages for server in stage])
         if not args["servers"] or args["timeout"] <= 2 * MARGIN:
             raise AnsibleError(f"'servers' must name a server, and 'timeout' be more than {2 * MARGIN:g} s")
         hostvars = (task_vars or {})["hostvars"]
@@ -55,20 +58,28 @@ class ActionModule(Hold):
         return problems + [f"{host}: {answer['error']}" for host, answer in stores.items() if not answer["ok"]]
 
     def _take(self, args: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
-        """Freeze, snapshot, thaw; what everybody answered. Whatever happens in between, every server is thawed."""
+        """Freeze, snapshot, thaw; what everybody answered. Whatever happens in between, every server is thawed.
+
+        Leaders freeze before the servers and thaw after them.
+        """
         freezing = self._prepare_all(args, "freeze", hostvars)
         thawing = self._prepare_all(args, "thaw", hostvars)
         storing = self._storage_tasks(args["snapshots"], hostvars)
+        frozen: dict[str, Any] = {}
+        thawed: dict[str, Any] = {}
         stored: dict[str, Any] = {}
         begun = time.monotonic()
         try:
-            frozen = self._poke_all(freezing, args["timeout"])
+            for stage in self._stages:
+                if not args["needs_all"] or all(answer["ok"] for answer in frozen.values()):
+                    frozen.update(self._poke_all({server: freezing[server] for server in stage}, args["timeout"]))
             freeze_seconds = time.monotonic() - begun
             if not args["needs_all"] or all(answer["ok"] for answer in frozen.values()):
                 stored = self._in_threads(storing, args["storage_timeout"])
         finally:
             asked = time.monotonic()
-            thawed = self._poke_all(thawing, args["timeout"])
+            for stage in reversed(self._stages):
+                thawed.update(self._poke_all({server: thawing[server] for server in stage}, args["timeout"]))
         return {
             "freeze": {"servers": frozen},
             "thaw": {"servers": thawed},

@@ -50,6 +50,7 @@ class FilterModule:
             "inventory_problems": inventory.inventory_problems,
             "volumes_by_storage": inventory.volumes_by_storage,
             "run_plan": run_plan,
+            "consistency_points": inventory.consistency_points,
             "dead_runs": controller.dead_runs,
             "preflight_decision": decision.decide,
             "consistency_verdict": verdict.judge,

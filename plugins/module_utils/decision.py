@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from ansible_collections.openisb.backup.plugins.module_utils.census import census_problems
+from ansible_collections.openisb.backup.plugins.module_utils.inventory import servers_of
+
 ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
 
 
 def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, repository_reserve):
-    """The decision: a dict of servers (that take part), skipped and problems (texts; any stops the run).
+    """The decision: a dict of servers and rings (that take part), skipped and problems (texts; any stops the run).
 
     ``hostvars`` holds of each host the fact that the role preflight sets: ``preflight_found`` with ``problem`` (a text,
     or empty) and what was found. A host without it was not reached. ``pool_reserve`` and ``base_reserve`` are shares of
@@ -20,8 +23,12 @@ def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, repo
     for host in infrastructure(groups):
         problems += [f"{host}: {problem}" for problem in host_problems(hostvars[host])]
     problems += journal_problems(groups, hostvars)
+    problems += point_problems(groups, hostvars)
+    rings = {ring: quiesce_problems(ring, "ring", hostvars) for ring in groups.get("rings", [])}
+    for ring in rings:
+        problems += [] if rings[ring] else coverage_problems(ring, groups, hostvars)
     for server in groups["file_servers"]:
-        found = server_problems(server, hostvars)
+        found = server_problems(server, hostvars) + rings.get(hostvars[server].get("isb_ring"), [])
         servers += [] if found else [server]
         skipped += found
     if skipped and on_missing_server == ABORT:
@@ -31,7 +38,54 @@ def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, repo
     if not problems:
         problems += pool_problems(servers, hostvars, pool_reserve, base_reserve)
         problems += repository_problems(servers, hostvars, repository_reserve)
-    return {"servers": servers, "skipped": skipped, "problems": list(dict.fromkeys(problems))}
+    return {
+        "servers": servers,
+        "rings": [ring for ring in rings if servers_of(ring, servers, hostvars)],
+        "skipped": list(dict.fromkeys(skipped)),
+        "problems": list(dict.fromkeys(problems)),
+    }
+
+
+def point_problems(groups, hostvars):
+    """Hosts that two consistency points share though they cannot: storage hosts, and places of holders."""
+    return storage_sharing_problems(groups, hostvars) + holder_sharing_problems(groups, hostvars)
+
+
+def storage_sharing_problems(groups, hostvars):
+    """A storage host takes one snapshot a run, of one moment; rings are of different moments."""
+    users = {}
+    for server in groups["file_servers"]:
+        ring = hostvars[server].get("isb_ring") or ""
+        users.setdefault(hostvars[server].get("isb_storage_host"), {})[ring] = server
+    text = (
+        "storage host {} has LUNs of {}, which are not of one ring, and takes one snapshot a run: give each ring a "
+        "storage host of its own (another name for the same array will do), with another snapshot_directory"
+    )
+    shared = {host: sorted(points.values()) for host, points in users.items() if len(points) > 1}
+    return [text.format(host, " and ".join(names)) for host, names in shared.items()]
+
+
+def holder_sharing_problems(groups, hostvars):
+    """Two holders of one run cannot have one openisb_run_dir on one machine."""
+    places, problems = {}, []
+    quiescing = [server for server in groups["file_servers"] if hostvars[server].get("isb_drivers")]
+    for host in [*groups.get("rings", []), *quiescing]:
+        variables = hostvars[host]
+        place = (variables.get("ansible_host") or host, variables.get("openisb_run_dir"))
+        other = places.setdefault(place, host)
+        if other != host:
+            problems.append(
+                f"{other} and {host} are one machine ({place[0]}) with one openisb_run_dir: give {host} another one"
+            )
+    return problems
+
+
+def coverage_problems(ring, groups, hostvars):
+    """What is in a ring's census and not in the inventory, or the reverse."""
+    census = hostvars[ring]["preflight_found"]["ring"].get("census")
+    if census is None:
+        return []
+    return census_problems(ring, census, servers_of(ring, groups["file_servers"], hostvars), hostvars)
 
 
 def infrastructure(groups):
@@ -50,16 +104,22 @@ def host_problems(variables):
 
 def server_problems(server, hostvars):
     """What keeps one file server from taking part."""
-    variables = hostvars[server]
-    problems = host_problems(variables)
+    problems = quiesce_problems(server, "server", hostvars)
     if not problems:
-        found = variables["preflight_found"]["server"]
+        problems = [f"{server}: {problem}" for problem in lun_problems(hostvars[server], hostvars)]
+    return problems
+
+
+def quiesce_problems(host, part, hostvars):
+    """What keeps a host from freezing what it is to freeze; ``part``: the name of what preflight found there."""
+    problems = host_problems(hostvars[host])
+    if not problems:
+        found = hostvars[host]["preflight_found"][part]
         problems += [
             "driver {}: {}".format(check["driver"], check["message"]) for check in found["checks"] if not check["ok"]
         ]
         problems += [holder_problem(holder) for holder in found["holders"] if is_live(holder)]
-        problems += lun_problems(variables, hostvars)
-    return [f"{server}: {problem}" for problem in problems]
+    return [f"{host}: {problem}" for problem in problems]
 
 
 def is_live(holder):
@@ -81,7 +141,7 @@ def lun_problems(variables, hostvars):
     problems = []
     for volume in variables["preflight_found"]["server"]["volumes"]:
         lun = storage.get("luns", {}).get(volume["serial"])
-        if lun and lun["size"] != volume["size"]:
+        if lun and volume["size"] is not None and lun["size"] != volume["size"]:
             problems.append(
                 f"volume {volume['name']} has {volume['size']} bytes here and {lun['size']} bytes on the storage: "
                 f"serial {volume['serial']} does not name the same LUN on both"
@@ -135,6 +195,7 @@ def bases_size(host, servers, hostvars):
     """Bytes of the LUNs on this storage host that stay in a snapshot as the base of the next run."""
     return sum(
         volume["size"]
+        or hostvars[host]["preflight_found"]["storage"]["luns"].get(volume["serial"], {"size": 0})["size"]
         for server in servers
         if hostvars[server]["isb_storage_host"] == host and hostvars[server]["openisb_host"]["changed_extents"]
         for volume in hostvars[server]["preflight_found"]["server"]["volumes"]
@@ -172,4 +233,4 @@ def expected_bytes(server, volume, hostvars, savesets):
     if stored[1:]:
         return 2 * max(stored[-3:])
     storage = hostvars[hostvars[server]["isb_storage_host"]]["preflight_found"]["storage"]
-    return storage["luns"].get(volume["serial"], {"allocated": volume["size"]})["allocated"]
+    return storage["luns"].get(volume["serial"], {"allocated": volume["size"] or 0})["allocated"]

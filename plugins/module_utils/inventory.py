@@ -11,15 +11,24 @@ SERIAL = re.compile(r"^[0-9a-f]{16,32}$")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
 
 
-def inventory_problems(servers, hostvars):
-    """What is wrong with these file servers: one text a problem, with its way out.
+def inventory_problems(servers, hostvars, rings=()):
+    """What is wrong with these file servers and rings: one text a problem, with its way out.
 
-    ``hostvars`` maps each server to its variables, among them ``isb_drivers`` and ``isb_volumes``.
+    ``hostvars`` maps each of them to its variables, among them ``isb_drivers`` and ``isb_volumes``.
     """
     problems, owners = [], {}
     for server in servers:
-        problems += _driver_problems(server, hostvars[server].get("isb_drivers"))
+        ring, drivers = hostvars[server].get("isb_ring"), hostvars[server].get("isb_drivers")
+        if ring and ring not in rings:
+            problems.append(
+                f"{server}: isb_ring is '{ring}', and the group rings has no such host: add it or correct it"
+            )
+        problems += [] if ring and not drivers else _driver_problems(server, drivers)
         problems += _volume_problems(server, hostvars[server].get("isb_volumes"), owners)
+    for ring in rings:
+        problems += _driver_problems(ring, hostvars[ring].get("isb_drivers"))
+        if ring in servers or not servers_of(ring, servers, hostvars):
+            problems.append(f"ring {ring} has no file server: give servers 'isb_ring: {ring}', or take it out of rings")
     return problems
 
 
@@ -27,6 +36,39 @@ def _driver_problems(server, drivers):
     if not drivers:
         return [f"{server} has no isb_drivers: list how it quiesces, in the order of the freeze"]
     return [f"{server}: a driver in isb_drivers has no name" for driver in drivers if not driver.get("name")]
+
+
+def servers_of(ring, servers, hostvars):
+    """Those of ``servers`` that are in a ring; with an empty ``ring``, in none."""
+    return [server for server in servers if (hostvars[server].get("isb_ring") or "") == ring]
+
+
+def mbf_name(server, hostvars):
+    """The name that a ring's own answers give to a server."""
+    return str(hostvars[server].get("isb_mbf_name") or server)
+
+
+def consistency_points(servers, hostvars, rings):
+    """The consistency points of a run, in order: one a ring, then one of all servers that are in none.
+
+    Dicts of ring (empty: none), leaders (hosts whose holder quiesces all servers of the point), servers, holders
+    (servers with a holder of their own), names (of the servers in the leaders' answers) and volumes (by storage host).
+    """
+    points = []
+    for ring in [*rings, ""]:
+        mine = servers_of(ring, servers, hostvars)
+        if mine:
+            points.append(
+                {
+                    "ring": ring,
+                    "leaders": [ring] if ring else [],
+                    "servers": mine,
+                    "holders": [server for server in mine if hostvars[server].get("isb_drivers")],
+                    "names": {server: mbf_name(server, hostvars) for server in mine},
+                    "volumes": volumes_by_storage(mine, hostvars),
+                }
+            )
+    return points
 
 
 def _volume_problems(server, volumes, owners):
@@ -70,6 +112,7 @@ def run_plan(servers, hostvars):
                 "volumes": [
                     {"name": volume["name"], "serial": volume["serial"]} for volume in hostvars[server]["isb_volumes"]
                 ],
+                "ring": hostvars[server].get("isb_ring") or "",
                 "storage_host": hostvars[server]["isb_storage_host"],
                 "backup_server": hostvars[server]["isb_backup_server"],
             }

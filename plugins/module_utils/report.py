@@ -7,54 +7,98 @@ from __future__ import annotations
 
 import datetime
 
-from ansible_collections.openisb.backup.plugins.module_utils.verdict import APPLICATION, FAILED
+from ansible_collections.openisb.backup.plugins.module_utils.verdict import APPLICATION, CRASH, FAILED
 
 
 def run_report(records, repository):
     """The report, a dict of plain values: see "The report" in docs/run.md. ``records``: the run's, oldest first."""
     opened = one(records, "opened")
-    point = one(records, "thawed")
+    points = [record["data"] for record in records if record["event"] == "thawed"]
     servers = {server: server_report(server, records) for server in opened["data"]["servers"]}
-    problems = problems_of(records, point, servers)
+    rings = [ring_report(point) for point in points if point.get("ring")]
+    unclean = [ring["ring"] for ring in rings if not cleaned(records, "ring", ring["ring"])]
+    problems = problems_of(records, points, servers) + [not_cleaned(ring) for ring in unclean]
     good = not problems and all(entry["verdict"] == APPLICATION for entry in servers.values())
-    data = point["data"] if point else {}
     return {
         "format": 1,
         "run_id": opened["run_id"],
         "started": opened["time"],
         "ended": records[-1]["time"],
         "seconds": seconds_between(opened, records[-1]),
-        "verdict": data.get("verdict", FAILED) if not problems or point else FAILED,
-        "consistency_point": data.get("time", ""),
-        "freeze_window_ms": data.get("window_ms"),
-        "storage_ms": data.get("storage_ms"),
+        "verdict": worst([point["verdict"] for point in points]),
+        "degraded": sorted({text for entry in servers.values() for text in entry["degraded"]}),
+        "consistency_point": min((point["time"] for point in points if point["time"]), default=""),
+        "freeze_window_ms": longest(points, "window_ms"),
+        "storage_ms": longest(points, "storage_ms"),
         "exit_status": 0 if good else 2,
         "problems": problems,
-        "left": [server for server, entry in servers.items() if not entry["cleaned"]],
+        "left": [server for server, entry in servers.items() if not entry["cleaned"]] + unclean,
         "repository": repository,
+        "rings": rings,
         "servers": servers,
         "timeline": timeline(records),
         "journal_head": records[-1]["hash"],
     }
 
 
+def worst(verdicts):
+    """The least of the verdicts of a run's consistency points."""
+    order = [APPLICATION, CRASH, FAILED]
+    return max(verdicts, key=order.index) if verdicts else FAILED
+
+
+def longest(points, key):
+    """The largest of a measure of the consistency points; None where none has it."""
+    return max((point[key] for point in points if point.get(key) is not None), default=None)
+
+
+def ring_report(point):
+    """One ring's consistency point."""
+    return {
+        "ring": point["ring"],
+        "verdict": point["verdict"],
+        "degraded": point["degraded"],
+        "consistency_point": point["time"],
+        "freeze_window_ms": point["window_ms"],
+        "storage_ms": point["storage_ms"],
+        "servers": list(point["servers"]),
+    }
+
+
 def server_report(server, records):
     """What the run did for one server."""
     mine = [record for record in records if record["data"].get("server") == server]
-    point = one(records, "thawed")
-    hold = point["data"]["servers"].get(server, {}) if point else {}
+    point = next((record["data"] for record in records if is_point_of(server, record)), {})
+    hold = point.get("servers", {}).get(server, {})
     savesets = [volume_report(record["data"]) for record in mine if record["event"] == "saveset"]
     return {
         "verdict": hold.get("verdict", FAILED) if savesets else FAILED,
+        "ring": point.get("ring", ""),
+        "degraded": hold.get("degraded") or [],
         "freeze_window_ms": hold.get("window_ms"),
         "bytes_size": total(savesets, "bytes_size"),
         "bytes_read": total(savesets, "bytes_read"),
         "bytes_new": total(savesets, "bytes_new"),
         "bytes_stored": total(savesets, "bytes_stored"),
         "seconds": phases(records, mine, hold),
-        "cleaned": one(mine, "cleaned") is not None,
+        "cleaned": cleaned(records, "server", server),
         "volumes": savesets,
     }
+
+
+def is_point_of(server, record):
+    """Whether a record is of a server's consistency point."""
+    return record["event"] == "thawed" and server in record["data"]["servers"]
+
+
+def cleaned(records, kind, name):
+    """Whether a server or a ring was cleaned up."""
+    return any(record["event"] == "cleaned" and record["data"].get(kind) == name for record in records)
+
+
+def not_cleaned(name):
+    """What to say of a server or a ring that was not cleaned up."""
+    return f"{name} was not cleaned up: run 'ansible-playbook recover.yml'"
 
 
 def volume_report(data):
@@ -95,9 +139,13 @@ def phases(records, mine, hold):
     }
 
 
-def problems_of(records, point, servers):
+def problems_of(records, points, servers):
     """Everything that keeps the run from being good, each as a text."""
-    problems = list(point["data"]["problems"]) if point else ["the run ended before its consistency point"]
+    problems = [problem for point in points for problem in point["problems"]]
+    if not points:
+        problems = ["the run ended before its consistency point"]
+    elif untaken := [server for server in servers if not any(server in point["servers"] for point in points)]:
+        problems.append(f"no consistency point was taken of {', '.join(untaken)}")
     problems += [
         "{}: {}".format(record["data"]["server"], record["data"]["problem"])
         for record in records
@@ -111,15 +159,20 @@ def problems_of(records, point, servers):
             if volume["origin"]["missed"]
         ]
         if not entry["cleaned"]:
-            problems.append(f"{server} was not cleaned up: run 'ansible-playbook recover.yml'")
+            problems.append(not_cleaned(server))
     return problems
 
 
 def timeline(records):
-    """When what happened, in seconds since the run was opened: dicts of at, event and, where it has one, server."""
+    """When what happened, in seconds since the run was opened: dicts of at, event, server and ring (or empty)."""
     first = records[0]
     return [
-        {"at": seconds_between(first, record), "event": record["event"], "server": record["data"].get("server", "")}
+        {
+            "at": seconds_between(first, record),
+            "event": record["event"],
+            "server": record["data"].get("server", ""),
+            "ring": record["data"].get("ring", ""),
+        }
         for record in records
     ]
 

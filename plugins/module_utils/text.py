@@ -42,7 +42,14 @@ def table(rows, right=()):
 
 def run_summary(report):
     """What a run did, for the person who started it."""
-    parts = [headline(report), server_table(report), how_it_was_read(report), chart(report), where_to_go(report)]
+    parts = [
+        headline(report),
+        ring_table(report),
+        server_table(report),
+        how_it_was_read(report),
+        chart(report),
+        where_to_go(report),
+    ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -57,7 +64,22 @@ def headline(report):
         f"Consistency point  {report['consistency_point'] or 'none'}",
         f"Freeze window      {frozen}",
     ]
+    lines += [f"Degraded           {text}" for text in report.get("degraded", [])]
     return lines + [f"Problem            {problem}" for problem in report["problems"]]
+
+
+def ring_table(report):
+    """A row a ring; nothing where there are none."""
+    rows = [["ring", "verdict", "frozen", "storage", "consistency point"]]
+    for ring in report.get("rings", []):
+        times = ["-" if ring[key] is None else f"{ring[key]:.0f} ms" for key in ("freeze_window_ms", "storage_ms")]
+        rows.append([ring["ring"], verdict_text(ring), *times, ring["consistency_point"] or "none"])
+    return table(rows, right=(2, 3)) if rows[1:] else []
+
+
+def verdict_text(entry):
+    """A verdict, and whether the site has let pass that it is less than whole."""
+    return entry["verdict"] + (" (degraded)" if entry.get("degraded") else "")
 
 
 def server_table(report):
@@ -67,7 +89,7 @@ def server_table(report):
         frozen = "-" if entry["freeze_window_ms"] is None else "{:.0f} ms".format(entry["freeze_window_ms"])
         for volume in entry["volumes"]:
             sizes = [size(volume["bytes_" + key]) for key in ("size", "read", "new", "stored")]
-            rows.append([volume["volume"], entry["verdict"], frozen, *sizes, rate(volume["read_rate"])])
+            rows.append([volume["volume"], verdict_text(entry), frozen, *sizes, rate(volume["read_rate"])])
         if not entry["volumes"]:
             rows.append([server, entry["verdict"], frozen, "-", "-", "-", "-", "-"])
     return table(rows, right=(2, 3, 4, 5, 6, 7))
@@ -117,8 +139,12 @@ def phases_of(report):
     moments = {}
     for entry in report["timeline"]:
         moments.setdefault((entry["event"], entry["server"]), []).append(entry["at"])
-    freezing = last(moments, "freezing")
-    phases = [("prepare", 0.0, freezing), ("consistency point", freezing, last(moments, "thawed"))]
+    begun = [entry for entry in report["timeline"] if entry["event"] == "freezing"]
+    phases = [("prepare", 0.0, begun[0]["at"] if begun else None)]
+    for entry in begun:
+        ring = entry.get("ring", "")
+        ends = [e["at"] for e in report["timeline"] if e["event"] == "thawed" and e.get("ring", "") == ring]
+        phases.append((f"ring {ring}" if ring else "consistency point", entry["at"], ends[-1] if ends else None))
     for server in report["servers"]:
         saved = last(moments, "saveset", server) or last(moments, "failed", server)
         phases.append((f"back up {server}", last(moments, "backup", server), saved))
@@ -148,7 +174,8 @@ def catalog_table(savesets):
     rows = [["volume", "consistency point", "verdict", "size", "stored", "run id"]]
     for saveset in savesets:
         sizes = [size(saveset["size"]), size(saveset["stats"]["bytes_stored"])]
-        rows.append([saveset["volume"], moment_of(saveset), saveset["verdict"], *sizes, saveset["run_id"]])
+        verdict = verdict_text(dict(saveset.get("metadata", {}), verdict=saveset["verdict"]))
+        rows.append([saveset["volume"], moment_of(saveset), verdict, *sizes, saveset["run_id"]])
     return "\n".join(table(rows, right=(3, 4)))
 
 

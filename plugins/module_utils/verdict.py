@@ -18,29 +18,58 @@ EVIDENCE = (
     "hold_unbroken",
     "reason",
     "drivers",
+    "degraded",
+    "without",
 )
 
 
 def judge(evidence, on_quiesce_failure):
-    """The verdict: a dict of verdict, time (ISO 8601, UTC), storage_ms, window_ms, servers and problems.
+    """The verdict: a dict of verdict, time (ISO 8601, UTC), ring, storage_ms, window_ms, degraded, servers, problems.
 
     ``evidence``: run_id, servers, storage_hosts, freeze and thaw (answers of the action hold), snapshots (answers of
-    the storage drivers, one a storage host) and problems (texts). ``application-consistent`` needs an unbroken hold,
-    with this run's id, on every server, around a snapshot that ended before the first thaw was asked for.
+    the storage drivers, one a storage host) and problems (texts); for a ring also ring, leaders (hosts whose hold is of
+    all servers), holders (servers with a hold of their own) and names (of the servers in the leaders' answers).
+    ``application-consistent`` needs an unbroken hold, with this run's id, of every server, around a snapshot that ended
+    before the first thaw was asked for.
     """
     calls, storage_problems = storage_calls(evidence)
-    holds = {server: hold_of(server, evidence) for server in evidence["servers"]}
-    broken = [f"{server}: {hold['problem']}" for server, hold in sorted(holds.items()) if hold["problem"]]
+    leaders = {leader: hold_of(leader, evidence) for leader in evidence.get("leaders", [])}
+    own = {server: hold_of(server, evidence) for server in evidence.get("holders", evidence["servers"])}
+    broken = [f"{host}: {hold['problem']}" for host, hold in sorted({**leaders, **own}.items()) if hold["problem"]]
+    holds = {server: joined(server, own.get(server), leaders, evidence) for server in evidence["servers"]}
     problems = list(evidence["problems"]) or storage_problems
     verdict = verdict_of(calls, problems, broken, on_quiesce_failure)
+    left_out = [f"{server}: {hold['problem']}" for server, hold in sorted(holds.items()) if hold.pop("left_out")]
+    common = {"time": point_of(calls), "ring": evidence.get("ring", "")}
     return {
         "verdict": verdict,
-        "time": point_of(calls),
+        **common,
         "storage_ms": round(sum(end - start for start, end in calls) * 1000, 1),
-        "window_ms": window_of(holds),
-        "servers": {server: dict(hold, verdict=server_verdict(verdict, hold)) for server, hold in holds.items()},
-        "problems": problems + (broken if evidence["freeze"] else []),
+        "window_ms": window_of({**leaders, **own}),
+        "degraded": sorted({text for hold in holds.values() for text in hold["degraded"]}),
+        "servers": {
+            server: dict(hold, verdict=server_verdict(verdict, hold), **common) for server, hold in holds.items()
+        },
+        "problems": problems + (broken + left_out if evidence["freeze"] else []),
     }
+
+
+def joined(server, own, leaders, evidence):
+    """What is proven of one server: by its own hold, where it has one, and by those of its ring.
+
+    Adds degraded (texts: what is less than whole though the site lets it pass) and left_out: whether its ring was held
+    and this server alone was not.
+    """
+    parts = ([own] if own else []) + list(leaders.values())
+    problem = next((hold["problem"] for hold in parts if hold["problem"]), "")
+    name = evidence.get("names", {}).get(server, server).casefold()
+    left_out = not problem and any(name == other.casefold() for hold in parts for other in hold["without"] or [])
+    return dict(
+        parts[0],
+        problem="its ring was quiesced without it" if left_out else problem,
+        degraded=sorted({text for hold in parts for text in hold["degraded"] or []}),
+        left_out=left_out,
+    )
 
 
 def verdict_of(calls, problems, broken, on_quiesce_failure):

@@ -41,6 +41,13 @@ options:
     type: list
     elements: str
     required: true
+  leaders:
+    description:
+      - Names of further hosts whose holders quiesce many servers, such as those of a MEDITECH ring. They freeze before
+        O(servers) and thaw after them. O(servers) may be empty then.
+    type: list
+    elements: str
+    default: []
   snapshots:
     description:
       - By storage host the command that takes its snapshot. It prints the time before and after the call, in seconds

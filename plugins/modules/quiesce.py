@@ -146,6 +146,14 @@ hold:
           are tablespaces, C(tablespace_map).
       type: list
       elements: dict
+    degraded:
+      description: What of the freeze is less than whole though the site lets it pass. Texts, empty where nothing is.
+      type: list
+      elements: str
+    without:
+      description: Names of servers that a driver for many servers, such as C(mbf), could not freeze.
+      type: list
+      elements: str
     pid:
       description: The holder's process id.
       type: int

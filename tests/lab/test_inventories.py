@@ -52,16 +52,19 @@ def lab_dir(tmp_path: Path) -> Path:
     return tmp_path / "link"
 
 
-@pytest.fixture(params=["lab", "lab_plain"])
+@pytest.fixture(params=["lab", "lab_plain", "lab_mbf"])
 def inventory(request: pytest.FixtureRequest, lab_dir: Path) -> Inventory:
     """Each inventory in turn."""
     return Inventory(request.param, lab_dir)
 
 
 def test_groups(inventory: Inventory) -> None:
-    for name, hosts in GROUPS.items():
+    # In the lab with rings, each of them has a name of its own for the storage host.
+    rings = {host.name for host in inventory.manager.get_hosts() if "rings" in {group.name for group in host.groups}}
+    storage = {f"storage1-{ring}" for ring in rings} or GROUPS["storage_hosts"]
+    for name, hosts in {**GROUPS, "storage_hosts": storage}.items():
         assert {host.name for host in inventory.manager.get_hosts(name)} == hosts
-    assert {host.name for host in inventory.manager.get_hosts("lab")} == set(HOSTS)
+    assert {host.name for host in inventory.manager.get_hosts("lab")} == set(HOSTS) - {"storage1"} | storage | rings
 
 
 def test_the_id_is_that_of_the_lab(inventory: Inventory, labtool: dict[str, ModuleType], lab_dir: Path) -> None:

@@ -4,8 +4,9 @@
 """Quiescing a server: the drivers that freeze and thaw, and the holder that keeps a hold bounded in time.
 
 Layers, each importing only those before it: ``errors``, ``clock``, ``processes``, ``users``, ``commands``,
-``sessions``, ``mounts``; ``drivers``; ``hold`` (the state machine), ``runner`` (its threads); ``records``,
-``protocol``, ``daemon``; ``server``, ``partner``, ``holder`` (the processes); ``manage`` (what the modules call).
+``sessions``, ``mounts``; ``mbf`` (MEDITECH's command line); ``drivers``; ``hold`` (the state machine), ``runner`` (its
+threads); ``records``, ``protocol``, ``daemon``; ``server``, ``partner``, ``holder`` (the processes); ``manage`` (what
+the modules call).
 
 Standard library alone, Python 3.8 or newer.
 """

@@ -26,6 +26,8 @@ LOOK_TIMEOUT = 3.0
 TAKEOVER_PATIENCE = 5.0
 """Seconds to wait for the partner of a holder that has just died to take its place."""
 POLL = 0.05
+WAIT = 0.2
+"""Seconds between two looks at a thaw that the holder tries again."""
 LEFT_OVER = "the holder and its partner are gone; what they had left frozen was thawed from their record"
 
 
@@ -218,8 +220,12 @@ def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, A
 
 
 def end(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
-    """Thaw, end the holder, and forget the hold. Returns the last answer."""
+    """Thaw, end the holder, and forget the hold. Waits for a thaw that is tried again. Returns the last answer."""
+    deadline = time.monotonic() + timeout
     answer = thaw(run_dir, found, timeout)
+    while not answer["ok"] and time.monotonic() < deadline:
+        time.sleep(WAIT)
+        answer = thaw(run_dir, found, max(deadline - time.monotonic(), WAIT))
     if answer["ok"]:
         _end(run_dir, found)
     return answer

@@ -142,7 +142,12 @@ class Server:
     def status(self) -> dict[str, Any]:
         """The hold's status, what the drivers add to it, and what there is to know about the process itself."""
         status = dict(
-            self.hold.status(), pid=os.getpid(), memory_locked=self._memory_locked, partner_alive=self.partner_alive()
+            self.hold.status(),
+            degraded=[text for driver in self.drivers for text in driver.degraded],
+            without=[name for driver in self.drivers for name in driver.without],
+            pid=os.getpid(),
+            memory_locked=self._memory_locked,
+            partner_alive=self.partner_alive(),
         )
         for entry, driver in zip(status["drivers"], self.drivers):
             entry.update(driver.result)

@@ -59,7 +59,7 @@ def decided(hostvars, policy="abort"):
 
 
 def test_all_is_well(hostvars):
-    assert decided(hostvars) == {"servers": ["fs1", "fs2"], "skipped": [], "problems": []}
+    assert decided(hostvars) == {"servers": ["fs1", "fs2"], "rings": [], "skipped": [], "problems": []}
 
 
 def test_a_server_that_did_not_answer_stops_the_run(hostvars):

@@ -84,7 +84,7 @@ def test_a_good_run(good):
     fs1 = report["servers"]["fs1"]
     assert (fs1["bytes_read"], fs1["bytes_new"], fs1["bytes_stored"]) == (20 * MIB, 3 * MIB, MIB)
     assert fs1["seconds"] == {"prepare": 1.0, "freeze_window": 0.08, "backup": 2.0, "cleanup": 1.0}
-    assert report["timeline"][6] == {"at": 6.0, "event": "cleaned", "server": "fs1"}
+    assert report["timeline"][6] == {"at": 6.0, "event": "cleaned", "server": "fs1", "ring": ""}
     assert report["journal_head"] == "hash-8"
 
 

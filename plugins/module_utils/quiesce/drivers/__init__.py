@@ -14,11 +14,12 @@ from .filesystem import FilesystemDriver
 from .gtm import GtmDriver
 from .iris import IrisDriver
 from .mariadb import MariadbDriver
+from .mbf import MbfDriver
 from .postgresql import PostgresqlDriver
 
 DRIVERS: dict[str, type[Driver]] = {
     driver.name: driver
-    for driver in (CommandDriver, FilesystemDriver, GtmDriver, IrisDriver, MariadbDriver, PostgresqlDriver)
+    for driver in (CommandDriver, FilesystemDriver, GtmDriver, IrisDriver, MariadbDriver, MbfDriver, PostgresqlDriver)
 }
 NAMES = ", ".join(sorted(DRIVERS))
 

@@ -45,6 +45,9 @@ class Driver:
     does. ``marks`` is what the driver may have frozen, as JSON: it is recorded outside the process *before* each step,
     so that another process can thaw after this one died. A driver that keeps a session open instead leaves marks by
     which others know the session, and its freeze ends with the process.
+
+    After a freeze ``degraded`` says what of it is less than whole though the site lets it pass, and ``without`` names
+    the servers that a driver for many servers could not freeze.
     """
 
     name: ClassVar[str]
@@ -58,6 +61,8 @@ class Driver:
         self.marks: dict[str, Any] = dict(marks or {})
         self.result: dict[str, Any] = {}
         """What the hold's answers tell of this driver beyond times, as JSON."""
+        self.degraded: list[str] = []
+        self.without: list[str] = []
         self.cancelled = threading.Event()
         self._note: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -139,7 +144,7 @@ class Driver:
 
 def check_options(driver: type[Driver], given: dict[str, Any]) -> dict[str, Any]:
     """The driver's options, complete with defaults and of the right types. Raises OptionError."""
-    known = dict(driver.options, timeout=TIMEOUT)
+    known = {"timeout": TIMEOUT, **driver.options}
     unknown = sorted(set(given) - set(known) - {"name"})
     if unknown:
         raise OptionError(f"driver {driver.name} has no option '{unknown[0]}': it knows {', '.join(sorted(known))}")

@@ -18,6 +18,7 @@ import database
 import host_files
 import hosts
 import load
+import mbf
 import network
 import probe
 import shared
@@ -77,6 +78,11 @@ def run_load(lab: spec.Lab) -> dict[str, Any]:
     return {"changes": load.present(lab) if lab.load.running else load.absent(lab)}
 
 
+def run_mbf(lab: spec.Lab) -> dict[str, Any]:
+    """What stands in for MEDITECH's own parts, where the lab is to have it."""
+    return {"changes": mbf.present(lab)}
+
+
 def show(lab: spec.Lab) -> dict[str, Any]:
     """What runs."""
     return {"changes": [], "load": load.status(lab)}
@@ -119,6 +125,7 @@ STAGES = {
     "storage": make_storage,
     "databases": make_databases,
     "load": run_load,
+    "mbf": run_mbf,
     "status": show,
 }
 # Each takes a folder.

@@ -10,6 +10,7 @@ import signal
 
 import database
 import hosts
+import mbf
 import processes
 from shell import LabError
 from spec import Host, Lab
@@ -89,7 +90,7 @@ def _version(lab: Lab, code: str) -> str:
 
 def _running(lab: Lab, host: Host) -> list[processes.Process]:
     prefix = hosts.mark(lab, host)
-    return [each for each in processes.marked(prefix) if each.mark != prefix]
+    return [each for each in processes.marked(prefix) if each.mark != prefix and not _name(each).startswith(mbf.PREFIX)]
 
 
 def _name(process: processes.Process) -> str:

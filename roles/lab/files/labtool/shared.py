@@ -1,12 +1,14 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all hosts see alike, as /lab: the M routines, compiled, and the checker."""
+"""What all hosts see alike, as /lab: the M routines, compiled, the checker, and what stands in for MBF."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import host_files
+import mbf
 from shell import run
 from spec import Lab
 
@@ -15,6 +17,9 @@ def present(lab: Lab) -> list[str]:
     """Copy and compile what is missing or outdated; return what had to be done."""
     base = lab.folder / "shared"
     changes = _copied(lab.files / "labcheck", base / "check", "*.py")
+    changes += _copied(lab.files / "mbf", base / "mbf", "*")
+    (base / "mbf/mbf").chmod(0o755)
+    changes += host_files.write(base / "mbf/rings.json", mbf.document(lab))
     routines = _copied(lab.files / "m", base / "m/src", "*.m")
     (base / "m/obj").mkdir(exist_ok=True)
     for source in sorted((base / "m/src").glob("*.m")):
@@ -27,7 +32,7 @@ def present(lab: Lab) -> list[str]:
 def _copied(source: Path, target: Path, pattern: str) -> list[str]:
     target.mkdir(parents=True, exist_ok=True)
     changed = []
-    for file in sorted(source.glob(pattern)):
+    for file in sorted(path for path in source.glob(pattern) if path.is_file()):
         copy = target / file.name
         if not copy.exists() or copy.read_bytes() != file.read_bytes():
             copy.write_bytes(file.read_bytes())

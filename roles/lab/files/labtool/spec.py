@@ -17,6 +17,7 @@ MIB = 1 << 20
 # The names of the M database and its global directory, on the volume that bears them.
 DATABASE = "mumps.dat"
 DIRECTORY = "mumps.gld"
+FIRST_RING_PORT = 2987
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Ring:
+    """A MEDITECH ring that is stood in for: file servers, and the port of their listener."""
+
+    name: str
+    port: int
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Lab:
     """The whole lab.
 
@@ -77,6 +87,7 @@ class Lab:
     files: Path
     load: Load
     binds: tuple[dict[str, Any], ...] = field(default=())
+    rings: tuple[Ring, ...] = ()
 
     @property
     def id(self) -> str:
@@ -150,4 +161,8 @@ def read(path: Path) -> Lab:
         files=Path(document["files"]).resolve(),
         load=Load(**document["load"]),
         binds=tuple(document.get("binds", ())),
+        rings=tuple(
+            Ring(ring["key"], FIRST_RING_PORT + number, tuple(ring["value"]))
+            for number, ring in enumerate(document.get("rings", []))
+        ),
     )

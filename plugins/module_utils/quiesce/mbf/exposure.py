@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who else on this machine could come to know the password.
+
+MBF takes it as an argument, and on Linux every user can read the arguments of every process in /proc, unless /proc is
+mounted with ``hidepid``. So it is tried: can a user without any rights read the arguments of a process of this user?
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..errors import OptionError
+from .settings import ARGUMENT, REFUSE, WARN, Settings, readable_by_others
+
+NOBODY = 65534
+REMEDY = (
+    "mount /proc with hidepid=invisible (in /etc/fstab: 'proc /proc proc defaults,hidepid=invisible 0 0'), give the "
+    "password by 'password_by' stdin or session_file, or accept it with 'on_exposed_password: warn'"
+)
+_HIDEPID = re.compile(r"(?:^|,)hidepid=([^,]+)")
+_HIDING = ("1", "2", "4", "noaccess", "invisible", "ptraceable")
+
+
+def check_policy(policy: str) -> str:
+    """Return ``policy``, or raise OptionError where it is none."""
+    if policy not in (REFUSE, WARN):
+        raise OptionError(f"mbf: 'on_exposed_password' is {REFUSE} or {WARN}, not '{policy}'")
+    return policy
+
+
+def problems(settings: Settings) -> list[str]:
+    """Why others could read the password, each with its way out; empty where none could but this user and root."""
+    found = []
+    path = settings.secret_file
+    if path and _readable_by_others(path):
+        found.append(f"others may read or write {path}, which has the password: 'chmod 600 {path}'")
+    if settings.password_by == ARGUMENT and arguments_show():
+        found.append(f"every user of this machine can read the password among MBF's arguments: {REMEDY}")
+    return found
+
+
+def _readable_by_others(path: str) -> bool:
+    try:
+        return readable_by_others(path)
+    except OSError as error:
+        raise OptionError(f"mbf: there is no {path}, which is to have the password: {error.strerror}") from error
+
+
+def arguments_show() -> bool:
+    """Whether another user can read the arguments of this user's processes."""
+    if os.geteuid() == 0:
+        return _nobody_can_read(f"/proc/{os.getpid()}/cmdline")
+    return not _hidden_by_mount()
+
+
+def _nobody_can_read(path: str) -> bool:
+    """Try it, in a process that has given up its rights."""
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            status = 1 if _can_read(path) else 0
+        finally:
+            os._exit(status)
+    # What could not be tried counts as readable.
+    return os.waitpid(child, 0)[1] != 0
+
+
+def _can_read(path: str) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return bool(stream.read(1))
+    except OSError:
+        return False
+
+
+def _hidden_by_mount() -> bool:
+    """What the options of /proc promise, for a user who cannot become another one."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+        return hidden_by(stream.read())
+
+
+def hidden_by(mountinfo: str) -> bool:
+    """Whether /proc hides processes of others, from the text of a mountinfo file; of mounts the last one counts."""
+    options = ""
+    for line in mountinfo.splitlines():
+        left, _separator, right = line.partition(" - ")
+        if left.split(" ")[4] == "/proc":
+            options = right.split(" ")[-1]
+    match = _HIDEPID.search(options)
+    return bool(match and match.group(1) in _HIDING)

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs MBF, bounded in time and in what it may print."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from typing import Any
+
+from .codes import Ended
+
+POLL = 0.05
+GRACE = 0.5
+"""Seconds between the polite and the hard end; and for output to end that a process left behind keeps open."""
+
+MOST_OUTPUT = 1 << 20
+
+
+def run(
+    arguments: list[str],
+    folder: str,
+    environment: dict[str, str],
+    given: str,
+    timeout: float,
+    cancelled: threading.Event | None = None,
+) -> Ended:
+    """Run a command in ``folder`` with ``given`` on its standard input; returns once it is gone.
+
+    A command that has to be ended is ended with all that it has started. It stays in this process's group, so that it
+    also ends with a holder that is killed. Raises OSError where it cannot be started.
+    """
+    process = subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        close_fds=True,
+    )
+    try:
+        _give(process, given)
+        reader = _Reader(process)
+        why = _follow(process, reader, timeout, cancelled)
+    finally:
+        end_tree(process)
+    reader.drain()
+    output, errors = reader.texts()
+    return Ended(process.returncode, output, errors, why)
+
+
+def _give(process: subprocess.Popen[bytes], given: str) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(given.encode())
+        process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+
+
+def _follow(
+    process: subprocess.Popen[bytes], reader: _Reader, timeout: float, cancelled: threading.Event | None
+) -> str:
+    """Wait for the command's end; why it has to be ended, where it has."""
+    end = time.monotonic() + timeout
+    while process.poll() is None:
+        reader.read(POLL)
+        if reader.size > MOST_OUTPUT:
+            return f"it printed more than {MOST_OUTPUT >> 20} MiB"
+        if cancelled is not None and cancelled.is_set():
+            return "it was cancelled"
+        if time.monotonic() >= end:
+            return f"it took longer than {timeout:g} s"
+    return ""
+
+
+class _Reader:
+    """Reads standard output and errors as they come."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.size = 0
+        self._pieces: dict[Any, list[bytes]] = {process.stdout: [], process.stderr: []}
+        self._streams = (process.stdout, process.stderr)
+        self._selector = selectors.DefaultSelector()
+        for stream in self._streams:
+            self._selector.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
+
+    def read(self, patience: float) -> None:
+        """Take what is there, after ``patience`` seconds at most."""
+        if not self._selector.get_map():
+            time.sleep(patience)
+        for key, _mask in self._selector.select(patience):
+            piece = os.read(key.fd, 65536)
+            self._pieces[key.fileobj].append(piece)
+            self.size += len(piece)
+            if not piece:
+                self._selector.unregister(key.fileobj)
+
+    def drain(self) -> None:
+        """Take the rest; not for ever, as somebody else may keep the output open."""
+        end = time.monotonic() + GRACE
+        while self._selector.get_map() and time.monotonic() < end and self.size <= MOST_OUTPUT:
+            self.read(POLL)
+        self._selector.close()
+        for stream in self._streams:
+            stream.close()  # type: ignore[union-attr]
+
+    def texts(self) -> tuple[str, str]:
+        """All of standard output, and of standard error."""
+        output, errors = (b"".join(self._pieces[stream]).decode("utf-8", "replace") for stream in self._streams)
+        return output, errors
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a command with all that it has started: MBF may be run by a script."""
+    _signal([*descendants(process.pid), process.pid] if process.poll() is None else [], signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    if process.poll() is None:
+        _signal([*descendants(process.pid), process.pid], signal.SIGKILL)
+    process.wait()
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have, the youngest generation first."""
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as stream:
+            parent = int(stream.read().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(name))
+    found: list[int] = []
+    generation = [pid]
+    while generation:
+        generation = [child for parent in generation for child in children.get(parent, [])]
+        found = generation + found
+    return found
