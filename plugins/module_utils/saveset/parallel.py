@@ -48,7 +48,7 @@ def run_parallel(
         for thread in threads:
             while thread.is_alive():
                 thread.join(_TICK_S if tick else None)
-                if tick:
+                if tick and thread.is_alive():
                     tick()
     finally:
         stop.set()
@@ -56,3 +56,5 @@ def run_parallel(
             thread.join()
     if errors:
         raise errors[0]
+    if tick:
+        tick()

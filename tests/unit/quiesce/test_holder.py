@@ -158,9 +158,8 @@ def test_a_freeze_that_hangs_is_bounded(holds: Holds) -> None:
     holds.arm(descriptions=[holds.driver("a"), holds.driver("b", freeze="hang", timeout=0.3)])
     with pytest.raises(HolderError):
         holds.ask("freeze", timeout=1)
-    assert holds.frozen() == []
+    wait_for(lambda: holds.frozen() == [] and holds.ask("status")["state"] == "thawing")
     status = holds.ask("status")
-    assert status["state"] == "thawing"
     assert "takes longer than 0.3 s" in status["error"]
     holds.release("b")  # the freeze takes hold after all, and is undone
     wait_for(lambda: holds.ask("status")["state"] == "failed")
@@ -172,8 +171,7 @@ def test_the_time_to_live_ends_a_freeze_that_hangs(holds: Holds) -> None:
     holds.arm(descriptions=[holds.driver("a"), holds.driver("b", freeze="hang")], hold_ttl=0.4)
     with pytest.raises(HolderError):
         holds.ask("freeze", timeout=1)
-    assert holds.frozen() == []
-    assert holds.ask("status")["reason"] == "ttl"
+    wait_for(lambda: holds.frozen() == [] and holds.ask("status")["reason"] == "ttl")
     holds.release("b")
     wait_for(lambda: holds.ask("status")["state"] == "failed")
 

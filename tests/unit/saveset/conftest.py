@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.machinery
 import importlib.metadata
 import importlib.util
@@ -17,7 +18,14 @@ import venv
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, repository, source, store, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
+    deps,
+    repository,
+    source,
+    store,
+    target,
+    tool,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
 
@@ -45,6 +53,25 @@ def _system_nbd() -> t.Any:
 
 if deps.nbd is None:
     deps.nbd = _system_nbd()
+
+
+_build_once = functools.cache(tool.build)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_syncs() -> t.Iterator[None]:
+    """Nothing that ends with a test has to reach the disk; what a power failure leaves, power.py tells without one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: os.fstat(fd) and None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_build() -> t.Iterator[None]:
+    """The program that each new repository and each backup asks for is made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tool, "build", _build_once)
+        yield
 
 
 class Lab:
@@ -131,11 +158,13 @@ def write(path: Path, offset: int, data: bytes) -> None:
         stream.write(data)
 
 
+@functools.lru_cache(64)
 def noise(length: int, seed: int = 1) -> bytes:
     """Incompressible bytes."""
     return random.Random(seed).randbytes(length)
 
 
+@functools.lru_cache(64)
 def text(length: int, seed: int = 1) -> bytes:
     """Compressible bytes without a repeated chunk."""
     line = b"".join(b"%08d entry of journal %d\n" % (number, seed) for number in range(length // 26 + 2))

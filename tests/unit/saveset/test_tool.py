@@ -32,6 +32,11 @@ UTILS = ROOT / "plugins" / "module_utils"
 ENGINE = UTILS / "saveset"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_build() -> None:
+    """Here each is made anew."""
+
+
 def run(python: Path, *arguments: str | Path, **options: t.Any) -> subprocess.CompletedProcess[str]:
     """Run the tool as on a machine that knows nothing: no environment, no terminal, the root as current folder."""
     options = {"env": {}, "cwd": "/", "stdin": subprocess.DEVNULL, "start_new_session": True, **options}
