@@ -262,8 +262,9 @@ def test_a_snapshot_in_the_hold_has_just_what_was_committed(
         with load(server) as loads:
             frozen = holds.ask("freeze")
             assert frozen["ok"], frozen["error"]
-            time.sleep(0.05)  # for the clients to take note of the last commits
+            time.sleep(0.1)  # for the clients to take note of the last commits
             before = acknowledged(loads)
+            time.sleep(0.5)
             subprocess.run(["btrfs", "-q", "subvolume", "snapshot", mount / "live", mount / "snapshot"], check=True)
             assert acknowledged(loads) == before
             assert holds.ask("thaw")["hold_unbroken"]
