@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.openisb.backup.plugins.modules import block_backup
 
 ROLES = sorted(path for path in (Path(__file__).parents[2] / "roles").iterdir() if path.is_dir())
 # Variables of the whole collection, which more than one role reads; all others carry their role's name.
@@ -96,3 +97,15 @@ def test_names_carry_the_role(role: Path) -> None:
     """No role can be handed another role's variable by accident."""
     for name in options(role):
         assert re.match(rf"{role.name}_|{'|'.join(SHARED_PREFIXES)}", name), f"{name} does not name its role"
+
+
+def test_what_the_role_block_backup_is_told_reaches_the_module() -> None:
+    """Every variable of the role that is named like an option of the module is passed on to it."""
+    root = Path(__file__).parents[2]
+    tasks = yaml.safe_load((root / "roles/block_backup/tasks/saveset.yml").read_text())
+    (passed,) = [task["openisb.backup.block_backup"] for task in tasks if "openisb.backup.block_backup" in task]
+    prefix = "block_backup_"
+    variables = {name.removeprefix(prefix) for name in defaults(root / "roles/block_backup")}
+    shared = variables & set(block_backup.ARGUMENTS)
+    assert shared >= {"level", "rate_limit", "read_latency", "slots"}
+    assert {name: passed.get(name) for name in shared} == {name: f"{{{{ {prefix}{name} }}}}" for name in shared}

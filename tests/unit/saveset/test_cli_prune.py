@@ -10,9 +10,11 @@ import re
 import subprocess
 import sys
 import time
+import typing as t
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import lease
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import Collector
 
 from .conftest import KIB, MIB, Cli, Lab, MakeImage, noise
 
@@ -236,3 +238,21 @@ def test_what_cannot_be_read_is_forgotten_by_its_id_and_no_other_way(cli: Cli, l
     assert cli("prune", "--keep-last", "1").status == 0 and there(lab) == ids[2:]
     assert cli("verify").status == 0
     assert cli("forget").status == 2
+
+
+def test_what_was_pinned_while_it_was_to_be_forgotten_is_told(
+    cli: Cli, lab: Lab, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pin comes after all was checked, and before the commit is removed."""
+    forget = Collector.forget
+
+    def pin_before(collector: Collector, name: str, root: t.Any) -> bool:
+        if name.endswith(ids[0]):
+            lab.open().pin(lab.open().find("fs1/m", saveset_id=ids[0]), "ada", "x")
+        return forget(collector, name, root)
+
+    monkeypatch.setattr(Collector, "forget", pin_before)
+    status, out, err = cli("forget", *ids[:2])
+    assert (status, out) == (1, f"Forgot saveset {ids[1]}\n")
+    assert err == f"isb-saveset: saveset {ids[0]}: it was pinned at this very moment. It stays\n"
+    assert there(lab) == [ids[0], *ids[2:]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from .access import add_repository, open_repository
-from .output import say
+from .output import say, warn
 from .usage import Commands, add_command
 
 _DETAILS = """
@@ -31,4 +31,7 @@ def run(options: argparse.Namespace) -> int:
     forgotten = open_repository(options).forget(options.ids)
     for saveset_id in forgotten:
         say(f"Forgot saveset {saveset_id}")
-    return 0 if len(forgotten) == len(set(options.ids)) else 1
+    pinned = sorted(set(options.ids) - set(forgotten))
+    for saveset_id in pinned:
+        warn(f"saveset {saveset_id}: it was pinned at this very moment. It stays")
+    return 1 if pinned else 0

@@ -60,7 +60,7 @@ def _chosen(options: argparse.Namespace, repository: Repository) -> tuple[list[S
     """The savesets that were asked for, and the exit status: 1 when a damaged commit may be one of them."""
     if (options.saveset is None) == (options.run_id is None):
         raise UsageError("the savesets", "neither or both of a saveset and a run are named", "Name one of the two")
-    if options.saveset:
+    if options.saveset is not None:
         if options.server:
             raise UsageError("--server", "it chooses savesets of a run", "Leave it out, or name a run by --run-id")
         return [find_saveset(repository, options.saveset).info], 0
