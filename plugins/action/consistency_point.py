@@ -25,7 +25,37 @@ ARGUMENTS = {
     "needs_all": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 30.0},
     "storage_timeout": {"type": "float", "default": 9.0},
+    "clock_limit": {"type": "float", "default": 1.0},
+    "on_clock_skew": {"type": "str", "choices": ["warn", "abort"], "default": "warn"},
 }
+
+
+def clocks(answers: Mapping[str, Mapping[str, Any]], listener: str) -> dict[str, dict[str, float]]:
+    """How far each host's clock is ahead of the listener's, in seconds, and by how much that may be wrong (bound).
+
+    Half of what the way there and back took, to either host. Hosts that did not tell their clock are left out.
+    """
+    reference = answers.get(listener, {})
+    if "ahead" not in reference:
+        return {}
+    return {
+        host: {
+            "ahead": round(answer["ahead"] - reference["ahead"], 6),
+            "bound": round(answer["bound"] + reference["bound"], 6),
+        }
+        for host, answer in answers.items()
+        if host != listener and "ahead" in answer
+    }
+
+
+def skews(found: Mapping[str, Mapping[str, float]], limit: float) -> list[str]:
+    """What to say of clocks that are, beyond doubt, more than ``limit`` seconds away from the listener's."""
+    return [
+        f"the clock of {host} is {abs(clock['ahead']):.3f} s {'ahead of' if clock['ahead'] > 0 else 'behind'} the "
+        f"listener's (give or take {clock['bound']:.3f} s), which is more than {limit:g} s: synchronise it (NTP)"
+        for host, clock in found.items()
+        if abs(clock["ahead"]) - clock["bound"] > limit
+    ]
 
 
 class ActionModule(Hold):
@@ -40,19 +70,20 @@ class ActionModule(Hold):
         if self._task.check_mode:
             status = {"servers": self._ask_all(args, "status", hostvars)}
             return dict(result, changed=False, freeze=status, thaw={}, snapshots=[], problems=[])
-        problems = self._connect(args, hostvars)
-        if problems and args["needs_all"]:
-            return dict(result, changed=False, freeze={}, thaw={}, snapshots=[], problems=problems)
+        answers = self._connect(args, hostvars, (task_vars or {})["inventory_hostname"])
+        needed = [*args["servers"], *args["snapshots"]]
+        problems = [f"{host}: {answers[host]['error']}" for host in needed if not answers[host]["ok"]]
+        result["clocks"] = clocks(answers, (task_vars or {})["inventory_hostname"])
+        result["warnings"] = skews(result["clocks"], args["clock_limit"])
+        wrong = result["warnings"] if args["on_clock_skew"] == "abort" else []
+        if wrong or (problems and args["needs_all"]):
+            return dict(result, changed=False, freeze={}, thaw={}, snapshots=[], problems=problems + wrong)
         return dict(result, changed=True, problems=[], **self._take(args, hostvars))
 
-    def _connect(self, args: Mapping[str, Any], hostvars: Mapping[str, Any]) -> list[str]:
-        """Open every connection that the window needs; what is wrong with those that cannot be opened."""
-        answers = self._ask_all(args, CONNECT, hostvars)
-        problems = [f"{server}: {answer['error']}" for server, answer in answers.items() if not answer["ok"]]
-        stores = self._in_threads(
-            self._storage_tasks(dict.fromkeys(args["snapshots"], "true"), hostvars), args["timeout"]
-        )
-        return problems + [f"{host}: {answer['error']}" for host, answer in stores.items() if not answer["ok"]]
+    def _connect(self, args: Mapping[str, Any], hostvars: Mapping[str, Any], listener: str) -> dict[str, Any]:
+        """Open every connection that the window needs, and one to the listener; what each host answered."""
+        hosts = dict.fromkeys([listener, *args["snapshots"], *args["servers"]])
+        return self._ask_all({**args, "servers": list(hosts)}, CONNECT, hostvars)
 
     def _take(self, args: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """Freeze, snapshot, thaw; what everybody answered. Whatever happens in between, every server is thawed."""

@@ -43,6 +43,9 @@ ERROR = "OPENISB-ERROR "
 MARGIN = 0.5
 """Seconds before the task's own end at which a program on a server gives up, so that its word still arrives."""
 
+FLUSH = 5.0
+"""Seconds to wait at most for what a server has yet to write, so that less is left to write while it is frozen."""
+
 POKE = """
 import _socket, os, sys, time
 end = time.monotonic() + {timeout!r}
@@ -77,25 +80,59 @@ def main():
     except OSError as error:
         return {error!r} + "the holder does not answer: %s" % error
 sys.stdout.write(main())
-"""
+{leave}"""
 
-GREET = "import sys\nsys.stdout.write({answer!r} + '{{\"ok\": true}}')\n"
+GREET = """
+import json, os, sys, time
+def flush():
+    import ctypes
+    with open({record!r}) as stream:
+        options = [driver["options"] for driver in json.load(stream)["drivers"]]
+    for mount in [mount for each in options for mount in each.get("mounts") or []]:
+        descriptor = os.open(mount, os.O_RDONLY)
+        ctypes.CDLL(None).syncfs(descriptor)
+def main():
+    # In a process of its own, without the connection's descriptors: a disk that hangs must not hold up the answer.
+    child = os.fork()
+    if child == 0:
+        os.closerange(0, 3)
+        try:
+            flush()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + {patience!r}
+    while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < end:
+        time.sleep(0.002)
+if os.path.exists({record!r}):
+    main()
+sys.stdout.write({answer!r} + '{{"ok": true, "clock": %.6f}}' % time.time())
+{leave}"""
+
+# Not to tear itself down saves a third of the program's time. The pause is for ssh, which can drop what a program that
+# ends at once has said (ansible issue 13876).
+LEAVE = """sys.stdout.flush()
+time.sleep(0.001)
+import os
+os._exit(0)
+"""
 
 
 def program(command: str, run_id: str | None, run_dir: str, timeout: float) -> str:
     """The program to run on a server: Python, for a bare interpreter."""
+    record = os.path.join(run_dir, f"hold-{run_id}.json")
     if command == CONNECT:
-        return GREET.format(answer=ANSWER)
+        return GREET.format(record=record, patience=min(FLUSH, timeout), answer=ANSWER, leave=LEAVE)
     request = json.dumps({"run_id": run_id, "command": command}).encode() + b"\n"
     return POKE.format(
         timeout=timeout,
         request=request,
         run_dir=run_dir,
         name=f"holder-{run_id}.sock",
-        record=os.path.join(run_dir, f"hold-{run_id}.json"),
+        record=record,
         missing=_missing(command, run_id),
         answer=ANSWER,
         error=ERROR,
+        leave=LEAVE,
     )
 
 
@@ -248,9 +285,10 @@ class ActionModule(ActionBase):
 
     def _ask(self, server: str, peer: ActionModule, line: str, source: str, outcomes: queue.SimpleQueue[Any]) -> None:
         """In a thread: run the program on a server and put its answer into ``outcomes``."""
-        begun = time.monotonic()
+        begun, at = time.monotonic(), time.time()
         try:
-            done = peer._low_level_execute_command(line, in_data=source.encode())
+            # No executable: a shell between the login's own one and Python would be one more process in the window.
+            done = peer._low_level_execute_command(line, in_data=source.encode(), executable=False)
             answer = parse_answer(done["stdout"], done["stderr"])
         except AnsibleConnectionFailure as error:
             answer = {"ok": False, "unreachable": True, "error": f"cannot be reached: {error}"}
@@ -258,7 +296,10 @@ class ActionModule(ActionBase):
             answer = {"ok": False, "unreachable": False, "error": f"{type(error).__name__}: {error}"}
         if not answer["ok"] and not answer.get("error"):
             answer["error"] = f"the hold is {answer.get('state')}"
-        answer["poke_ms"] = round((time.monotonic() - begun) * 1000.0, 3)
+        took = time.monotonic() - begun
+        answer["poke_ms"] = round(took * 1000.0, 3)
+        if "clock" in answer:  # read some time between the two moments, so it is ahead by this, give or take the half
+            answer.update(ahead=answer.pop("clock") - (at + took / 2), bound=took / 2)
         outcomes.put((server, answer))
 
     # One server
@@ -273,7 +314,7 @@ class ActionModule(ActionBase):
             interpreter = "/usr/bin/python3"
         run_dir = str(variables.get("openisb_run_dir") or "/run/openisb")
         source = program(command, args["run_id"], run_dir, args["timeout"] - MARGIN)
-        return peer, f"{shlex.quote(interpreter)} -I -S -", source
+        return peer, f"exec {shlex.quote(interpreter)} -I -S -", source
 
     def _peer(self, host: str, hostvars: Mapping[str, Any]) -> tuple[ActionModule, Mapping[str, Any]]:
         """This action on the connection of another host, and that host's variables."""

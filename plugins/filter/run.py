@@ -51,6 +51,8 @@ class FilterModule:
             "volumes_by_storage": inventory.volumes_by_storage,
             "run_plan": run_plan,
             "dead_runs": controller.dead_runs,
+            "dead_runs_summary": text.dead_runs_summary,
+            "recover_summary": text.recover_summary,
             "preflight_decision": decision.decide,
             "consistency_verdict": verdict.judge,
             "run_report": report.run_report,

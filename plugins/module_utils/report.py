@@ -30,6 +30,8 @@ def run_report(records, repository):
         "storage_ms": data.get("storage_ms"),
         "exit_status": 0 if good else 2,
         "problems": problems,
+        "clocks": data.get("clocks", {}),
+        "warnings": data.get("warnings", []),
         "left": [server for server, entry in servers.items() if not entry["cleaned"]],
         "repository": repository,
         "servers": servers,

@@ -59,6 +59,17 @@ options:
     description: Seconds after which a storage host that does not answer counts as lost.
     type: float
     default: 9
+  clock_limit:
+    description: Seconds by which a host's clock may differ from that of the host that the task is for, the listener.
+    type: float
+    default: 1
+  on_clock_skew:
+    description:
+      - What to do where a clock differs by more. V(abort) freezes nothing.
+      - No verdict rests on clocks. The proof is the order of freeze, snapshot and thaw within this one task.
+    type: str
+    choices: [warn, abort]
+    default: warn
 seealso:
   - module: openisb.backup.hold
   - module: openisb.backup.quiesce
@@ -92,6 +103,12 @@ problems:
   returned: always
   type: list
   elements: str
+clocks:
+  description:
+    - Of each server and storage host how many seconds its clock is ahead of the listener's (C(ahead)), and how many of
+      these may be owed to the way there and back (C(bound)).
+  returned: when not in check mode
+  type: dict
 seconds:
   description: How long freeze, snapshot and thaw took, by the controller's clock.
   returned: when something was frozen

@@ -60,8 +60,17 @@ def test_controller_killed_between_freeze_and_thaw(lab: Lab) -> None:
     assert "is still open" in output
     assert "ansible-playbook recover.yml" in output
 
+    before = lab.journal(), lab.holders()
+    status, output = lab.play("recover.yml", "-e", "recover_dry_run=true")
+    assert status == 0, output
+    assert "What would be done; nothing was:" in output
+    for server in lab.servers:
+        assert f"{server}: thaw, and end the holder of run {before[0][-1]['run_id']}" in output
+    assert (lab.journal(), lab.holders()) == before
+
     status, output = lab.play("recover.yml")
     assert status == 0, output
+    assert "What was done:" in output
     lab.nothing_is_left()
 
     status, output = lab.play("isb.yml")
@@ -86,9 +95,15 @@ def test_a_run_that_dies_leaves_the_base_of_an_earlier_one_alone(lab: Lab) -> No
     found = lab.luns_in_snapshots()
     assert found == {serial: [*runs, dead] for serial, runs in bases.items()}
 
+    status, output = lab.play("recover.yml", "--check")
+    assert status == 0, output
+    assert f"storage1: delete the snapshot of run {dead}" in output
+    assert f"backup1: end the job {dead}" in output
+    assert lab.luns_in_snapshots() == found
     status, output = lab.play("recover.yml")
     assert status == 0, output
     assert lab.luns_in_snapshots() == bases
+    assert dead not in lab.on("backup1", "ls -R /run/openisb")
     lab.nothing_is_left()
 
 
