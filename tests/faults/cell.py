@@ -238,7 +238,7 @@ def problems_of(outcome: Outcome) -> list[str]:
     limit = BUDGET + SLACK
     for what, seconds in (("was frozen", outcome.frozen), ("kept a write waiting", outcome.longest_write)):
         found += [f"{server} {what} for {took:.1f} s" for server, took in seconds.items() if took > limit]
-    if (outcome.exit_status == 0) != outcome.verdict.endswith(f"closed as {APPLICATION}"):
+    if outcome.exit_status == 0 and not outcome.verdict.endswith(f"closed as {APPLICATION}"):
         found.append(f"exit status {outcome.exit_status} with verdict '{outcome.verdict}'")
     if outcome.recover_status != 0:
         found.append(f"recover.yml ended with {outcome.recover_status}")

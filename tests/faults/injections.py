@@ -24,6 +24,8 @@ ROOM = 192
 POKES = {"freeze": 2, "thaw": 3}
 #: The step prepare, once every holder is armed.
 ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
+#: The step preflight before any host is checked: hosts are checked side by side.
+UNCHECKED = {"preflight": "Name the places of this host"}
 
 
 @dataclass
@@ -94,7 +96,8 @@ def _holder(how: signal.Signals, *, partner: bool = False) -> Act:
     """Signal the holder of fs1, and its partner as well."""
 
     def strike(stage: Stage) -> None:
-        for name in ("holder", "partner") if partner else ("holder",):
+        # The partner first: else it could take over before its turn comes.
+        for name in ("partner", "holder") if partner else ("holder",):
             pid = stage.machine.holder(stage.machine.servers[0], name)
             if pid:
                 stage.machine.kill(pid, how)
@@ -130,16 +133,25 @@ FAULTS = {
         ),
         Fault("cancel", "the run is cancelled through ansible-runner", strike=lambda stage: stage.controller.cancel()),
         Fault(
-            "storage_unreachable", "the storage host is cut off the network", strike=_cut(STORAGE), mend=_join(STORAGE)
+            "storage_unreachable",
+            "the storage host is cut off the network",
+            strike=_cut(STORAGE),
+            mend=_join(STORAGE),
+            tasks=UNCHECKED,
         ),
         Fault(
             "storage_full",
             f"the pool is filled up to {ROOM} MiB",
             strike=_fill,
             mend=lambda stage: stage.machine.run(STORAGE, f"rm -f {BALLAST}") and None,
+            tasks=UNCHECKED,
         ),
         Fault(
-            "backup_server_lost", "the backup server, which is the listener, is cut off", _cut(BACKUP), _join(BACKUP)
+            "backup_server_lost",
+            "the backup server, which is the listener, is cut off",
+            _cut(BACKUP),
+            _join(BACKUP),
+            tasks=UNCHECKED,
         ),
         Fault(
             "repository_lost",
@@ -152,6 +164,7 @@ FAULTS = {
                 )
                 and None
             ),
+            tasks=UNCHECKED,
         ),
         Fault("holder_killed", "the holder of fs1 gets SIGKILL", strike=_holder(signal.SIGKILL), tasks=ARMED),
         Fault("holder_stopped", "the holder of fs1 gets SIGSTOP", strike=_holder(signal.SIGSTOP), tasks=ARMED),

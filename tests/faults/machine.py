@@ -150,6 +150,7 @@ class Machine:
             for name, program in python.items():
                 self._stand_in(folder / name, "python3", program)
             self._stand_in(folder / "gate", "gate", "")
+            self._stand_in(folder / "shifted.py", "shifted.py", "")
             for name in ("mupip", "mumps"):
                 (folder / "gtm" / name).unlink()
                 self._stand_in(folder / "gtm" / name, name, "")
