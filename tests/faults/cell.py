@@ -135,13 +135,12 @@ class Bench:
         private = self.folder / f"{step.name}-{outcome.fault}"
         stage.controller = Controller(private, [ROOT / "inventories/lab", self.inventory], self._variables(step), task)
         if gated:
-            if not wait_until(lambda: self._reached(stage, task) or not stage.controller.running(), REACH):
-                outcome.problems.append("the run did not reach the step")
+            wait_until(lambda: self._reached(stage, task) or not stage.controller.running(), REACH)
             if self._reached(stage, task):
                 fault.strike(stage)
                 time.sleep(SETTLE)
             else:
-                outcome.problems.append("the run ended before the step")
+                outcome.problems.append(f"the run was not at the step within {REACH} s")
             stage.controller.open()
             if not task:
                 self.machine.tell(step.gate_host, f"{step.name}.open")

@@ -87,6 +87,13 @@ def _join(host: str = "") -> Act:
     return lambda stage: stage.machine.join(host or stage.step.host)
 
 
+def _run(host: str, command: str) -> Act:
+    def act(stage: Stage) -> None:
+        stage.machine.run(host, command)
+
+    return act
+
+
 def _fill(stage: Stage) -> None:
     free = int(stage.machine.run(STORAGE, "df --output=avail --block-size=1M /srv/pool | tail -n 1"))
     stage.machine.run(STORAGE, f"fallocate --length {free - ROOM}M {BALLAST}")
@@ -143,7 +150,7 @@ FAULTS = {
             "storage_full",
             f"the pool is filled up to {ROOM} MiB",
             strike=_fill,
-            mend=lambda stage: stage.machine.run(STORAGE, f"rm -f {BALLAST}") and None,
+            mend=_run(STORAGE, f"rm -f {BALLAST}"),
             tasks=UNCHECKED,
         ),
         Fault(
@@ -156,13 +163,9 @@ FAULTS = {
         Fault(
             "repository_lost",
             "the repository is moved away",
-            strike=lambda stage: stage.machine.run(BACKUP, f"mv {REPOSITORY} {REPOSITORY}.lost") and None,
-            mend=lambda stage: (
-                stage.machine.run(
-                    BACKUP,
-                    f"[ ! -d {REPOSITORY}.lost ] || {{ rm -rf {REPOSITORY}; mv {REPOSITORY}.lost {REPOSITORY}; }}",
-                )
-                and None
+            strike=_run(BACKUP, f"mv {REPOSITORY} {REPOSITORY}.lost"),
+            mend=_run(
+                BACKUP, f"[ ! -d {REPOSITORY}.lost ] || {{ rm -rf {REPOSITORY}; mv {REPOSITORY}.lost {REPOSITORY}; }}"
             ),
             tasks=UNCHECKED,
         ),
