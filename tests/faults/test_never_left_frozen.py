@@ -89,6 +89,8 @@ def test_a_run_that_dies_leaves_the_base_of_an_earlier_one_alone(lab: Lab) -> No
         while lab.journal()[-1]["event"] != "backup":
             assert time.monotonic() < deadline, "no backup began"
         dead = lab.journal()[-1]["run_id"]
+        while dead not in lab.on("backup1", "ls /run/openisb/jobs"):
+            assert time.monotonic() < deadline, "no backup reads"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
