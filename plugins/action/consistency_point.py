@@ -9,14 +9,17 @@ Everything that can be made ready is ready before the first server is asked to f
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import tempfile
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible_collections.openisb.backup.plugins.action.hold import CONNECT, MARGIN
+from ansible_collections.openisb.backup.plugins.action.hold import CONNECT, MARGIN, request_line, run_dir_of
 from ansible_collections.openisb.backup.plugins.action.hold import ActionModule as Hold
+from ansible_collections.openisb.backup.plugins.plugin_utils.forward import OPEN_TIMEOUT, Forward
 
 ARGUMENTS = {
     "run_id": {"type": "str", "required": True},
@@ -61,6 +64,9 @@ def skews(found: Mapping[str, Mapping[str, float]], limit: float) -> list[str]:
 class ActionModule(Hold):
     """Reaches the holders of O(servers), and the storage hosts of O(snapshots), over their own connections."""
 
+    _ways: Mapping[str, Forward] = {}
+    _patience = 0.0
+
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super(Hold, self).run(tmp, task_vars)
         _validation, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
@@ -70,20 +76,74 @@ class ActionModule(Hold):
         if self._task.check_mode:
             status = {"servers": self._ask_all(args, "status", hostvars)}
             return dict(result, changed=False, freeze=status, thaw={}, snapshots=[], problems=[])
-        answers = self._connect(args, hostvars, (task_vars or {})["inventory_hostname"])
+        listener = (task_vars or {})["inventory_hostname"]
+        with contextlib.ExitStack() as stack:
+            return self._point(args, hostvars, listener, result, stack)
+
+    def _point(
+        self,
+        args: Mapping[str, Any],
+        hostvars: Mapping[str, Any],
+        listener: str,
+        result: dict[str, Any],
+        stack: contextlib.ExitStack,
+    ) -> dict[str, Any]:
+        """Connect, compare clocks, take the point; what the task returns. Ways are closed with ``stack``."""
+        prepared = self._prepare_greetings(args, hostvars, listener)
+        answers = self._poke_all(prepared, args["timeout"])
         needed = [*args["servers"], *args["snapshots"]]
         problems = [f"{host}: {answers[host]['error']}" for host in needed if not answers[host]["ok"]]
-        result["clocks"] = clocks(answers, (task_vars or {})["inventory_hostname"])
+        result["clocks"] = clocks(answers, listener)
         result["warnings"] = skews(result["clocks"], args["clock_limit"])
         wrong = result["warnings"] if args["on_clock_skew"] == "abort" else []
         if wrong or (problems and args["needs_all"]):
             return dict(result, changed=False, freeze={}, thaw={}, snapshots=[], problems=problems + wrong)
+        connections = {server: prepared[server][0]._connection for server in args["servers"] if answers[server]["ok"]}
+        self._open_ways(args, hostvars, connections, stack)
         return dict(result, changed=True, problems=[], **self._take(args, hostvars))
 
-    def _connect(self, args: Mapping[str, Any], hostvars: Mapping[str, Any], listener: str) -> dict[str, Any]:
-        """Open every connection that the window needs, and one to the listener; what each host answered."""
+    def _prepare_greetings(self, args: Mapping[str, Any], hostvars: Mapping[str, Any], listener: str) -> dict[str, Any]:
+        """What opens every connection that the window needs, and one to the listener."""
         hosts = dict.fromkeys([listener, *args["snapshots"], *args["servers"]])
-        return self._ask_all({**args, "servers": list(hosts)}, CONNECT, hostvars)
+        return self._prepare_all({**args, "servers": list(hosts)}, CONNECT, hostvars)
+
+    def _open_ways(
+        self,
+        args: Mapping[str, Any],
+        hostvars: Mapping[str, Any],
+        connections: Mapping[str, Any],
+        stack: contextlib.ExitStack,
+    ) -> None:
+        """Open a way to each holder that needs no process in the window, where there can be one, and try it out."""
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="isb-"))
+        ways = {}
+        for number, (server, connection) in enumerate(connections.items()):
+            remote = f"{run_dir_of(hostvars[server])}/holder-{args['run_id']}.sock"
+            ways[server] = Forward(connection, f"{folder}/{number}", remote)
+        stack.callback(self._close_ways, ways, args["timeout"])
+        request = request_line("status", args["run_id"])
+        tasks = {server: (self._open_way, way, request) for server, way in ways.items()}
+        found = self._in_threads(tasks, args["timeout"])
+        self._patience = args["timeout"] - MARGIN
+        self._ways = {server: ways[server] for server, answer in found.items() if answer["ok"]}
+
+    @staticmethod
+    def _open_way(server: str, way: Forward, request: bytes, outcomes: queue.SimpleQueue[Any]) -> None:
+        """In a thread."""
+        outcomes.put((server, {"ok": way.open() and bool(way.ask(request, OPEN_TIMEOUT))}))
+
+    def _close_ways(self, ways: Mapping[str, Forward], timeout: float) -> None:
+        self._in_threads({server: (self._close_way, way) for server, way in ways.items()}, timeout)
+
+    @staticmethod
+    def _close_way(server: str, way: Forward, outcomes: queue.SimpleQueue[Any]) -> None:
+        """In a thread."""
+        way.close()
+        outcomes.put((server, {"ok": True}))
+
+    def _directly(self, server: str, request: bytes) -> dict[str, Any] | None:
+        way = self._ways.get(server)
+        return way.ask(request, self._patience) if way else None
 
     def _take(self, args: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """Freeze, snapshot, thaw; what everybody answered. Whatever happens in between, every server is thawed."""

@@ -21,7 +21,8 @@ REPOSITORY = "/var/lib/openisb/repository"
 BALLAST = "/srv/pool/ballast"
 #: MiB that a full pool has left: the servers must still be able to write while the run is told that there is no room.
 ROOM = 192
-POKES = {"freeze": 2, "thaw": 3}
+#: The greeting opens the connections; after it, holders are asked without a program on the host.
+POKES = {"freeze": 1}
 #: The step prepare, once every holder is armed.
 ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
 #: The step preflight before any host is checked: hosts are checked side by side.

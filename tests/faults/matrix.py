@@ -11,6 +11,7 @@ from .steps import STEPS, WINDOW
 Cell = tuple[str, str]
 """Step and fault."""
 
+_NO_MODULE = "no program runs on the servers for the thaw: the connections' forwarded sockets carry it"
 _NO_FREEZE = "no driver freezes or thaws in this step"
 _NO_STORAGE = "nothing in this step reaches the storage"
 _NO_REPOSITORY = "nothing in this step opens the repository"
@@ -19,6 +20,8 @@ _HOLDER_DONE = "the holder has thawed: all that it still does is to answer"
 
 #: By fault, the steps in which it does not apply, and why.
 DOES_NOT_APPLY: dict[str, dict[str, str]] = {
+    "module_fails": {"thaw": _NO_MODULE},
+    "module_hangs": {"thaw": _NO_MODULE},
     "driver_fails": dict.fromkeys([step for step in STEPS if step not in ("freeze", "thaw")], _NO_FREEZE),
     "driver_hangs": dict.fromkeys([step for step in STEPS if step not in ("freeze", "thaw")], _NO_FREEZE),
     "storage_unreachable": {

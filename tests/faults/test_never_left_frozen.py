@@ -68,9 +68,12 @@ def test_controller_killed_between_freeze_and_thaw(lab: Lab) -> None:
         assert f"{server}: thaw, and end the holder of run {before[0][-1]['run_id']}" in output
     assert (lab.journal(), lab.holders()) == before
 
+    foreign = "/srv/pool/snapshots/of-somebody"
+    lab.on("storage1", f"btrfs subvolume snapshot -r /srv/pool/luns {foreign}")
     status, output = lab.play("recover.yml")
     assert status == 0, output
     assert "What was done:" in output
+    lab.on("storage1", f"ls {foreign}/*.lun && btrfs subvolume delete {foreign}")
     lab.nothing_is_left()
 
     status, output = lab.play("isb.yml")
