@@ -100,6 +100,7 @@ class ActionModule(Hold):
             return dict(result, changed=False, freeze={}, thaw={}, snapshots=[], problems=problems + wrong)
         connections = {server: prepared[server][0]._connection for server in args["servers"] if answers[server]["ok"]}
         self._open_ways(args, hostvars, connections, stack)
+        result["forwarded"] = list(self._ways)
         return dict(result, changed=True, problems=[], **self._take(args, hostvars))
 
     def _prepare_greetings(self, args: Mapping[str, Any], hostvars: Mapping[str, Any], listener: str) -> dict[str, Any]:
