@@ -4,6 +4,8 @@
 #   LAB=namespaces   each host a network namespace with its own sshd; needs root
 #   LAB=plain        each host a folder, for machines that refuse namespaces or loop devices
 #   N=20             how many runs `make consistency` takes
+#   CELLS=all        which cells of the fault matrix `make test-faults` runs; tests/faults/matrix.py has the default
+#   SAMPLES=10       how many freeze windows of each kind `make bench-window` measures
 #   SIZE=4G ROUNDS=3 the image and the rounds of `make bench`; scripts/bench names the rest
 
 LAB ?= auto
@@ -11,12 +13,13 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test test-faults check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency bench isb-saveset lock clean ready
+.PHONY: help isb test test-faults check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window isb-saveset lock clean ready
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: LAB=auto|namespaces|plain (default auto), N=20 (runs of make consistency)"
+	@echo "  CELLS=all (make test-faults), SAMPLES=10 (make bench-window)"
 	@echo "  SIZE=4G ROUNDS=3 (make bench; SIZE=1G ROUNDS=1 is the quick form)"
 
 isb: ready ## start the lab, back up all servers at one consistency point, verify, restore and check
@@ -60,6 +63,12 @@ test-faults: ready ## hurt whole runs in the lab, and prove that no server stays
 
 consistency: ready ## N runs under load: every restored copy one point in time, and how long servers were frozen
 	@scripts/consistency $(N)
+
+production-view: ready ## what the servers' own transactions notice of a run: the longest stall, and the throughput
+	@scripts/production-view
+
+bench-window: ready ## measure how long 3 and 30 servers are frozen, and where that time goes
+	@scripts/bench-window
 
 bench: ready ## measure the saveset engine beside other backup engines, on this machine
 	@scripts/bench

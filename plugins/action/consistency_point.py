@@ -9,14 +9,17 @@ Everything that can be made ready is ready before the first server is asked to f
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import tempfile
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible_collections.openisb.backup.plugins.action.hold import CONNECT, MARGIN
+from ansible_collections.openisb.backup.plugins.action.hold import CONNECT, MARGIN, request_line, run_dir_of
 from ansible_collections.openisb.backup.plugins.action.hold import ActionModule as Hold
+from ansible_collections.openisb.backup.plugins.plugin_utils.forward import OPEN_TIMEOUT, Forward
 
 ARGUMENTS = {
     "run_id": {"type": "str", "required": True},
@@ -26,11 +29,44 @@ ARGUMENTS = {
     "needs_all": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 30.0},
     "storage_timeout": {"type": "float", "default": 9.0},
+    "clock_limit": {"type": "float", "default": 1.0},
+    "on_clock_skew": {"type": "str", "choices": ["warn", "abort"], "default": "warn"},
 }
+
+
+def clocks(answers: Mapping[str, Mapping[str, Any]], listener: str) -> dict[str, dict[str, float]]:
+    """How far each host's clock is ahead of the listener's, in seconds, and by how much that may be wrong (bound).
+
+    Half of what the way there and back took, to either host. Hosts that did not tell their clock are left out.
+    """
+    reference = answers.get(listener, {})
+    if "ahead" not in reference:
+        return {}
+    return {
+        host: {
+            "ahead": round(answer["ahead"] - reference["ahead"], 6),
+            "bound": round(answer["bound"] + reference["bound"], 6),
+        }
+        for host, answer in answers.items()
+        if host != listener and "ahead" in answer
+    }
+
+
+def skews(found: Mapping[str, Mapping[str, float]], limit: float) -> list[str]:
+    """What to say of clocks that are, beyond doubt, more than ``limit`` seconds away from the listener's."""
+    return [
+        f"the clock of {host} is {abs(clock['ahead']):.3f} s {'ahead of' if clock['ahead'] > 0 else 'behind'} the "
+        f"listener's (give or take {clock['bound']:.3f} s), which is more than {limit:g} s: synchronise it (NTP)"
+        for host, clock in found.items()
+        if abs(clock["ahead"]) - clock["bound"] > limit
+    ]
 
 
 class ActionModule(Hold):
     """Reaches the holders of O(servers), and the storage hosts of O(snapshots), over their own connections."""
+
+    _ways: Mapping[str, Forward] = {}
+    _patience = 0.0
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super(Hold, self).run(tmp, task_vars)
@@ -43,19 +79,75 @@ class ActionModule(Hold):
         if self._task.check_mode:
             status = {"servers": self._ask_all(args, "status", hostvars)}
             return dict(result, changed=False, freeze=status, thaw={}, snapshots=[], problems=[])
-        problems = self._connect(args, hostvars)
-        if problems and args["needs_all"]:
-            return dict(result, changed=False, freeze={}, thaw={}, snapshots=[], problems=problems)
+        listener = (task_vars or {})["inventory_hostname"]
+        with contextlib.ExitStack() as stack:
+            return self._point(args, hostvars, listener, result, stack)
+
+    def _point(
+        self,
+        args: Mapping[str, Any],
+        hostvars: Mapping[str, Any],
+        listener: str,
+        result: dict[str, Any],
+        stack: contextlib.ExitStack,
+    ) -> dict[str, Any]:
+        """Connect, compare clocks, take the point; what the task returns. Ways are closed with ``stack``."""
+        prepared = self._prepare_greetings(args, hostvars, listener)
+        answers = self._poke_all(prepared, args["timeout"])
+        needed = [*args["servers"], *args["snapshots"]]
+        problems = [f"{host}: {answers[host]['error']}" for host in needed if not answers[host]["ok"]]
+        result["clocks"] = clocks(answers, listener)
+        result["warnings"] = skews(result["clocks"], args["clock_limit"])
+        wrong = result["warnings"] if args["on_clock_skew"] == "abort" else []
+        if wrong or (problems and args["needs_all"]):
+            return dict(result, changed=False, freeze={}, thaw={}, snapshots=[], problems=problems + wrong)
+        connections = {server: prepared[server][0]._connection for server in args["servers"] if answers[server]["ok"]}
+        self._open_ways(args, hostvars, connections, stack)
+        result["forwarded"] = list(self._ways)
         return dict(result, changed=True, problems=[], **self._take(args, hostvars))
 
-    def _connect(self, args: Mapping[str, Any], hostvars: Mapping[str, Any]) -> list[str]:
-        """Open every connection that the window needs; what is wrong with those that cannot be opened."""
-        answers = self._ask_all(args, CONNECT, hostvars)
-        problems = [f"{server}: {answer['error']}" for server, answer in answers.items() if not answer["ok"]]
-        stores = self._in_threads(
-            self._storage_tasks(dict.fromkeys(args["snapshots"], "true"), hostvars), args["timeout"]
-        )
-        return problems + [f"{host}: {answer['error']}" for host, answer in stores.items() if not answer["ok"]]
+    def _prepare_greetings(self, args: Mapping[str, Any], hostvars: Mapping[str, Any], listener: str) -> dict[str, Any]:
+        """What opens every connection that the window needs, and one to the listener."""
+        hosts = dict.fromkeys([listener, *args["snapshots"], *args["servers"]])
+        return self._prepare_all({**args, "servers": list(hosts)}, CONNECT, hostvars)
+
+    def _open_ways(
+        self,
+        args: Mapping[str, Any],
+        hostvars: Mapping[str, Any],
+        connections: Mapping[str, Any],
+        stack: contextlib.ExitStack,
+    ) -> None:
+        """Open a way to each holder that needs no process in the window, where there can be one, and try it out."""
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="isb-"))
+        ways = {}
+        for number, (server, connection) in enumerate(connections.items()):
+            remote = f"{run_dir_of(hostvars[server])}/holder-{args['run_id']}.sock"
+            ways[server] = Forward(connection, f"{folder}/{number}", remote)
+        stack.callback(self._close_ways, ways, args["timeout"])
+        request = request_line("status", args["run_id"])
+        tasks = {server: (self._open_way, way, request) for server, way in ways.items()}
+        found = self._in_threads(tasks, args["timeout"])
+        self._patience = args["timeout"] - MARGIN
+        self._ways = {server: ways[server] for server, answer in found.items() if answer["ok"]}
+
+    @staticmethod
+    def _open_way(server: str, way: Forward, request: bytes, outcomes: queue.SimpleQueue[Any]) -> None:
+        """In a thread."""
+        outcomes.put((server, {"ok": way.open() and bool(way.ask(request, OPEN_TIMEOUT))}))
+
+    def _close_ways(self, ways: Mapping[str, Forward], timeout: float) -> None:
+        self._in_threads({server: (self._close_way, way) for server, way in ways.items()}, timeout)
+
+    @staticmethod
+    def _close_way(server: str, way: Forward, outcomes: queue.SimpleQueue[Any]) -> None:
+        """In a thread."""
+        way.close()
+        outcomes.put((server, {"ok": True}))
+
+    def _directly(self, server: str, request: bytes) -> dict[str, Any] | None:
+        way = self._ways.get(server)
+        return way.ask(request, self._patience) if way else None
 
     def _take(self, args: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """Freeze, snapshot, thaw; what everybody answered. Whatever happens in between, every server is thawed.

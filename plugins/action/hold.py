@@ -4,8 +4,9 @@
 """Freezes and thaws many servers at once, from one task, by their holders.
 
 One thread a server sends one small program over that server's own connection plugin, which hands one line to the
-holder's socket and brings back the answer. Everything that needs variables or templates happens before the threads
-start; whatever a connection does, the task returns in time with a result for every server.
+holder's socket and brings back the answer. (`consistency_point` does without the program where it can.) Everything
+that needs variables or templates happens before the threads start; whatever a connection does, the task returns in
+time with a result for every server.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ ERROR = "OPENISB-ERROR "
 MARGIN = 0.5
 """Seconds before the task's own end at which a program on a server gives up, so that its word still arrives."""
 
+FLUSH = 5.0
+"""Seconds to wait at most for what a server has yet to write, so that less is left to write while it is frozen."""
+
 POKE = """
 import _socket, os, sys, time
 end = time.monotonic() + {timeout!r}
@@ -77,25 +81,64 @@ def main():
     except OSError as error:
         return {error!r} + "the holder does not answer: %s" % error
 sys.stdout.write(main())
+{leave}"""
+
+GREET = """
+import json, os, sys, time
+def flush():
+    import ctypes
+    with open({record!r}) as stream:
+        options = [driver["options"] for driver in json.load(stream)["drivers"]]
+    for mount in [mount for each in options for mount in each.get("mounts") or []]:
+        descriptor = os.open(mount, os.O_RDONLY)
+        ctypes.CDLL(None).syncfs(descriptor)
+def main():
+    # In a process of its own, without the connection's descriptors: a disk that hangs must not hold up the answer.
+    child = os.fork()
+    if child == 0:
+        os.closerange(0, 3)
+        try:
+            flush()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + {patience!r}
+    while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < end:
+        time.sleep(0.002)
+if os.path.exists({record!r}):
+    main()
+sys.stdout.write({answer!r} + '{{"ok": true, "clock": %.6f}}' % time.time())
+{leave}"""
+
+# Not to tear itself down saves a third of the program's time. The pause is for ssh, which can drop what a program that
+# ends at once has said (ansible issue 13876).
+LEAVE = """sys.stdout.flush()
+time.sleep(0.001)
+import os
+os._exit(0)
 """
 
-GREET = "import sys\nsys.stdout.write({answer!r} + '{{\"ok\": true}}')\n"
+
+def request_line(command: str, run_id: str | None) -> bytes:
+    """What the holder is asked, as it comes over its socket."""
+    return json.dumps({"run_id": run_id, "command": command}).encode() + b"\n"
 
 
 def program(command: str, run_id: str | None, run_dir: str, timeout: float) -> str:
     """The program to run on a server: Python, for a bare interpreter."""
+    record = os.path.join(run_dir, f"hold-{run_id}.json")
     if command == CONNECT:
-        return GREET.format(answer=ANSWER)
-    request = json.dumps({"run_id": run_id, "command": command}).encode() + b"\n"
+        return GREET.format(record=record, patience=min(FLUSH, timeout), answer=ANSWER, leave=LEAVE)
+    request = request_line(command, run_id)
     return POKE.format(
         timeout=timeout,
         request=request,
         run_dir=run_dir,
         name=f"holder-{run_id}.sock",
-        record=os.path.join(run_dir, f"hold-{run_id}.json"),
+        record=record,
         missing=_missing(command, run_id),
         answer=ANSWER,
         error=ERROR,
+        leave=LEAVE,
     )
 
 
@@ -145,6 +188,11 @@ def is_unbroken(answers: Mapping[str, Mapping[str, Any]], run_id: str | None) ->
         answer.get("ok") and answer.get("hold_unbroken") and answer.get("run_id") == run_id
         for answer in answers.values()
     )
+
+
+def run_dir_of(variables: Mapping[str, Any]) -> str:
+    """The folder of a host's holders."""
+    return str(variables.get("openisb_run_dir") or "/run/openisb")
 
 
 def child_processes() -> Iterator[int]:
@@ -246,34 +294,47 @@ class ActionModule(ActionBase):
             except ProcessLookupError:
                 continue
 
-    def _ask(self, server: str, peer: ActionModule, line: str, source: str, outcomes: queue.SimpleQueue[Any]) -> None:
-        """In a thread: run the program on a server and put its answer into ``outcomes``."""
-        begun = time.monotonic()
+    def _ask(
+        self, server: str, peer: ActionModule, line: str, source: str, request: bytes, outcomes: queue.SimpleQueue[Any]
+    ) -> None:
+        """In a thread: ask a server's holder, by a program on the server, and put its answer into ``outcomes``."""
+        begun, at = time.monotonic(), time.time()
         try:
-            done = peer._low_level_execute_command(line, in_data=source.encode())
-            answer = parse_answer(done["stdout"], done["stderr"])
+            answer = self._directly(server, request) or self._by_program(peer, line, source)
         except AnsibleConnectionFailure as error:
             answer = {"ok": False, "unreachable": True, "error": f"cannot be reached: {error}"}
         except Exception as error:
             answer = {"ok": False, "unreachable": False, "error": f"{type(error).__name__}: {error}"}
         if not answer["ok"] and not answer.get("error"):
             answer["error"] = f"the hold is {answer.get('state')}"
-        answer["poke_ms"] = round((time.monotonic() - begun) * 1000.0, 3)
+        took = time.monotonic() - begun
+        answer["poke_ms"] = round(took * 1000.0, 3)
+        if "clock" in answer:  # read some time between the two moments, so it is ahead by this, give or take the half
+            answer.update(ahead=answer.pop("clock") - (at + took / 2), bound=took / 2)
         outcomes.put((server, answer))
+
+    def _directly(self, server: str, request: bytes) -> dict[str, Any] | None:
+        """The holder's answer where there is a way to its socket that needs no program; None where there is none."""
+
+    @staticmethod
+    def _by_program(peer: ActionModule, line: str, source: str) -> dict[str, Any]:
+        # No executable: a shell between the login's own one and Python would be one more process in the window.
+        done = peer._low_level_execute_command(line, in_data=source.encode(), executable=False)
+        return parse_answer(done["stdout"], done["stderr"])
 
     # One server
 
     def _prepare(
         self, server: str, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]
-    ) -> tuple[ActionModule, str, str]:
-        """This action on that server's connection, the command line of its Python, and the program for it."""
+    ) -> tuple[ActionModule, str, str, bytes]:
+        """This action on that server's connection, the command line of its Python, the program, and what is asked."""
         peer, variables = self._peer(server, hostvars)
         interpreter = str(variables.get("ansible_python_interpreter") or "/usr/bin/python3")
         if interpreter.startswith("auto"):
             interpreter = "/usr/bin/python3"
-        run_dir = str(variables.get("openisb_run_dir") or "/run/openisb")
-        source = program(command, args["run_id"], run_dir, args["timeout"] - MARGIN)
-        return peer, f"{shlex.quote(interpreter)} -I -S -", source
+        source = program(command, args["run_id"], run_dir_of(variables), args["timeout"] - MARGIN)
+        request = request_line(command, args["run_id"])
+        return peer, f"exec {shlex.quote(interpreter)} -I -S -", source, request
 
     def _peer(self, host: str, hostvars: Mapping[str, Any]) -> tuple[ActionModule, Mapping[str, Any]]:
         """This action on the connection of another host, and that host's variables."""

@@ -52,6 +52,8 @@ class FilterModule:
             "run_plan": run_plan,
             "consistency_points": inventory.consistency_points,
             "dead_runs": controller.dead_runs,
+            "dead_runs_summary": text.dead_runs_summary,
+            "recover_summary": text.recover_summary,
             "preflight_decision": decision.decide,
             "consistency_verdict": verdict.judge,
             "run_report": report.run_report,

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
+import shutil
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
@@ -23,6 +26,7 @@ class Job:
         self.name = name
         self.folder = os.path.join(run_dir, "jobs")
         self._written = 0.0
+        self._made_by = None
 
     @property
     def path(self):
@@ -33,7 +37,10 @@ class Job:
         """Say where the job stands. ``progress``: a dict of percent, bytes_done, bytes_total, rate (bytes/s), eta_s."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         pid = os.getpid()
+        if self._made_by is None:
+            self._made_by = made_by(pid)
         record = {"state": state, "pid": pid, "ticks": processes.start_ticks(pid), "progress": progress or {}}
+        record.update(self._made_by)
         with open(self.path + ".new", "w", encoding="utf-8") as stream:
             json.dump(record, stream)
         os.replace(self.path + ".new", self.path)
@@ -61,6 +68,44 @@ class Job:
             other = Job(os.path.dirname(self.folder), name.rpartition(".")[0]).read()
             if other and not other["running"] and os.path.getmtime(path) < time.time() - KEPT:
                 os.unlink(path)
+
+
+def of_run(run_dir, run_id):
+    """Names of the jobs of a run, running or not."""
+    names = glob.glob(os.path.join(glob.escape(run_dir), "jobs", glob.escape(run_id) + ".*.json"))
+    return sorted(os.path.basename(name)[: -len(".json")] for name in names)
+
+
+def end(run_dir, name):
+    """End a job, and remove all that it and Ansible have left of it. Returns whether it is gone."""
+    job = Job(run_dir, name)
+    record = job.read()
+    if record is None:
+        return True
+    if not processes.stop(record["pid"], record["ticks"]):
+        return False
+    for folder in filter(None, [record.get("folder")]):
+        shutil.rmtree(folder, ignore_errors=True)
+    results = os.path.join(glob.escape(run_dir), "async", glob.escape(record.get("async") or "") + ".*")
+    for path in [os.path.join(run_dir, "keys", name + ".psk"), *(glob.glob(results) if record.get("async") else [])]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    os.unlink(job.path)
+    return True
+
+
+def made_by(pid):
+    """Where Ansible has put the module that is this process (folder), and the name of its result (async): or empty.
+
+    Found on the command lines of the process and of its parent, Ansible's async wrapper.
+    """
+    module = [word for word in processes.command_line(pid) if os.path.basename(word).startswith("AnsiballZ_")]
+    wrapper = processes.command_line(os.getppid())
+    place = [number for number, word in enumerate(wrapper) if "async_wrapper" in word]
+    return {
+        "folder": os.path.dirname(module[0]) if module and "ansible-tmp-" in module[0] else "",
+        "async": wrapper[place[0] + 1] if place and len(wrapper) > place[0] + 1 else "",
+    }
 
 
 def progress_of(done, total, elapsed):

@@ -29,6 +29,15 @@ def is_running(pid, ticks):
     return ticks is not None and start_ticks(pid) == ticks
 
 
+def command_line(pid):
+    """The words of a process's command line; none where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read().split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def stop(pid, ticks, grace=5.0):
     """End that process and no other: SIGTERM, and SIGKILL after ``grace`` seconds. Returns whether it is gone."""
     for number in (signal.SIGTERM, signal.SIGKILL):

@@ -32,6 +32,8 @@ def run_report(records, repository):
         "storage_ms": longest(points, "storage_ms"),
         "exit_status": 0 if good else 2,
         "problems": problems,
+        "clocks": clocks_of(points),
+        "warnings": list(dict.fromkeys(text for point in points for text in point.get("warnings", []))),
         "left": [server for server, entry in servers.items() if not entry["cleaned"]] + unclean,
         "repository": repository,
         "rings": rings,
@@ -50,6 +52,11 @@ def worst(verdicts):
 def longest(points, key):
     """The largest of a measure of the consistency points; None where none has it."""
     return max((point[key] for point in points if point.get(key) is not None), default=None)
+
+
+def clocks_of(points):
+    """How far each host's clock was from the listener's, as compared last."""
+    return {host: clock for point in points for host, clock in point.get("clocks", {}).items()}
 
 
 def ring_report(point):

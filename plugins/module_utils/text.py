@@ -65,7 +65,8 @@ def headline(report):
         f"Freeze window      {frozen}",
     ]
     lines += [f"Degraded           {text}" for text in report.get("degraded", [])]
-    return lines + [f"Problem            {problem}" for problem in report["problems"]]
+    lines += [f"Problem            {problem}" for problem in report["problems"]]
+    return lines + [f"Warning            {warning}" for warning in report.get("warnings", [])]
 
 
 def ring_table(report):
@@ -210,6 +211,20 @@ def prune_summary(result, dry_run=False):
             )
         )
     return "\n".join(lines)
+
+
+def dead_runs_summary(found):
+    """What recover.yml found in the journal; ``found`` as `dead_runs` returns it."""
+    lines = ["Dead: " + (", ".join(found["runs"]) or "no run")]
+    return "\n".join(lines + [f"Left alone: {problem}" for problem in found["problems"]])
+
+
+def recover_summary(hostvars, hosts, unclean, dry_run):
+    """What recover.yml did, or would do, a line an action; and the hosts that it could not clean up."""
+    lines = ["What would be done; nothing was:" if dry_run else "What was done:"]
+    actions = [f"  {host}: {action}" for host in hosts for action in hostvars[host].get("recover_done", [])]
+    lines += actions or ["  nothing, as nothing of these runs was left"]
+    return "\n".join(lines + [f"  {host}: not reached, or not cleaned up; see above" for host in unclean])
 
 
 def moment_of(saveset):

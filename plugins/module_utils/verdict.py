@@ -9,6 +9,8 @@ import datetime
 
 APPLICATION, CRASH, FAILED = "application-consistent", "crash-consistent", "failed"
 NO_REASON = "no reason given"
+ROUNDING = 1.0
+"""Milliseconds by which clocks that agree may differ in what they tell."""
 EVIDENCE = (
     "freeze_started",
     "frozen",
@@ -24,11 +26,13 @@ EVIDENCE = (
 
 
 def judge(evidence, on_quiesce_failure):
-    """The verdict: a dict of verdict, time (ISO 8601, UTC), ring, storage_ms, window_ms, degraded, servers, problems.
+    """The verdict: a dict of verdict, time (ISO 8601, UTC), ring, storage_ms, window_ms, degraded, servers, problems,
+    clocks and warnings (texts about clocks, which no verdict rests on).
 
     ``evidence``: run_id, servers, storage_hosts, freeze and thaw (answers of the action hold), snapshots (answers of
-    the storage drivers, one a storage host) and problems (texts); for a ring also ring, leaders (hosts whose hold is of
-    all servers), holders (servers with a hold of their own) and names (of the servers in the leaders' answers).
+    the storage drivers, one a storage host), seconds (of freeze, snapshot and thaw) and problems (texts); for a ring
+    also ring, leaders (hosts whose hold is of all servers), holders (servers with a hold of their own) and names (of
+    the servers in the leaders' answers).
     ``application-consistent`` needs an unbroken hold, with this run's id, of every server, around a snapshot that ended
     before the first thaw was asked for.
     """
@@ -45,12 +49,14 @@ def judge(evidence, on_quiesce_failure):
         "verdict": verdict,
         **common,
         "storage_ms": round(sum(end - start for start, end in calls) * 1000, 1),
-        "window_ms": window_of({**leaders, **own}),
+        "window_ms": window_of({**leaders, **own}, evidence.get("seconds") or {}),
         "degraded": sorted({text for hold in holds.values() for text in hold["degraded"]}),
         "servers": {
             server: dict(hold, verdict=server_verdict(verdict, hold), **common) for server, hold in holds.items()
         },
         "problems": problems + (broken + left_out if evidence["freeze"] else []),
+        "clocks": evidence.get("clocks") or {},
+        "warnings": evidence.get("warnings") or [],
     }
 
 
@@ -137,8 +143,20 @@ def point_of(calls):
     return datetime.datetime.fromtimestamp(calls[0][1], datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
-def window_of(holds):
-    """First freeze to last thaw, in ms, by the hosts' own clocks; None where no server was frozen."""
+def window_of(holds, seconds):
+    """First freeze to last thaw, in ms; None where no server was frozen.
+
+    By the hosts' own clocks, unless these contradict what one clock that never jumps has measured: that every hold lay
+    between the first question and the last answer (``seconds``), and how long each hold was.
+    """
     starts = [hold["freeze_started"] for hold in holds.values() if hold["freeze_started"]]
     ends = [hold["thawed"] for hold in holds.values() if hold["thawed"]]
-    return round((max(ends) - min(starts)) * 1000, 1) if starts and ends else None
+    if not starts or not ends:
+        return None
+    told = (max(ends) - min(starts)) * 1000
+    longest = max(hold["window_ms"] or 0.0 for hold in holds.values())
+    most = sum(seconds.values()) * 1000 if seconds else told
+    unbroken = all(hold["hold_unbroken"] for hold in holds.values())
+    if told < longest - ROUNDING or (unbroken and told > most + ROUNDING):
+        told = max(longest, most if unbroken else 0.0)
+    return round(told, 1)

@@ -15,6 +15,9 @@ description:
     O(snapshots) on the storage hosts once all are frozen, and thaws all servers, whatever happened in between.
   - It is one task on one host, so that servers stand still for as short as can be, and no server's failure can keep
     another one frozen. Connections are opened before the first server is asked to freeze.
+  - Over Ansible's ssh plugin with ControlPersist, holders are asked through sockets that OpenSSH forwards, where the
+    servers' sshd allows it (C(AllowStreamLocalForwarding), its default) and the login user is root. This shortens the
+    freeze window most with many servers. Elsewhere a small program on each server asks its holder.
   - Does not judge what it returns and does not fail on it. The filter
     P(openisb.backup.consistency_verdict#filter) judges.
 attributes:
@@ -66,6 +69,17 @@ options:
     description: Seconds after which a storage host that does not answer counts as lost.
     type: float
     default: 9
+  clock_limit:
+    description: Seconds by which a host's clock may differ from that of the host that the task is for, the listener.
+    type: float
+    default: 1
+  on_clock_skew:
+    description:
+      - What to do where a clock differs by more. V(abort) freezes nothing.
+      - No verdict rests on clocks. The proof is the order of freeze, snapshot and thaw within this one task.
+    type: str
+    choices: [warn, abort]
+    default: warn
 seealso:
   - module: openisb.backup.hold
   - module: openisb.backup.quiesce
@@ -99,6 +113,17 @@ problems:
   returned: always
   type: list
   elements: str
+forwarded:
+  description: Servers whose holders were asked through a socket that OpenSSH forwards, with no process in the window.
+  returned: when something was frozen
+  type: list
+  elements: str
+clocks:
+  description:
+    - Of each server and storage host how many seconds its clock is ahead of the listener's (C(ahead)), and how many of
+      these may be owed to the way there and back (C(bound)).
+  returned: when not in check mode
+  type: dict
 seconds:
   description: How long freeze, snapshot and thaw took, by the controller's clock.
   returned: when something was frozen

@@ -60,8 +60,20 @@ def test_controller_killed_between_freeze_and_thaw(lab: Lab) -> None:
     assert "is still open" in output
     assert "ansible-playbook recover.yml" in output
 
+    before = lab.journal(), lab.holders()
+    status, output = lab.play("recover.yml", "-e", "recover_dry_run=true")
+    assert status == 0, output
+    assert "What would be done; nothing was:" in output
+    for server in lab.servers:
+        assert f"{server}: thaw, and end the holder of run {before[0][-1]['run_id']}" in output
+    assert (lab.journal(), lab.holders()) == before
+
+    foreign = "/srv/pool/snapshots/of-somebody"
+    lab.on("storage1", f"btrfs subvolume snapshot -r /srv/pool/luns {foreign}")
     status, output = lab.play("recover.yml")
     assert status == 0, output
+    assert "What was done:" in output
+    lab.on("storage1", f"ls {foreign}/*.lun && btrfs subvolume delete {foreign}")
     lab.nothing_is_left()
 
     status, output = lab.play("isb.yml")
@@ -80,15 +92,23 @@ def test_a_run_that_dies_leaves_the_base_of_an_earlier_one_alone(lab: Lab) -> No
         while lab.journal()[-1]["event"] != "backup":
             assert time.monotonic() < deadline, "no backup began"
         dead = lab.journal()[-1]["run_id"]
+        while dead not in lab.on("backup1", "ls /run/openisb/jobs"):
+            assert time.monotonic() < deadline, "no backup reads"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     found = lab.luns_in_snapshots()
     assert found == {serial: [*runs, dead] for serial, runs in bases.items()}
 
+    status, output = lab.play("recover.yml", "--check")
+    assert status == 0, output
+    assert f"storage1: delete the snapshot of run {dead}" in output
+    assert f"backup1: end the job {dead}" in output
+    assert lab.luns_in_snapshots() == found
     status, output = lab.play("recover.yml")
     assert status == 0, output
     assert lab.luns_in_snapshots() == bases
+    assert dead not in lab.on("backup1", "ls -R /run/openisb")
     lab.nothing_is_left()
 
 

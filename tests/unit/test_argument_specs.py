@@ -108,4 +108,7 @@ def test_what_the_role_block_backup_is_told_reaches_the_module() -> None:
     variables = {name.removeprefix(prefix) for name in defaults(root / "roles/block_backup")}
     shared = variables & set(block_backup.ARGUMENTS)
     assert shared >= {"level", "rate_limit", "read_latency", "slots"}
+    metadata = passed.pop("metadata")  # the volume's own, and this with it
+    assert re.search(rf"\bcombine\({prefix}metadata\)", metadata)
+    shared -= {"metadata"}
     assert {name: passed.get(name) for name in shared} == {name: f"{{{{ {prefix}{name} }}}}" for name in shared}

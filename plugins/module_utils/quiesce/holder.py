@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from . import daemon, drivers, partner, records
 from .clock import Clock
-from .hold import ARMED, BY_COMMAND, Hold, Limits
+from .hold import ARMED, BY_COMMAND, FREEZING, FROZEN, Hold, Limits
 from .processes import identity
 from .server import Server, timeouts
 
@@ -22,12 +22,12 @@ START_TIMEOUT = 30.0
 class Partner:
     """The holder's view of its partner process."""
 
-    def __init__(self, run_dir: str, run_id: str) -> None:
+    def __init__(self, run_dir: str, run_id: str, hold_ttl: float) -> None:
         reader, self._writer = os.pipe()
         holder = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            _be_partner(reader, run_dir, run_id, holder)
+            _be_partner(reader, run_dir, run_id, holder, hold_ttl)
         os.close(reader)
         self.identity = identity(self.pid)
         self._gone = False
@@ -39,19 +39,27 @@ class Partner:
                 self._gone = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
         return not self._gone
 
+    def follow(self, state: str) -> None:
+        """Tell it what the hold is about to do: it counts how long that takes."""
+        if state not in (ARMED, FROZEN):
+            self._tell(partner.FREEZING if state == FREEZING else partner.THAWING)
+
     def dismiss(self) -> None:
         """Tell it that all is well, so that it ends."""
-        with contextlib.suppress(OSError):
-            os.write(self._writer, partner.CLEAN_END)
+        self._tell(partner.CLEAN_END)
         os.close(self._writer)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
+    def _tell(self, what: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._writer, what)
 
-def _be_partner(reader: int, run_dir: str, run_id: str, holder: int) -> None:
+
+def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float) -> None:
     status = 1
     try:
-        partner.watch(reader, run_dir, run_id, holder)
+        partner.watch(reader, run_dir, run_id, holder, hold_ttl)
         status = 0
     finally:
         os._exit(status)
@@ -68,7 +76,7 @@ def _hold(
 ) -> None:
     second: Partner | None = None
     try:
-        second = Partner(run_dir, run_id)
+        second = Partner(run_dir, run_id, limits.hold_ttl)
         server = _prepare(run_dir, run_id, descriptions, limits, second)
         ready()
         server.serve()
@@ -95,6 +103,7 @@ def _prepare(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limi
     record = new_record(run_id, descriptions, limits, second.identity)
     server = Server(Hold(run_id, timeouts(built), limits, clock), built, run_dir, record, clock, memory_locked)
     server.partner_alive = second.alive
+    server.on_state = second.follow
     server.open()
     return server
 

@@ -1,17 +1,20 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The holder's partner: a second process that does nothing until the holder dies, and then thaws in its place.
+"""The holder's partner: a second process that does nothing until the holder dies or hangs, and then thaws in its place.
 
-It reads from a pipe of which only the holder has the other end. ``CLEAN_END`` says that the holder thawed and ended;
-an end of the pipe without it says that the holder is dead. Then the partner ends what the holder left running, becomes
-the holder itself, thaws what is on record as possibly frozen, and answers at the socket that the hold was broken.
+It reads from a pipe of which only the holder has the other end. ``FREEZING`` and ``THAWING`` say what the holder is
+about to do, ``CLEAN_END`` that it thawed and ended; an end of the pipe without that says that the holder is dead. One
+that has said ``FREEZING`` and not ``THAWING`` when its time to live is over hangs, and is killed. Then the partner ends
+what the holder left running, becomes the holder itself, thaws what is on record as possibly frozen, and answers at the
+socket that the hold was broken.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from typing import Any
@@ -22,14 +25,17 @@ from .hold import BY_PARTNER, Hold, Limits
 from .processes import identity, session_members
 from .server import Server, timeouts
 
-CLEAN_END = b"thawed\n"
-DIED = "the holder died before it had thawed, and its partner thawed in its place"
+FREEZING, THAWING, CLEAN_END = b"freezing\n", b"thawing\n", b"thawed\n"
+DIED = "the holder died or hung before it had thawed, and its partner thawed in its place"
+
+HANG_PATIENCE = 0.5
+"""Seconds after the end of the time to live at which a holder that has not begun to thaw is taken to hang."""
 
 SESSION_PATIENCE = 1.0
 """Seconds to wait for what the dead holder left running to be gone."""
 
 
-def watch(reader: int, run_dir: str, run_id: str, holder: int) -> None:
+def watch(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float) -> None:
     """The partner's whole life, beside the holder with process id ``holder``. Returns when there is no more to do."""
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,7 +43,7 @@ def watch(reader: int, run_dir: str, run_id: str, holder: int) -> None:
     daemon.detach([reader])
     memory_locked = daemon.lock_memory()
     daemon.protect_from_oom()
-    if not _died(reader):
+    if not _lost(reader, hold_ttl):
         return
     end_session(holder)
     record = records.read(run_dir, run_id)
@@ -45,13 +51,24 @@ def watch(reader: int, run_dir: str, run_id: str, holder: int) -> None:
         _take_over(run_dir, record, memory_locked)
 
 
-def _died(reader: int) -> bool:
-    said = b""
+def _lost(reader: int, hold_ttl: float) -> bool:
+    """Wait until the holder ends, or hangs; whether it left something to do."""
+    said, deadline, clock = b"", None, Clock()
     while True:
+        if not _said_more(reader, None if deadline is None else deadline - clock.monotonic()):
+            return True
         piece = os.read(reader, 16)
         if not piece:
             return CLEAN_END not in said
         said += piece
+        if THAWING in said:
+            deadline = None
+        elif FREEZING in said and deadline is None:
+            deadline = clock.monotonic() + hold_ttl + HANG_PATIENCE
+
+
+def _said_more(reader: int, patience: float | None) -> bool:
+    return bool(select.select([reader], [], [], None if patience is None else max(patience, 0.0))[0])
 
 
 def end_session(leader: int) -> None:

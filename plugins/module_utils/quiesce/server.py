@@ -48,6 +48,8 @@ class Server:
         self.drivers = drivers
         self.run_dir = run_dir
         self.partner_alive: Callable[[], bool | None] = lambda: None
+        self.on_state: Callable[[str], None] = lambda _state: None
+        self._state = hold.state
         self._memory_locked = memory_locked
         self._record = record
         self._record_lock = threading.Lock()
@@ -89,10 +91,17 @@ class Server:
     def _advance(self) -> None:
         for driver in self.drivers:
             self.hold.lose(driver.lost())
-        self._save()
+        self._told_and_saved()
         self._runner.advance()
-        self._save()
+        self._told_and_saved()
         self._answer_all()
+
+    def _told_and_saved(self) -> None:
+        """Tell of a new state before the calls that belong to it, and put it on record."""
+        if self.hold.state != self._state:
+            self._state = self.hold.state
+            self.on_state(self._state)
+        self._save()
 
     def _patience(self) -> float | None:
         now = self._clock.monotonic()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -35,8 +36,41 @@ def test_the_program_brings_the_holders_answer(holds: Holds) -> None:
     assert poke("thaw", holds.run_dir) == holds.ask("thaw")
 
 
-def test_the_program_greets() -> None:
-    assert poke("connect", "/nowhere") == {"ok": True}
+def test_the_program_greets_and_tells_the_time() -> None:
+    before = time.time()
+    answer = poke("connect", "/nowhere")
+    assert before <= answer.pop("clock") <= time.time()
+    assert answer == {"ok": True}
+
+
+def test_the_greeting_writes_out_what_will_be_frozen(tmp_path: Path) -> None:
+    record = {"drivers": [{"options": {"name": "gtm"}}, {"options": {"name": "filesystem", "mounts": [str(tmp_path)]}}]}
+    (tmp_path / "hold-r1.json").write_text(json.dumps(record))
+    # In place of the C library, something that notes which file the descriptor is of.
+    noting = (
+        "import os, sys, types\n"
+        "def syncfs(number):\n"
+        f"    with open({str(tmp_path / 'synced')!r}, 'w') as stream:\n"
+        "        stream.write(os.readlink(f'/proc/self/fd/{number}'))\n"
+        "library = types.SimpleNamespace(syncfs=syncfs)\n"
+        "sys.modules['ctypes'] = types.SimpleNamespace(CDLL=lambda name: library)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-"],
+        input=noting + hold.program("connect", "r1", str(tmp_path), 5.0),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert hold.parse_answer(done.stdout, done.stderr)["ok"]
+    assert (tmp_path / "synced").read_text() == str(tmp_path)
+
+
+def test_a_greeting_whose_disk_cannot_be_written_out_still_answers(tmp_path: Path) -> None:
+    record = {"drivers": [{"options": {"name": "filesystem", "mounts": [str(tmp_path / "nowhere")]}}]}
+    (tmp_path / "hold-r1.json").write_text(json.dumps(record))
+    assert poke("connect", tmp_path)["ok"] is True
 
 
 def test_where_there_is_no_holder(tmp_path: Path) -> None:

@@ -76,6 +76,30 @@ def test_the_partner_thaws_when_the_holder_is_killed(holds: Holds) -> None:
     holds.arm("r2")
 
 
+def test_the_partner_thaws_when_the_holder_hangs(holds: Holds) -> None:
+    holds.arm(hold_ttl=0.5)
+    holds.ask("freeze")
+    frozen = time.monotonic()
+    holder = holds.find().record["holder"]
+    os.kill(holder["pid"], signal.SIGSTOP)
+    wait_for(lambda: holds.frozen() == [], 3)
+    assert 0.4 < time.monotonic() - frozen < 0.5 + 1
+    assert not is_running(holder)
+    wait_for(lambda: holds.find().answers)
+    thawed = holds.ask("thaw")
+    assert (thawed["ok"], thawed["reason"], thawed["hold_unbroken"]) == (True, "partner", False)
+
+
+def test_a_holder_that_thaws_in_time_is_left_alone_by_its_partner(holds: Holds) -> None:
+    holds.arm(hold_ttl=0.2)
+    holds.ask("freeze")
+    holder = holds.find().record["holder"]
+    time.sleep(1.0)
+    assert holds.frozen() == []
+    assert is_running(holder)
+    assert holds.ask("thaw")["reason"] == "ttl"
+
+
 def test_the_partner_thaws_what_a_killed_holder_was_freezing(holds: Holds) -> None:
     holds.arm(descriptions=[holds.driver("a"), holds.driver("b", freeze="hang")])
     with (

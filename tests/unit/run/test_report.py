@@ -8,7 +8,14 @@ from __future__ import annotations
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.catalog import bases, choose_savesets
 from ansible_collections.openisb.backup.plugins.module_utils.report import run_report
-from ansible_collections.openisb.backup.plugins.module_utils.text import catalog_table, rate, run_summary, size
+from ansible_collections.openisb.backup.plugins.module_utils.text import (
+    catalog_table,
+    dead_runs_summary,
+    rate,
+    recover_summary,
+    run_summary,
+    size,
+)
 
 RUN = "isb-20261123T021500Z-4f1c2a"
 MIB = 1024**2
@@ -86,6 +93,31 @@ def test_a_good_run(good):
     assert fs1["seconds"] == {"prepare": 1.0, "freeze_window": 0.08, "backup": 2.0, "cleanup": 1.0}
     assert report["timeline"][6] == {"at": 6.0, "event": "cleaned", "server": "fs1", "ring": ""}
     assert report["journal_head"] == "hash-8"
+
+
+def test_a_clock_that_is_wrong_is_told_and_keeps_no_run_from_being_good(good):
+    point = good[2]["data"]
+    point.update(clocks={"fs1": {"ahead": 2.5, "bound": 0.01}}, warnings=["the clock of fs1 is 2.500 s ahead"])
+    report = run_report(good, "/repository")
+    assert (report["exit_status"], report["clocks"]["fs1"]["ahead"]) == (0, 2.5)
+    assert "Warning            the clock of fs1 is 2.500 s ahead" in run_summary(report)
+
+
+def test_what_recover_did_is_told_by_host():
+    hostvars = {"fs1": {"recover_done": ["thaw, and end the holder of run isb-x"]}, "storage1": {}}
+    text = recover_summary(hostvars, ["fs1", "storage1"], ["storage1"], False)
+    assert text.splitlines() == [
+        "What was done:",
+        "  fs1: thaw, and end the holder of run isb-x",
+        "  storage1: not reached, or not cleaned up; see above",
+    ]
+    assert recover_summary({"fs1": {}}, ["fs1"], [], True).startswith("What would be done; nothing was:\n  nothing")
+
+
+def test_dead_runs_and_those_left_alone_are_told():
+    assert dead_runs_summary({"runs": [], "problems": []}) == "Dead: no run"
+    told = dead_runs_summary({"runs": ["isb-x"], "problems": ["run isb-y is still at work"]})
+    assert told == "Dead: isb-x\nLeft alone: run isb-y is still at work"
 
 
 def test_a_server_whose_backup_failed(good):

@@ -135,3 +135,25 @@ def test_nothing_was_frozen():
     )
     assert verdict["verdict"] == "failed"
     assert verdict["window_ms"] is None
+
+
+def test_clocks_that_contradict_each_other_do_not_make_the_window(evidence):
+    evidence["seconds"] = {"freeze": 0.2, "snapshot": 0.1, "thaw": 0.2}
+    evidence["thaw"]["servers"]["fs1"].update(thawed=3700.4, thaw_started=3700.3)
+    verdict = judge(evidence, "abort")
+    assert verdict["verdict"] == "application-consistent"
+    assert verdict["window_ms"] == 500.0
+
+
+def test_a_clock_that_went_back_does_not_make_the_window(evidence):
+    evidence["thaw"]["servers"]["fs1"].update(thawed=40.0, thaw_started=39.0)
+    evidence["thaw"]["servers"]["fs2"].update(thawed=40.1, thaw_started=39.1)
+    assert judge(evidence, "abort")["window_ms"] == 400.0
+
+
+def test_what_was_said_of_clocks_is_evidence_and_no_problem(evidence):
+    evidence.update(clocks={"fs1": {"ahead": 2.5, "bound": 0.01}}, warnings=["the clock of fs1 is 2.500 s ahead"])
+    verdict = judge(evidence, "abort")
+    assert (verdict["verdict"], verdict["problems"]) == ("application-consistent", [])
+    assert verdict["clocks"] == {"fs1": {"ahead": 2.5, "bound": 0.01}}
+    assert verdict["warnings"] == ["the clock of fs1 is 2.500 s ahead"]

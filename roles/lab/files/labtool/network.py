@@ -16,7 +16,7 @@ from shell import LabError, run
 from spec import Host, Lab
 
 RANGE = ipaddress.IPv4Network("198.18.0.0/15")
-PREFIX = 27
+PREFIX = 26
 
 
 class Network:

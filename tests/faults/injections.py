@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faults: how each one strikes a host, and how it is mended before the lab is asked to recover."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .steps import WINDOW, Step
+
+if TYPE_CHECKING:
+    from .controller import Controller
+    from .machine import Machine
+
+STORAGE, BACKUP = "storage1", "backup1"
+REPOSITORY = "/var/lib/openisb/repository"
+BALLAST = "/srv/pool/ballast"
+#: MiB that a full pool has left: the servers must still be able to write while the run is told that there is no room.
+ROOM = 192
+#: The greeting opens the connections; after it, holders are asked without a program on the host.
+POKES = {"freeze": 1}
+#: The step prepare, once every holder is armed.
+ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
+#: The step preflight before any host is checked: hosts are checked side by side.
+UNCHECKED = {"preflight": "Name the places of this host"}
+
+
+@dataclass
+class Stage:
+    """What a fault may act on."""
+
+    machine: Machine
+    controller: Controller
+    step: Step
+
+
+Act = Callable[[Stage], None]
+
+
+def nothing(_stage: Stage) -> None:
+    """No more to do."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``before``: what is prepared before the run starts. ``strike``: what happens while it is held at the step.
+
+    ``tasks``: by step, where the run is held instead of where the step itself says.
+    """
+
+    name: str
+    what: str
+    strike: Act = nothing
+    mend: Act = nothing
+    before: Act = nothing
+    tasks: dict[str, str] = field(default_factory=dict)
+
+
+def _python(how: str) -> tuple[Act, Act]:
+    """Modules on the step's host: outside of the window all from now on, inside of it the one poke of the step."""
+
+    def before(stage: Stage) -> None:
+        if stage.step.name in POKES:
+            stage.machine.tell(stage.step.host, "pokes", f"poke.{POKES[stage.step.name]}.{how}")
+        elif stage.step.name == "snapshot":
+            stage.machine.tell(STORAGE, f"snapshot.{how}")
+
+    def strike(stage: Stage) -> None:
+        if stage.step.name not in WINDOW:
+            stage.machine.tell(stage.step.host, f"python.{how}")
+
+    return before, strike
+
+
+def _driver(how: str) -> Act:
+    return lambda stage: stage.machine.tell(stage.step.host, f"{stage.step.name}.{how}")
+
+
+def _cut(host: str = "") -> Act:
+    return lambda stage: stage.machine.cut(host or stage.step.host)
+
+
+def _join(host: str = "") -> Act:
+    return lambda stage: stage.machine.join(host or stage.step.host)
+
+
+def _run(host: str, command: str) -> Act:
+    def act(stage: Stage) -> None:
+        stage.machine.run(host, command)
+
+    return act
+
+
+def _fill(stage: Stage) -> None:
+    free = int(stage.machine.run(STORAGE, "df --output=avail --block-size=1M /srv/pool | tail -n 1"))
+    stage.machine.run(STORAGE, f"fallocate --length {free - ROOM}M {BALLAST}")
+
+
+def _holder(how: signal.Signals, *, partner: bool = False) -> Act:
+    """Signal the holder of fs1, and its partner as well."""
+
+    def strike(stage: Stage) -> None:
+        # The partner first: else it could take over before its turn comes.
+        for name in ("partner", "holder") if partner else ("holder",):
+            pid = stage.machine.holder(stage.machine.servers[0], name)
+            if pid:
+                stage.machine.kill(pid, how)
+
+    return strike
+
+
+def _clock(stage: Stage) -> None:
+    """An hour ahead, in the middle of the step."""
+    stage.machine.set_clock(stage.machine.servers[0], "+3600")
+
+
+_FAILS, _HANGS = _python("fails"), _python("hangs")
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault("module_fails", "a module on the step's host fails", before=_FAILS[0], strike=_FAILS[1]),
+        Fault("module_hangs", "a module on the step's host never ends", before=_HANGS[0], strike=_HANGS[1]),
+        Fault("driver_fails", "the driver's freeze or thaw fails once", before=_driver("fails")),
+        Fault("driver_hangs", "the driver's freeze or thaw hangs once", before=_driver("hangs")),
+        Fault("host_unreachable", "the step's host is cut off the network", strike=_cut(), mend=_join()),
+        Fault(
+            "sshd_killed",
+            "sshd of the step's host is killed with its sessions",
+            strike=lambda stage: stage.machine.end_sshd(stage.step.host),
+            mend=lambda stage: stage.machine.start_sshd(),
+        ),
+        Fault("sigterm", "ansible-playbook gets SIGTERM", strike=lambda stage: stage.controller.signal(signal.SIGTERM)),
+        Fault(
+            "sigkill",
+            "ansible-playbook and its workers get SIGKILL",
+            strike=lambda stage: stage.controller.signal(signal.SIGKILL),
+        ),
+        Fault("cancel", "the run is cancelled through ansible-runner", strike=lambda stage: stage.controller.cancel()),
+        Fault(
+            "storage_unreachable",
+            "the storage host is cut off the network",
+            strike=_cut(STORAGE),
+            mend=_join(STORAGE),
+            tasks=UNCHECKED,
+        ),
+        Fault(
+            "storage_full",
+            f"the pool is filled up to {ROOM} MiB",
+            strike=_fill,
+            mend=_run(STORAGE, f"rm -f {BALLAST}"),
+            tasks=UNCHECKED,
+        ),
+        Fault(
+            "backup_server_lost",
+            "the backup server, which is the listener, is cut off",
+            _cut(BACKUP),
+            _join(BACKUP),
+            tasks=UNCHECKED,
+        ),
+        Fault(
+            "repository_lost",
+            "the repository is moved away",
+            strike=_run(BACKUP, f"mv {REPOSITORY} {REPOSITORY}.lost"),
+            mend=_run(
+                BACKUP, f"[ ! -d {REPOSITORY}.lost ] || {{ rm -rf {REPOSITORY}; mv {REPOSITORY}.lost {REPOSITORY}; }}"
+            ),
+            tasks=UNCHECKED,
+        ),
+        Fault("holder_killed", "the holder of fs1 gets SIGKILL", strike=_holder(signal.SIGKILL), tasks=ARMED),
+        Fault("holder_stopped", "the holder of fs1 gets SIGSTOP", strike=_holder(signal.SIGSTOP), tasks=ARMED),
+        Fault(
+            "holder_and_partner_killed",
+            "the holder of fs1 and its partner get SIGKILL",
+            strike=_holder(signal.SIGKILL, partner=True),
+            tasks=ARMED,
+        ),
+        Fault(
+            "clock_jumps",
+            "the wall clock of fs1's holder jumps an hour ahead",
+            before=lambda stage: stage.machine.set_clock(stage.machine.servers[0], "+0"),
+            strike=_clock,
+        ),
+    )
+}
