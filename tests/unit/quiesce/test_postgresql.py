@@ -340,7 +340,7 @@ def test_with_the_label_a_copy_takes_archived_wal(
             then = acknowledged(loads)
             wait_for(lambda: all(now > before + 20 for now, before in zip(acknowledged(loads), then, strict=True)))
         last = server.ask("SELECT pg_walfile_name(pg_switch_wal())")
-        wait_for(lambda: (archive / last).exists(), 20)
+        wait_for((archive / last).exists, 20)
         rows = committed(server)
     put_label(folder, driver)
     assert_does_not_start(copy_with_label(folder, socket))
