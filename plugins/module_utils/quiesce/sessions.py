@@ -51,8 +51,8 @@ class Session:
             )
         except OSError as error:
             raise SessionEnded(f"{arguments[0]} cannot be started: {error.strerror}") from error
-        self._to = cast("IO[bytes]", self._process.stdin)
-        self._from = cast("IO[bytes]", self._process.stdout)
+        self._to = cast(IO[bytes], self._process.stdin)
+        self._from = cast(IO[bytes], self._process.stdout)
 
     @property
     def pid(self) -> int:

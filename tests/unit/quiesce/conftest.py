@@ -209,6 +209,15 @@ def holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Holds]:
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def server_templates() -> Iterator[None]:
+    """Removes what new database servers are copied from."""
+    from .servers import remove_templates
+
+    yield
+    remove_templates()
+
+
 def thaw_hard(mount: Path) -> None:
     descriptor = os.open(mount, os.O_RDONLY)
     with contextlib.suppress(OSError):

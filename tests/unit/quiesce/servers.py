@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .conftest import wait_for
+from .conftest import wait_for, waits
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/"}
 
@@ -100,6 +100,10 @@ class Postgres(Server):
     def description(self, **options: Any) -> dict[str, Any]:
         return {"name": "postgresql", "socket": str(self.socket), **options}
 
+    def held(self) -> bool:
+        """Whether there is a session of a driver."""
+        return self.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'openisb-%'") != "0"
+
 
 class Mariadb(Server):
     """A MariaDB server, run by root."""
@@ -121,6 +125,15 @@ class Mariadb(Server):
 
     def description(self, **options: Any) -> dict[str, Any]:
         return {"name": "mariadb", "socket": str(self.socket), **options}
+
+    def create_database(self, options: str = "") -> None:
+        """The database that clients use from then on, with tables for load."""
+        self.ask("CREATE DATABASE test")
+        create_tables(self, options)
+
+    def held(self) -> bool:
+        """Whether a commit has to wait. It is ended then, and did not happen."""
+        return waits(subprocess.Popen([*self.client_command(), "-e", "INSERT INTO a VALUES (99, 1, '')"]))
 
 
 MARIADB_SMALL = ["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=4M"]

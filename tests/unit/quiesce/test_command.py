@@ -213,7 +213,7 @@ def test_a_thaw_while_the_freeze_hangs_waits_for_its_end(site: Site, build: Buil
     driver = build(site.description(timeout=30))
     site.says("freeze", "touch begun; sleep 60")
     ended = freeze_in_background(driver)
-    wait_for(lambda: (site.folder / "begun").exists())
+    wait_for((site.folder / "begun").exists)
     driver.cancel()
     driver.thaw()
     assert "it was cancelled" in ended()
@@ -249,7 +249,7 @@ def test_a_killed_holder_takes_a_freeze_with_it_that_had_not_ended(site: Site, h
     holds.arm(descriptions=[site.description()])
     with pytest.raises(HolderError):
         holds.ask("freeze", timeout=0.1)
-    wait_for(lambda: (site.folder / "begun").exists())
+    wait_for((site.folder / "begun").exists)
     holds.kill_holder()
     wait_for(lambda: site.log()[-1] == "thaw")
     time.sleep(1.2)

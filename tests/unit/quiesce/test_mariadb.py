@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,36 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import mariadb
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
 
-from . import servers
-from .conftest import Holds, freeze_in_background, is_frozen, mount_image, unmount, wait_for, waits
-from .servers import Mariadb, acknowledged, committed, create_tables, load, new, running
+from .conftest import Holds, freeze_in_background, is_frozen, mount_image, unmount, wait_for
+from .servers import Mariadb, acknowledged, committed, load, new, running
 
 pytestmark = pytest.mark.root
 NOBODY = Surroundings({})
 Build = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def templates() -> Iterator[None]:
-    yield
-    servers.remove_templates()
-
-
 @pytest.fixture
 def server(open_folder: Path) -> Iterator[Mariadb]:
     with running(new(Mariadb, open_folder / "data", open_folder / "socket")) as made:
-        create_database(made)
+        made.create_database()
         yield made
-
-
-def create_database(server: Mariadb) -> None:
-    server.ask("CREATE DATABASE test")
-    create_tables(server)
 
 
 @pytest.fixture
@@ -55,23 +40,18 @@ def make_driver(server: Mariadb, build: Build) -> Build:
     return make
 
 
-def commits_wait(server: Mariadb) -> bool:
-    """Whether a commit waits. It is ended then, and did not happen."""
-    return waits(subprocess.Popen([*server.client_command(), "-e", "INSERT INTO a VALUES (99, 1, '')"]))
-
-
 def test_commits_wait_until_the_thaw(server: Mariadb, make_driver: Build) -> None:
     driver = make_driver()
     driver.prepare()
-    assert not commits_wait(server)
+    assert not server.held()
     assert driver.status() == {"frozen": False}
     driver.freeze()
-    assert commits_wait(server)
+    assert server.held()
     assert driver.status()["frozen"] is True
     assert driver.lost() == []
     assert driver.thaw() == []
     assert driver.marks == {}
-    assert not commits_wait(server)
+    assert not server.held()
     assert driver.thaw() == []
 
 
@@ -130,47 +110,18 @@ def test_a_password_comes_from_the_defaults_file_alone(server: Mariadb, build: B
     assert driver.thaw() == []
 
 
-def test_another_process_thaws_by_the_marks(server: Mariadb, make_driver: Build) -> None:
-    driver = make_driver()
-    noted: list[Any] = []
-    driver.on_marks(lambda: noted.append(dict(driver.marks)))
-    driver.freeze()
-    assert make_driver(marks=noted[0]).thaw() == []
-    assert not commits_wait(server)
-    (lost,) = driver.lost()
-    assert "the session was lost before the thaw: the client was ended by somebody else (status -9)" in lost
-    assert driver.thaw() == [lost]
-
-
 def test_a_session_that_the_client_no_longer_has_is_ended_on_the_server(server: Mariadb, make_driver: Build) -> None:
     driver = make_driver()
     driver.freeze()
     other = make_driver(marks=driver.marks)
     with contextlib.closing(other.connect()) as session:
         assert other.expel(session, driver.marks["session"]["name"]) is False
-    wait_for(lambda: not commits_wait(server))
+    wait_for(lambda: not server.held())
     with contextlib.closing(other.connect()) as session:
         assert other.expel(session, driver.marks["session"]["name"]) is True
     (lost,) = driver.thaw()
     assert "the session was lost before the thaw: 'BACKUP STAGE END' failed: ERROR" in lost
     assert driver.marks == {}
-
-
-def test_a_server_that_crashed_breaks_the_hold(server: Mariadb, make_driver: Build) -> None:
-    driver = make_driver()
-    driver.freeze()
-    server.kill()
-    assert "the session was lost before the thaw" in driver.thaw()[0]
-    assert driver.marks == {}
-
-
-def test_a_thaw_that_cannot_tell_fails(server: Mariadb, make_driver: Build) -> None:
-    driver = make_driver()
-    driver.freeze()
-    other = make_driver(marks=driver.marks, user="postgres")
-    with pytest.raises(DriverError, match="it cannot be told whether the session has ended: .*Access denied"):
-        other.thaw()
-    assert other.marks == driver.marks
 
 
 @pytest.fixture
@@ -213,34 +164,6 @@ def test_a_freeze_that_hangs_can_be_cancelled(server: Mariadb, make_driver: Buil
     assert "BACKUP STAGE" not in server.ask("SHOW FULL PROCESSLIST")
 
 
-def test_a_killed_holder_leaves_no_freeze(server: Mariadb, holds: Holds) -> None:
-    holds.arm(descriptions=[server.description()])
-    assert holds.ask("freeze")["ok"]
-    assert commits_wait(server)
-    holds.kill_holder()
-    holds.wait_for_partner()
-    assert not commits_wait(server)
-
-
-def test_a_dead_hold_ends_by_itself(server: Mariadb, holds: Holds) -> None:
-    holds.arm(descriptions=[server.description()])
-    holds.ask("freeze")
-    holds.kill_both()
-    wait_for(lambda: not commits_wait(server))
-    assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
-
-
-def test_a_lost_session_is_told_at_once_and_in_the_end(server: Mariadb, holds: Holds) -> None:
-    holds.arm(descriptions=[server.description()])
-    assert holds.ask("freeze")["hold_unbroken"]
-    os.kill(holds.find().record["drivers"][0]["marks"]["session"]["client"]["pid"], signal.SIGKILL)
-    wait_for(lambda: not holds.find().record["status"]["hold_unbroken"])
-    assert not commits_wait(server)
-    thawed = holds.ask("thaw")
-    assert (thawed["ok"], thawed["hold_unbroken"], thawed["reason"]) == (True, False, "command")
-    assert thawed["error"].count("the session was lost before the thaw") == 1
-
-
 @pytest.mark.parametrize(
     ("engine", "settings"),
     [
@@ -256,8 +179,7 @@ def test_a_snapshot_in_the_hold_has_just_what_was_committed(
     mount = make_open_filesystem("btrfs", 512)
     subprocess.run(["btrfs", "-q", "subvolume", "create", mount / "live"], check=True)
     with running(new(Mariadb, mount / "live" / "data", open_folder / "socket"), *settings) as server:
-        server.ask("CREATE DATABASE test")
-        create_tables(server, f"ENGINE={engine}")
+        server.create_database(f"ENGINE={engine}")
         holds.arm(descriptions=[server.description()])
         with load(server) as loads:
             frozen = holds.ask("freeze")
@@ -281,13 +203,13 @@ def test_a_snapshot_in_the_hold_has_just_what_was_committed(
 def test_what_does_not_get_to_the_disk_is_no_hold(open_folder: Path, build: Build) -> None:
     careless = ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-log-at-timeout=600"]
     with running(new(Mariadb, open_folder / "data", open_folder / "socket"), *careless) as server:
-        create_database(server)
+        server.create_database()
         server.ask("INSERT INTO test.a VALUES (1, 1, '')")
         driver = build(server.description(timeout=1))
         with pytest.raises(DriverError, match="innodb_flush_log_at_trx_commit has to be 1"):
             driver.freeze()
         assert driver.thaw() == []
-        assert not commits_wait(server)
+        assert not server.held()
 
 
 def assert_without_transactions(copy: Mariadb, before: list[int]) -> None:
@@ -301,7 +223,7 @@ def test_with_its_filesystem_frozen(make_open_filesystem: Callable[..., Path], h
     mount = make_open_filesystem("ext4", 320)
     image, mounted = open_folder / "copy.img", open_folder / "copy"
     with running(new(Mariadb, mount / "data", mount / "socket")) as server:
-        create_database(server)
+        server.create_database()
         holds.arm(descriptions=[server.description(), {"name": "filesystem", "mounts": [str(mount)]}])
         with load(server) as loads:
             frozen = holds.ask("freeze")
@@ -326,11 +248,11 @@ def test_a_killed_holder_thaws_with_its_filesystem(
 ) -> None:
     mount = make_open_filesystem("xfs")
     with running(new(Mariadb, mount / "data", mount / "socket")) as server:
-        create_database(server)
+        server.create_database()
         holds.arm(descriptions=[server.description(), {"name": "filesystem", "mounts": [str(mount)]}])
         assert holds.ask("freeze")["ok"]
         assert is_frozen(mount)
         holds.kill_holder()
         holds.wait_for_partner()
         assert not is_frozen(mount)
-        assert not commits_wait(server)
+        assert not server.held()

@@ -32,7 +32,7 @@ def test_defaults_are_not_shared() -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({}, "a driver needs a 'name': one of command, filesystem, gtm, iris, mariadb, postgresql"),
+        ({}, "a driver needs a 'name': one of command, filesystem, gtm, iris, mariadb, mbf, postgresql"),
         ({"name": "melt"}, "there is no driver 'melt': use one of command, filesystem"),
         ({"name": "filesystem"}, "driver filesystem needs the option 'mounts'"),
         ({"name": "filesystem", "mounts": []}, "'mounts' must be a list of texts with at least one item"),
