@@ -142,7 +142,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=Path("build/production.json"))
     given = parser.parse_args()
     lab, machine = Lab(given.lab.resolve()), Machine(given.lab.resolve())
-    runs = [one_run(lab, machine, given.lab.resolve(), given.rate) for _ in range(given.runs)]
+    runs = [one_run(lab, machine, given.lab.resolve(), given.rate) for _run in range(given.runs)]
     wrong = [text for run in runs for text in problems(run)]
     given.json.write_text(json.dumps({"rate": given.rate, "runs": runs, "problems": wrong}, indent=2) + "\n")
     print(f"{'server':<8} {'window':>8} {'stall':>8} {'stall before':>13} {'before':>9} {'reading':>9} {'share':>7}")

@@ -95,7 +95,7 @@ def table(samples: t.Mapping[str, list[Sample]]) -> str:
     """Median and p95 of each part, a column pair for each number of servers."""
     names = list(dict.fromkeys(name for taken in samples.values() for each in taken for name in each))
     width = max(len(name) for name in names)
-    heading = "".join(f"  {'median':>9} {'p95':>9}" for _ in samples)
+    heading = "".join(f"  {'median':>9} {'p95':>9}" for _servers in samples)
     lines = [
         "ms".ljust(width) + "".join(f"  {servers + ' servers':>19}" for servers in samples),
         " " * width + heading,

@@ -76,13 +76,19 @@ def test_a_holder_answers_over_it(holds: Holds) -> None:
     assert holds.ask("thaw")["hold_unbroken"] is True
 
 
+def hang_up(listener: socket.socket) -> None:
+    """Take one connection, and end it."""
+    connection, _address = listener.accept()
+    connection.close()
+
+
 def test_a_way_that_breaks_gives_no_answer(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     assert Forward(Connection("ssh"), path, "/r").ask(b"{}\n", 1) is None
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        thread = threading.Thread(target=lambda: listener.accept()[0].close())
+        thread = threading.Thread(target=hang_up, args=(listener,))
         thread.start()
         assert Forward(Connection("ssh"), path, "/r").ask(b"{}\n", 1) is None
         thread.join()

@@ -185,7 +185,7 @@ def test_what_was_verified_but_could_not_be_written_down_is_told(
         (["--older-than", "1", "--without-key"], "it checks the whole repository"),
         (["--limit-bytes", "1G", "--without-key"], "it checks the whole repository"),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_ages_and_limits_that_are_none(cli: Cli, options: list[str], says: str) -> None:
     status, out, err = cli("verify", *options)

@@ -117,7 +117,7 @@ def test_the_latest_consistent_one_stays_unless_told(
             "server fs9: .* has no saveset of it. It has savesets of: fs1, fs2",
         ),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_what_is_refused(cli: Cli, lab: Lab, ids: list[str], options: list[str], status: int, says: str) -> None:
     for more in ([], ["--dry-run"]):
@@ -199,7 +199,7 @@ def test_savesets_of_a_run_by_server(cli: Cli, lab: Lab, ids: list[str]) -> None
         (["pin", "fs1/m:run-9", "--who", "ada", "--why", "x"], 1, "has no such saveset"),
         (["unpin", "--run-id", "run-0", "--server", "fs2"], 1, "run run-0 of fs2: .* has no such saveset"),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_wrong_pins(cli: Cli, lab: Lab, ids: list[str], arguments: list[str], status: int, says: str) -> None:
     result = cli(*arguments)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any
+from typing import IO, Any, cast
 
 from .codes import Ended
 
@@ -57,12 +57,12 @@ def run(
 
 
 def _give(process: subprocess.Popen[bytes], given: str) -> None:
-    assert process.stdin is not None
+    stdin = cast(IO[bytes], process.stdin)
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(given.encode())
-        process.stdin.flush()
+        stdin.write(given.encode())
+        stdin.flush()
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
+        stdin.close()
 
 
 def _follow(
