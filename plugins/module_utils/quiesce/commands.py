@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import signal
 import subprocess
 import threading
 from typing import Callable, NamedTuple
 
 from .errors import DriverError
+from .processes import descendants, is_running
 
 GRACE = 1.0
 """Seconds between the polite and the hard end of a command that took too long."""
@@ -81,9 +85,15 @@ def _collect(process: subprocess.Popen[bytes], timeout: float, cancelled: thread
 
 
 def _end(process: subprocess.Popen[bytes]) -> bytes:
+    """End a command with all that it has started: what hangs may be below it, and would keep its output open."""
+    below = descendants(process.pid)
     process.terminate()
     try:
         return process.communicate(timeout=GRACE)[0]
     except subprocess.TimeoutExpired:
         process.kill()
+        for each in below:
+            if is_running(each):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each["pid"], signal.SIGKILL)
         return process.communicate()[0]
