@@ -11,10 +11,11 @@ import shlex
 import signal
 import subprocess
 import threading
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from .clock import Deadline
 from .errors import DriverError
+from .processes import descendants, is_running
 
 GRACE = 1.0
 """Seconds between the polite and the hard end of a command that took too long."""
@@ -105,8 +106,12 @@ def _collect(
 
 
 def _end(process: subprocess.Popen[bytes], group: bool) -> bytes:
+    """End a command with all that it has started: what hangs may be below it, and would keep its output open."""
+    below = descendants(process.pid)
     for number in (signal.SIGTERM, signal.SIGKILL):
         _send(process, number, group)
+        if number == signal.SIGKILL:
+            _kill(below)
         output, closed = _output(process, GRACE)
         if closed:
             break
@@ -114,6 +119,14 @@ def _end(process: subprocess.Popen[bytes], group: bool) -> bytes:
     if group:
         _send(process, signal.SIGKILL, group)  # what does not listen to the polite end, and has closed its output
     return output
+
+
+def _kill(processes: list[dict[str, Any]]) -> None:
+    """Kill those of these processes that still are the same."""
+    for each in processes:
+        if is_running(each):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each["pid"], signal.SIGKILL)
 
 
 def _send(process: subprocess.Popen[bytes], number: int, group: bool) -> None:

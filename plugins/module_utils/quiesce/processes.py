@@ -47,6 +47,17 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def descendants(pid: int) -> list[dict[str, Any]]:
+    """Identities of all processes below a process, as they are now."""
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    parents = {number: int(fields[1]) for number, fields in ((each, _fields(each)) for each in numbers) if fields}
+    below, found = {pid}, []
+    while below:
+        below = {number for number, parent in parents.items() if parent in below}
+        found += sorted(below)
+    return [identity(number) for number in found]
+
+
 def _start_ticks(pid: int) -> int | None:
     fields = _fields(pid)
     return int(fields[19]) if fields else None

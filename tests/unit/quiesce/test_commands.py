@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.commands import run
@@ -76,3 +78,15 @@ def test_a_command_does_not_outlive_a_failure_to_note_it() -> None:
 def test_a_missing_command_is_named() -> None:
     with pytest.raises(DriverError, match="/nowhere/mupip cannot be started: No such file"):
         run(["/nowhere/mupip"], PATH, 1)
+
+
+def test_what_hangs_below_a_command_ends_with_it() -> None:
+    begun = time.monotonic()
+    with pytest.raises(DriverError, match="longer than 0.2 s"):
+        run(["/bin/sh", "-c", "sleep 4711 & wait"], PATH, 0.2)
+    assert time.monotonic() - begun < 3
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            commands.append(path.read_bytes())
+    assert b"sleep\x004711\x00" not in commands
