@@ -59,7 +59,7 @@ class Left:
         return [path for path in listed if not path.startswith(HARMLESS) and path not in FOLDERS]
 
     def _snapshots(self) -> set[str]:
-        """LUNs in snapshots that are no bases. A base may be gone: recover.yml deletes what a dead run had kept as one."""
+        """LUNs in snapshots that are no bases. A base may be gone: recover.yml deletes what a dead run kept as one."""
         bases = self.lab.bases()
         return {
             f"storage1: {run}/{serial}"
