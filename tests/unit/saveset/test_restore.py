@@ -252,7 +252,7 @@ def test_zeros_on_devices(lab: Lab, mixed: Path, device: str, monkeypatch: pytes
         monkeypatch.setattr(target, "discard_blocks", discards if "discard" in ways else cannot)
         monkeypatch.setattr(target, "zero_out_blocks", cannot if ways == "none" else zeroes)
     saveset = lab.backup(mixed)
-    stats = restore(saveset, device, check=True)
+    stats = restore(saveset, device, check=True, workers=1)  # several may each try a way that turns out to be none
     with open(device, "rb") as stream:
         restored = stream.read()
     assert restored[: saveset.size] == mixed.read_bytes()
