@@ -297,6 +297,11 @@ class Repository:
         if self.write_only:
             raise write_only_error(self.location)
 
+    def reading_secret(self) -> Secret:
+        """What opens it again for reading, without the work that a passphrase costs.  Raises WrongSecret."""
+        self.require_reading()
+        return Secret(master=self._ring.master) if self.encryption != NO_ENCRYPTION else Secret()
+
     @property
     def location(self) -> str:
         """Where the repository is, for people."""

@@ -10,14 +10,17 @@ through a pipe whose descriptor is named on nbdkit's command line, so that no ot
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import json
 import os
 import traceback
 import typing as t
 
+from ..commit import SavesetInfo
 from ..errors import SavesetError
 from ..extent import HOLE, ZERO
+from ..lease import SERVE
 from ..repository import Repository, Saveset
 from ..secret import Secret
 from ..store import open_store
@@ -36,6 +39,7 @@ __all__ = [
     "can_extents",
     "can_multi_conn",
     "cache",
+    "cleanup",
     "config",
     "extents",
     "get_ready",
@@ -48,16 +52,24 @@ __all__ = [
 
 API_VERSION = 2
 
-#: Of the secret what may be in the pipe; all of them bytes.
-_SECRET_FIELDS = ("passphrase", "private_key", "private_key_password", "master", "exported")
 _served: dict[str, t.Any] = {}
+_lease = contextlib.ExitStack()
 
 
-def encode_order(location: str, secret: Secret, volume: str, saveset_id: str) -> bytes:
-    """What is to be served, for the pipe."""
-    fields = {name: getattr(secret, name) for name in _SECRET_FIELDS}
-    encoded = {name: base64.b64encode(value).decode() for name, value in fields.items() if value is not None}
-    order = {"location": location, "secret": encoded, "volume": volume, "saveset": saveset_id}
+def encode_order(repository: Repository, info: SavesetInfo, lease: bool = False) -> bytes:
+    """What is to be served, and the key to it, for the pipe.
+
+    :param lease: whether nbdkit itself is to keep what the saveset uses from being removed; else its caller does.
+    Raises WrongSecret (a write-only key).
+    """
+    master = repository.reading_secret().master
+    order = {
+        "location": repository.location,
+        "master": base64.b64encode(master).decode() if master else None,
+        "volume": info.volume,
+        "saveset": info.id,
+        "lease": lease,
+    }
     return json.dumps(order).encode()
 
 
@@ -73,9 +85,17 @@ def get_ready() -> None:
     """Open the saveset before anybody may connect."""
     _tell_errors_in_one_line()
     order = _served.pop("order")
-    fields: dict[str, t.Any] = {name: base64.b64decode(value) for name, value in order["secret"].items()}
-    repository = Repository.open(open_store(order["location"]), Secret(**fields))
-    _served["saveset"] = repository.find(order["volume"], saveset_id=order["saveset"])
+    secret = Secret(master=base64.b64decode(order["master"])) if order["master"] else Secret()
+    repository = Repository.open(open_store(order["location"]), secret)
+    saveset = repository.find(order["volume"], saveset_id=order["saveset"])
+    if order["lease"]:
+        _lease.enter_context(repository.reading(SERVE, saveset.info))
+    _served["saveset"] = saveset
+
+
+def cleanup() -> None:
+    """Let go of the lease; whoever kills nbdkit leaves one that others see to be dead."""
+    _lease.close()
 
 
 def thread_model() -> int:
