@@ -21,7 +21,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.store impor
 class SavesetExports(Exports):
     """The exports recorded below ``run_dir``, those of savesets among them."""
 
-    def serve(self, repository, info, facts, address, tls, layers):
+    def serve(self, repository, info, facts, address, tls, layers, readahead):
         """Serve the saveset ``info`` of a repository, and return the export's record.
 
         nbdkit itself holds the lease by which nothing is pruned that the saveset uses: as long as it lives, and no
@@ -36,7 +36,7 @@ class SavesetExports(Exports):
             stream.write(tool.build())
         server.write_script(script, engine)
         facts = dict(facts, path=repository.location, readonly=True)
-        with server.order_pipe(nbdplugin.encode_order(repository, info, lease=True)) as pipe:
+        with server.order_pipe(nbdplugin.encode_order(repository, info, readahead, lease=True)) as pipe:
             words = server.plugin_words(layers, script, processes.FIRST_INHERITED)
             return self.run(
                 facts, address, tls, nbdkit, words, [pipe], server.environment(layers.scratch), server.START_S

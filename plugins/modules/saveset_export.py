@@ -191,8 +191,9 @@ def ensure_present(module, exports, current):
     }
     if module.check_mode:
         return True, dict(facts, path=repository.location, readonly=True)
-    layers = Layers(readahead=params["readahead"], cache=params["cache"], scratch=params["scratch"])
-    return True, exports.serve(repository, info, facts, params["address"], params["tls"], layers)
+    layers = Layers(cache=params["cache"], scratch=params["scratch"])
+    listen = params["address"], params["tls"]
+    return True, exports.serve(repository, info, facts, *listen, layers, params["readahead"])
 
 
 def ensure_absent(module, exports, current):

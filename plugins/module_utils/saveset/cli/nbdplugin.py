@@ -21,8 +21,9 @@ from ..commit import SavesetInfo
 from ..errors import SavesetError
 from ..extent import HOLE, ZERO
 from ..lease import SERVE
-from ..repository import Repository, Saveset
+from ..repository import Repository
 from ..secret import Secret
+from ..serving import ServedSaveset
 from ..store import open_store
 
 if t.TYPE_CHECKING:
@@ -56,9 +57,10 @@ _served: dict[str, t.Any] = {}
 _lease = contextlib.ExitStack()
 
 
-def encode_order(repository: Repository, info: SavesetInfo, lease: bool = False) -> bytes:
+def encode_order(repository: Repository, info: SavesetInfo, readahead: bool, lease: bool = False) -> bytes:
     """What is to be served, and the key to it, for the pipe.
 
+    :param readahead: whether to read ahead where reads are sequential.
     :param lease: whether nbdkit itself is to keep what the saveset uses from being removed; else its caller does.
     Raises WrongSecret (a write-only key).
     """
@@ -68,6 +70,7 @@ def encode_order(repository: Repository, info: SavesetInfo, lease: bool = False)
         "master": base64.b64encode(master).decode() if master else None,
         "volume": info.volume,
         "saveset": info.id,
+        "readahead": readahead,
         "lease": lease,
     }
     return json.dumps(order).encode()
@@ -90,11 +93,13 @@ def get_ready() -> None:
     saveset = repository.find(order["volume"], saveset_id=order["saveset"])
     if order["lease"]:
         _lease.enter_context(repository.reading(SERVE, saveset.info))
-    _served["saveset"] = saveset
+    _served["saveset"] = ServedSaveset(saveset, order["readahead"])
 
 
 def cleanup() -> None:
     """Let go of the lease; whoever kills nbdkit leaves one that others see to be dead."""
+    if "saveset" in _served:
+        _served["saveset"].close()
     _lease.close()
 
 
@@ -103,52 +108,52 @@ def thread_model() -> int:
     return int(nbdkit.THREAD_MODEL_PARALLEL)
 
 
-def open(readonly: bool) -> Saveset:  # noqa: A001  # nbdkit's name for it
+def open(readonly: bool) -> ServedSaveset:  # noqa: A001  # nbdkit's name for it
     """A connection: all of them read the one saveset."""
-    saveset: Saveset = _served["saveset"]
+    saveset: ServedSaveset = _served["saveset"]
     return saveset
 
 
-def get_size(saveset: Saveset) -> int:
+def get_size(saveset: ServedSaveset) -> int:
     """The volume's size."""
     return saveset.size
 
 
-def can_multi_conn(saveset: Saveset) -> bool:
+def can_multi_conn(saveset: ServedSaveset) -> bool:
     """Nothing ever changes, so all connections see the same."""
     return True
 
 
-def is_rotational(saveset: Saveset) -> bool:
+def is_rotational(saveset: ServedSaveset) -> bool:
     """Neighbouring reads are cheaper."""
     return True
 
 
-def can_cache(saveset: Saveset) -> int:
+def can_cache(saveset: ServedSaveset) -> int:
     """Reading ahead helps: what was read stays in memory for a while."""
     return int(nbdkit.CACHE_NATIVE)
 
 
-def can_extents(saveset: Saveset) -> bool:
+def can_extents(saveset: ServedSaveset) -> bool:
     """Holes and zeros are known."""
     return True
 
 
-def pread(saveset: Saveset, buffer: bytearray, offset: int, flags: int) -> None:
+def pread(saveset: ServedSaveset, buffer: bytearray, offset: int, flags: int) -> None:
     """Fill the buffer; every chunk is proven before a byte of it is given out."""
     try:
-        buffer[:] = saveset.read(offset, len(buffer))
+        saveset.read_into(offset, buffer)
     except Exception:
         nbdkit.set_error(errno.EIO)
         raise
 
 
-def cache(saveset: Saveset, count: int, offset: int, flags: int) -> None:
+def cache(saveset: ServedSaveset, count: int, offset: int, flags: int) -> None:
     """Read ahead."""
-    saveset.read(offset, count)
+    saveset.prepare(offset, count)
 
 
-def extents(saveset: Saveset, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
+def extents(saveset: ServedSaveset, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
     """What is hole, zero or data in a range, as (offset, length, NBD's flags)."""
     types = {HOLE: nbdkit.EXTENT_HOLE | nbdkit.EXTENT_ZERO, ZERO: nbdkit.EXTENT_ZERO}
     found = []

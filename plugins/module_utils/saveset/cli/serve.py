@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
     repository = open_repository(options)
     repository.require_reading()
     info = find_saveset(repository, options.saveset).info
-    order = encode_order(repository, info)
-    layers = server.Layers(options.cow, options.readahead, options.cache or "", options.scratch or "")
+    order = encode_order(repository, info, options.readahead)
+    layers = server.Layers(options.cow, options.cache or "", options.scratch or "")
     try:
         with _signals_raise(), server.private_folder() as folder, contextlib.ExitStack() as cleanup:
             cleanup.enter_context(repository.reading(SERVE, info))

@@ -44,18 +44,17 @@ class ServerEnded(SavesetError):
 class Layers:
     """Filters between the saveset and whoever reads it.
 
-    ``cow``: a view that can be written, in ``scratch``; ``readahead``; ``cache``: a size that nbdkit understands, of
-    what may be kept in ``scratch`` of what was read.
+    ``cow``: a view that can be written, in ``scratch``; ``cache``: a size that nbdkit understands, of what may be kept
+    in ``scratch`` of what was read.
     """
 
     cow: bool = False
-    readahead: bool = False
     cache: str = ""
     scratch: str = ""
 
     def filters(self) -> list[str]:
         """As nbdkit takes them, the one that is next to the client first."""
-        wanted = (("cow", self.cow), ("readahead", self.readahead), ("cache", bool(self.cache)))
+        wanted = (("cow", self.cow), ("cache", bool(self.cache)))
         filters = [f"--filter={name}" for name, is_wanted in wanted if is_wanted]
         return filters if self.cow else ["--readonly", *filters]
 
