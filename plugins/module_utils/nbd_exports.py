@@ -112,9 +112,7 @@ class Exports:
     def stop(self, name, grace=5.0):
         """End an export and forget it. Fine where there is none. ``grace``: seconds that it may take to end."""
         record = self.get(name)
-        if record is None:
-            return
-        if not processes.stop(record["pid"], record["ticks"], grace):
+        if record and not processes.stop(record["pid"], record["ticks"], grace):
             raise ExportError(f"nbdkit (process {record['pid']}) that serves {record['path']} does not end")
         for ending in ENDINGS:
             if os.path.exists(self._file(name, ending)):

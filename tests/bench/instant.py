@@ -169,7 +169,9 @@ def summary(bench: Bench, queries: dict[str, dict[str, float]], apart: bool) -> 
     if share < SEQUENTIAL:
         missed.append(f"reading the LUN in order has {share:.0%} of restore's rate, not {SEQUENTIAL:.0%}")
     if largest > FIRST_QUERY * smallest:
-        missed.append(f"the first query of {max(VOLUMES)} GiB takes {largest:.2f} s, of {min(VOLUMES)} {smallest:.2f} s")
+        missed.append(
+            f"the first query of {max(VOLUMES)} GiB takes {largest:.2f} s, of {min(VOLUMES)} {smallest:.2f} s"
+        )
     if not apart:
         missed.append("writing to the LUN changed the repository")
     random_names = [name for name in bench.samples if name.endswith(("_random", "_random_nbd"))]

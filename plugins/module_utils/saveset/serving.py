@@ -41,7 +41,9 @@ class ServedSaveset:
         self._geometry = self._map.geometry
         self._chunk_size = saveset.info.chunk_size
         self._kept: Recent[int, Buffer] = Recent(KEPT_BYTES, len)
-        self._ahead = ReadAhead(-(-self.size // self._chunk_size), AHEAD_BYTES // self._chunk_size) if readahead else None
+        self._ahead = (
+            ReadAhead(-(-self.size // self._chunk_size), AHEAD_BYTES // self._chunk_size) if readahead else None
+        )
         self._pool = concurrent.futures.ThreadPoolExecutor(workers or default_workers(), "saveset-ahead")
 
     def close(self) -> None:
