@@ -11,8 +11,8 @@ short_description: List the NBD exports of this host
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists the exports that M(openisb.backup.nbd_export) and M(openisb.backup.saveset_export) recorded on this host, whether
-    they still run or not.
+  - Lists the exports that M(openisb.backup.nbd_export) and M(openisb.backup.saveset_export) recorded on this host,
+    whether they still run or not.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:

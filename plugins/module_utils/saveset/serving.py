@@ -51,7 +51,7 @@ class ServedSaveset:
         self._pool.shutdown(cancel_futures=True)
 
     def read_into(self, offset: int, buffer: t.Any) -> None:
-        """Fill ``buffer`` with the volume's bytes from ``offset``; every chunk is proven before a byte of it is given out.
+        """Fill ``buffer`` with the volume's bytes from ``offset``; every chunk is proven before it is given out.
 
         Raises NotFound, Damaged.
         """
