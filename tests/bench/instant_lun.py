@@ -58,7 +58,8 @@ def mounted_file(socket: Path, work: Path) -> t.Iterator[Path]:
         wait_for(lambda: file.exists() or process.poll() is not None, "nbdfuse's file")
         yield file
     finally:
-        subprocess.run(["umount", folder], check=False)
+        # The kernel lets go of the loop device a moment after it was told to.
+        wait_for(lambda: subprocess.run(["umount", folder], check=False).returncode == 0, "the end of nbdfuse")
         process.wait()
         folder.rmdir()
 
