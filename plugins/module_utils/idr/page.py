@@ -99,7 +99,7 @@ def figures(report: Entry, checks: list[Entry]) -> list[Entry]:
         },
         {
             "label": "Checks passed",
-            "value": "{passed} of {checks}".format(**counted(checks)),
+            "value": "{passed_checks} of {checks}".format(**counted(checks)),
             "note": "of filesystems, files, databases and all servers together",
             "ok": bool(checks) and all(check["ok"] for check in checks),
         },
@@ -138,7 +138,7 @@ def facts(report: Entry) -> list[tuple[str, str]]:
 
 def counted(checks: list[Entry]) -> dict[str, int]:
     """How many checks there were, and how many of them passed."""
-    return {"checks": len(checks), "passed": sum(check["ok"] for check in checks)}
+    return {"checks": len(checks), "passed_checks": sum(check["ok"] for check in checks)}
 
 
 def measures(entry: Entry, sound: bool) -> Entry:
@@ -275,7 +275,7 @@ def check_groups(report: Entry) -> list[Entry]:
     groups = [{"name": name, "checks": entry["checks"]} for name, entry in report["servers"].items()]
     groups.append({"name": "All servers together", "checks": report["group"]["checks"]})
     return [
-        {"name": group["name"], "checks": [check_facts(check) for check in group["checks"]], **counted(group["checks"])}
+        {**counted(group["checks"]), "name": group["name"], "checks": [check_facts(check) for check in group["checks"]]}
         for group in groups
         if group["checks"] or group["name"] in report["servers"]
     ]

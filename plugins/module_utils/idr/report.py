@@ -64,6 +64,7 @@ def idr_report(
         "timeline": phases.timeline(records),
         "records": len(records),
         "journal_head": records[-1]["hash"],
+        "journal_seq": records[-1]["seq"],
         "repository": plan.get("repository", ""),
         "versions": {**plan.get("versions", {}), **(versions or {})},
     }
