@@ -3,12 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Works out what the page of a drill's report shows: its texts, and where the bars of its charts lie.
 
-The template (roles/idr_report/templates) only lays out what stands here.
+The template (roles/idr_report/templates) only lays out what stands here, and sees nothing else. Ansible's templates escape
+nothing by themselves, so all texts are escaped here, in one place: whatever a name or the output of a check says, it can
+never become part of the page.
 """
 
 from __future__ import annotations
 
+import html
 import math
+from typing import Any
 
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import (
     DAY,
@@ -38,6 +42,11 @@ KINDS = {
     "postgresql": "PostgreSQL",
     "command": "Command",
 }
+JOURNAL = {
+    True: "whole: each record was found to follow the one before when this report was made",
+    False: "broken: see the problems",
+    None: "not verified when this report was made",
+}
 STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 30 * MINUTE]
 STEPS += [HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY]
 TICKS = 6
@@ -46,29 +55,63 @@ LANE = 14
 """Height of a row of bars, in pixels of the page."""
 
 
-def idr_page(report: Entry) -> Entry:
-    """What the page shows: dicts and lists of texts, numbers and yes or no."""
+def idr_page(report: Entry, site: str = "", backup_server: str = "", fingerprint: str = "") -> Entry:
+    """What the page shows: dicts and lists of texts (escaped for HTML), numbers and yes or no.
+
+    ``site``: whose report it is. ``backup_server``: where it is signed. ``fingerprint``: of the public key.
+    """
     entries = [*report["servers"].values(), report["group"]]
     checks = [check for entry in entries for check in entry["checks"]]
     span = max(report["seconds"], 0.001)
-    return {
+    page = {
+        "drill": report["drill"],
+        "site": site,
+        "title": "Failover report" if report["mode"] == "failover" else "Recovery drill report",
+        "passed": report["verdict"] == "passed",
+        "verdict": report["verdict"],
         "headline": headline(report, checks),
         "figures": figures(report, checks),
         "facts": facts(report),
+        "problems": report["problems"],
+        "remarks": report["remarks"],
         "servers": [server_row(name, entry) for name, entry in report["servers"].items()],
-        "together": {**measures(report["group"], report["group"]["ok"]), **counted(checks)},
+        "together": {**measures(report["group"]), **counted(checks)},
+        "one_moment": report["group"]["one_consistency_point"],
         "rings": [ring_row(ring, report) for ring in report["group"]["rings"]],
         "ticks": ticks(span),
         "charts": charts(report, span),
         "late": late(report),
         "checks": check_groups(report),
-        "volumes": [
-            {"server": name, "volumes": [volume_facts(volume, entry) for volume in entry["volumes"]]}
-            for name, entry in report["servers"].items()
-        ],
+        "volumes": [volume_facts(volume, entry) for entry in report["servers"].values() for volume in entry["volumes"]],
         "teardown": teardown(report),
+        "evidence": evidence(report, fingerprint),
+        "journal_seq": report["journal_seq"],
+        "backup_server": backup_server,
         "ended": moment(report["ended"]),
     }
+    return escaped(page)
+
+
+def escaped(value: Any) -> Any:
+    """The same with every text in it escaped for HTML."""
+    if isinstance(value, dict):
+        return {key: escaped(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [escaped(item) for item in value]
+    return html.escape(value) if isinstance(value, str) else value
+
+
+def evidence(report: Entry, fingerprint: str) -> list[Entry]:
+    """By what the report can be verified: dicts of label, text and whether it is to be read letter by letter."""
+    programs = ", ".join(f"{name} {version}" for name, version in sorted(report["versions"].items()))
+    rows = [
+        ("SHA-256 of the public key", fingerprint, True),
+        ("Journal's chain head", report["journal_head"], True),
+        ("Journal's hash chain", JOURNAL[report["journal_whole"]], False),
+        ("Records of the drill", f"{report['records']}, the last one number {report['journal_seq']} of the journal", False),
+        ("Made with", programs, False),
+    ]
+    return [{"label": label, "text": text, "exact": exact} for label, text, exact in rows if text]
 
 
 def headline(report: Entry, checks: list[Entry]) -> str:
@@ -89,7 +132,7 @@ def figures(report: Entry, checks: list[Entry]) -> list[Entry]:
     """The numbers that matter most, each with what it means."""
     group, entries = report["group"], report["servers"].values()
     passed = sum(entry["verdict"] == "passed" for entry in entries)
-    rpo, rto = (measures(group, group["ok"])[kind] for kind in ("rpo", "rto"))
+    rpo, rto = (measures(group)[kind] for kind in ("rpo", "rto"))
     return [
         {
             "label": "Servers proven",
@@ -141,12 +184,12 @@ def counted(checks: list[Entry]) -> dict[str, int]:
     return {"checks": len(checks), "passed_checks": sum(check["ok"] for check in checks)}
 
 
-def measures(entry: Entry, sound: bool) -> Entry:
-    """RPO and RTO of a server, or of all, each a dict of measured, target, against (both in words) and ok."""
-    return {kind: measure(entry, kind, sound) for kind in ("rpo", "rto")}
+def measures(entry: Entry) -> Entry:
+    """RPO and RTO of a server, or of all, each a dict of measured and against (its target, in words) and ok."""
+    return {kind: measure(entry, kind) for kind in ("rpo", "rto")}
 
 
-def measure(entry: Entry, kind: str, sound: bool) -> Entry:
+def measure(entry: Entry, kind: str) -> Entry:
     """A measure against its target."""
     measured, target, met = (entry[f"{kind}_{what}"] for what in ("s", "target_s", "ok"))
     if target is None:
@@ -159,7 +202,7 @@ def measure(entry: Entry, kind: str, sound: bool) -> Entry:
         against = f"not reached (target {duration(target)})"
     else:
         against = f"{duration(measured - target)} over the target of {duration(target)}"
-    return {"measured": duration(measured), "target": duration(target), "against": against, "ok": met, "sound": sound}
+    return {"measured": duration(measured), "against": against, "ok": met}
 
 
 def server_row(name: str, entry: Entry) -> Entry:
@@ -170,7 +213,7 @@ def server_row(name: str, entry: Entry) -> Entry:
         "dr_host": entry["dr_host"],
         "ring": entry["ring"],
         "point": moment(entry["consistency_point"]),
-        **measures(entry, entry["verdict"] == "passed"),
+        **measures(entry),
         **counted(entry["checks"]),
     }
 
@@ -213,27 +256,25 @@ def percent(seconds: float, span: float) -> float:
 
 def charts(report: Entry, span: float) -> list[Entry]:
     """A chart a server, and one of what was done for all: dicts of name, passed, bars, marks, height and told."""
-    drawn = []
-    for name, entry in report["servers"].items():
-        marks = [{"x": percent(ready_at(entry, report), span), "kind": "ready"}] if entry["ready"] else []
-        drawn.append({**chart(name, entry["phases"], span), "passed": entry["verdict"] == "passed", "marks": marks})
-        drawn[-1]["told"] += f"; ready after {drawn_ready(entry, report)}" if entry["ready"] else "; never ready"
+    drawn = [server_chart(name, entry, report, span) for name, entry in report["servers"].items()]
     if report["group"]["phases"]:
         drawn.append({**chart("all servers", report["group"]["phases"], span), "passed": None, "marks": []})
-    for item, record in [(item, record) for item in drawn for record in report["timeline"]]:
-        if record["event"] == "failed" and record["server"] == item["name"]:
-            item["marks"].append({"x": percent(record["at"], span), "kind": "failed"})
     return drawn
 
 
-def ready_at(entry: Entry, report: Entry) -> float:
-    """When a server was ready, in seconds since the drill was opened."""
-    return seconds_from(report["started"], entry["ready"])
-
-
-def drawn_ready(entry: Entry, report: Entry) -> str:
-    """The same for people."""
-    return duration(ready_at(entry, report))
+def server_chart(name: str, entry: Entry, report: Entry, span: float) -> Entry:
+    """A server's chart, with marks where its last check ended and where it was given up."""
+    moments = [("ready", seconds_from(report["started"], entry["ready"]))] if entry["ready"] else []
+    moments += [
+        ("failed", record["at"])
+        for record in report["timeline"]
+        if record["event"] == "failed" and record["server"] == name
+    ]
+    drawn = chart(name, entry["phases"], span)
+    words = {"ready": "last check ended", "failed": "given up"}
+    marks = [{"x": percent(at, span), "kind": kind, "title": f"{words[kind]} after {duration(at)}"} for kind, at in moments]
+    told = "; ".join([drawn["told"], *(mark["title"] for mark in marks)])
+    return {**drawn, "passed": entry["verdict"] == "passed", "marks": marks, "told": told}
 
 
 def chart(name: str, phases: list[Entry], span: float) -> Entry:
@@ -246,7 +287,7 @@ def chart(name: str, phases: list[Entry], span: float) -> Entry:
         bars.append(
             {
                 "x": x,
-                "width": round(max(0.3, percent(phase["end"], span) - x), 3),
+                "width": round(max(0.5, percent(phase["end"], span) - x), 3),
                 "y": row * LANE,
                 "phase": phase["phase"],
                 "ok": phase["ok"],

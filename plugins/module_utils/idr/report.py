@@ -33,7 +33,7 @@ def idr_report(
 
     ``records``: those of one drill, oldest first. ``any_verdict``: whether savesets that are not application-consistent
     may be used, in which case they are told but do not fail the drill; the drill's own record may allow it, too.
-    ``journal_problems``: where the journal's hash chain does not hold. ``versions``: of the programs that made it.
+    ``journal_problems``: where the journal's hash chain does not hold; None where nobody looked. ``versions``: of the programs that made it.
     """
     opened = one(records, "opened")
     if opened is None:
@@ -65,6 +65,7 @@ def idr_report(
         "records": len(records),
         "journal_head": records[-1]["hash"],
         "journal_seq": records[-1]["seq"],
+        "journal_whole": None if journal_problems is None else not journal_problems,
         "repository": plan.get("repository", ""),
         "versions": {**plan.get("versions", {}), **(versions or {})},
     }
