@@ -39,8 +39,8 @@ addEventListener("load", () => {
     const box = element.getBoundingClientRect();
     return box.width && (box.right > root.clientWidth + 1 || box.left < -1);
   }).map((element) => element.tagName + "." + element.getAttribute("class") + ": " + element.textContent.slice(0, 40));
-  const cut = [...page.body.querySelectorAll("*")].filter((element) =>
-    element.scrollWidth > element.clientWidth + 1 && element.clientWidth && getComputedStyle(element).display !== "inline"
+  const cut = [...page.body.querySelectorAll("*")].filter((element) => element.clientWidth &&
+    element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "inline"
   ).map((element) => element.tagName + "." + element.getAttribute("class") + ": " + element.textContent.slice(0, 40));
   const fetched = frame.contentWindow.performance.getEntriesByType("resource").map((entry) => entry.name);
   document.getElementById("out").textContent = JSON.stringify(
