@@ -24,7 +24,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import 
 )
 from ansible_collections.openisb.backup.plugins.module_utils.text import size
 
-Entry = dict
+Entry = dict[str, Any]
 
 MODES = {
     "test": "Test: production was not contacted",

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import seconds_from
 
-Entry = dict
-Record = dict
+Entry = dict[str, Any]
+Record = dict[str, Any]
 
 RESTORE, ATTACH, CHECK, TEARDOWN = "restore", "attach", "check", "teardown"
 PHASES = {"restored": RESTORE, "lun": ATTACH, "check": CHECK}

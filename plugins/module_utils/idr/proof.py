@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import duration
 
-Entry = dict
-Record = dict
+Entry = dict[str, Any]
+Record = dict[str, Any]
 
 APPLICATION = "application-consistent"
 PROVING = ("filesystem", "gtm", "postgresql", "command")

@@ -13,8 +13,8 @@ from typing import Any
 from ansible_collections.openisb.backup.plugins.module_utils.idr import phases, proof
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import seconds_from
 
-Record = dict  # of a journal: seq, time, run_id, event, data, previous, hash
-Entry = dict
+Record = dict[str, Any]  # of a journal: seq, time, run_id, event, data, previous, hash
+Entry = dict[str, Any]
 
 PASSED, FAILED = "passed", "failed"
 
