@@ -293,16 +293,19 @@ def server_chart(name: str, entry: Entry, report: Entry, span: float) -> Entry:
     ]
     drawn = chart(name, entry["phases"], span)
     words = {"ready": "last check ended", "failed": "given up"}
+    titles = [f"{words[kind]} after {lasting(at)}" for kind, at in moments]
     marks = [
-        {"x": percent(at, span), "kind": kind, "title": f"{words[kind]} after {lasting(at)}"} for kind, at in moments
+        {"x": percent(at, span), "kind": kind, "title": title}
+        for (kind, at), title in zip(moments, titles, strict=True)
     ]
-    told = "; ".join([drawn["told"], *(mark["title"] for mark in marks)])
+    told = "; ".join([drawn["told"], *titles])
     return {**drawn, "passed": entry["verdict"] == "passed", "marks": marks, "told": told}
 
 
 def chart(name: str, phases: list[Entry], span: float) -> Entry:
     """The bars of one chart. What overlaps lies in rows one below the other."""
-    bars, ends = [], []
+    bars: list[Entry] = []
+    ends: list[float] = []
     for phase in sorted(phases, key=lambda phase: (phase["start"], phase["end"])):
         row = next((row for row, end in enumerate(ends) if end <= phase["start"]), len(ends))
         ends[row : row + 1] = [phase["end"]]
