@@ -22,6 +22,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import 
     moment,
     seconds_from,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.idr.proof import ring_name
 from ansible_collections.openisb.backup.plugins.module_utils.text import size
 
 Entry = dict[str, Any]
@@ -47,6 +48,7 @@ JOURNAL = {
     False: "broken: see the problems",
     None: "not verified when this report was made",
 }
+NO_PROOF = "This drill is no proof that the servers can be"
 LEGEND = {
     "restore": "restore",
     "attach": "bring up a LUN",
@@ -78,6 +80,7 @@ def idr_page(report: Entry, site: str = "", backup_server: str = "", fingerprint
         "drill": report["drill"],
         "site": site,
         "title": "Failover report" if report["mode"] == "failover" else "Recovery drill report",
+        "kind": "failover" if report["mode"] == "failover" else "recovery drill",
         "passed": report["verdict"] == "passed",
         "verdict": report["verdict"],
         "headline": headline(report, checks),
@@ -143,7 +146,8 @@ def headline(report: Entry, checks: list[Entry]) -> str:
         f"{len(failed)} of {count} servers failed ({shortened(failed)})" if failed else "Each server by itself passed"
     )
     problems = f"{len(report['problems'])} problems" if len(report["problems"]) != 1 else "one problem"
-    return f"This drill is no proof that the servers can be recovered. {which}; {problems} in all, listed below."
+    drill = "This failover is no proof that the servers were" if report["mode"] == "failover" else NO_PROOF
+    return f"{drill} recovered. {which}; {problems} in all, listed below."
 
 
 def lasting(seconds: float | None) -> str:
@@ -235,7 +239,7 @@ def server_row(name: str, entry: Entry) -> Entry:
         "name": name,
         "passed": entry["verdict"] == "passed",
         "dr_host": entry["dr_host"],
-        "ring": entry["ring"],
+        "ring": ring_name(entry["ring"]),
         "point": moment(entry["consistency_point"]),
         **measures(entry),
         **counted(entry["checks"]),
@@ -245,7 +249,7 @@ def server_row(name: str, entry: Entry) -> Entry:
 def ring_row(ring: Entry, report: Entry) -> Entry:
     """Servers that belong together, and which moment their copies show."""
     return {
-        "name": f"Ring {ring['ring']}" if ring["ring"] else "Servers" + (" of no ring" if many(report) else ""),
+        "name": ring_name(ring["ring"]) or "Servers" + (" of no ring" if many(report) else ""),
         "servers": ", ".join(ring["servers"]),
         "runs": [run or "unknown" for run in ring["run_ids"]],
         "points": [moment(point) for point in ring["consistency_points"]],
@@ -320,7 +324,7 @@ def chart(name: str, phases: list[Entry], span: float) -> Entry:
                 "title": title_of(phase),
             }
         )
-    told = "; ".join(bar["title"] for bar in bars) or "nothing was done"
+    told = "; ".join(drawn["title"] for drawn in bars) or "nothing was done"
     return {"name": name, "bars": bars, "height": max(1, len(ends)) * LANE, "told": told}
 
 

@@ -93,13 +93,18 @@ def group_problems(group: Entry) -> list[str]:
 
 def ring_problem(ring: Entry) -> str:
     """Copies that are not of one moment."""
-    name = f"ring {ring['ring']}" if ring["ring"] else "servers"
+    name = ring_name(ring["ring"]) or "servers"
     what = "runs" if len(ring["run_ids"]) != 1 else "moments"
     which = ring["run_ids"] if what == "runs" else ring["consistency_points"]
     told = ", ".join(text or "unknown" for text in which) or "none"
     return (
         f"{name} {', '.join(ring['servers'])}: their copies are not of one consistency point but of the {what} {told}"
     )
+
+
+def ring_name(ring: str) -> str:
+    """A ring by its name, of which many begin with the word already; empty for servers of no ring."""
+    return f"ring {ring}" if ring and not ring.casefold().startswith("ring") else ring
 
 
 def drill_problems(report: Entry, records: list[Record], journal_problems: list[str]) -> list[str]:

@@ -206,7 +206,11 @@ def large(count: int = 30) -> list[Event]:
     """A drill of many servers in two rings, restored in full, declared hours before it began, with long names."""
     names = [f"meditech-file-server-{number:02d}" for number in range(1, count + 1)]
     servers = {
-        name: planned(volume(name, size=700 * GIB), ring="ring-a" if number % 2 else "ring-b", rto_target_s=4 * 3600)
+        name: planned(
+            volume(name, size=700 * GIB, consistency_point="2026-11-28T18:05:12.101+00:00"),
+            ring="ring-a" if number % 2 else "ring-b",
+            rto_target_s=4 * 3600,
+        )
         for number, name in enumerate(names)
     }
     declared = "2026-11-28T18:22:41.000000+00:00"

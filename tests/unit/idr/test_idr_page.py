@@ -43,6 +43,21 @@ def test_a_bad_drill_in_a_sentence() -> None:
     assert page["servers"][0]["rto"]["against"] == "not recovered (target 5 min)"
 
 
+def test_a_failover_is_called_one() -> None:
+    events = drills.bad()
+    events[0][2]["mode"] = "failover"
+    page = page_of(events)
+    assert (page["title"], page["kind"]) == ("Failover report", "failover")
+    assert page["headline"].startswith("This failover is no proof that the servers were recovered. ")
+
+
+def test_rings_are_called_so_once() -> None:
+    assert [ring["name"] for ring in page_of(drills.large(2))["rings"]] == ["ring-b", "ring-a"]
+    events = drills.good()
+    events[0][2]["servers"]["fs2"]["ring"] = "b"
+    assert [ring["name"] for ring in page_of(events)["rings"]] == ["Servers of no ring", "ring b"]
+
+
 def test_a_kept_drill_is_not_torn_down_and_that_is_no_fault() -> None:
     events = drills.without(drills.good(), "torn_down")
     events[0][2]["keep"] = True
@@ -67,9 +82,9 @@ def test_bars_are_to_scale_and_never_cover_each_other() -> None:
     report = idr_report(records(events))
     chart = idr_page(report)["charts"][0]
     phases = sorted(report["servers"]["fs1"]["phases"], key=lambda phase: phase["start"])
-    for bar, phase in zip(chart["bars"], phases, strict=True):
-        assert bar["x"] == pytest.approx(100 * phase["start"] / report["seconds"], abs=0.01)
-        assert bar["width"] == pytest.approx(
+    for shape, phase in zip(chart["bars"], phases, strict=True):
+        assert shape["x"] == pytest.approx(100 * phase["start"] / report["seconds"], abs=0.01)
+        assert shape["width"] == pytest.approx(
             max(0.5, 100 * (phase["end"] - phase["start"]) / report["seconds"]), abs=0.01
         )
     assert chart["height"] == LANE
@@ -77,16 +92,16 @@ def test_bars_are_to_scale_and_never_cover_each_other() -> None:
         item["start"] = 0.0
     lanes = idr_page(report)["charts"][0]
     assert lanes["height"] == len(phases) * LANE
-    assert len({bar["y"] for bar in lanes["bars"]}) == len(phases)
+    assert len({shape["y"] for shape in lanes["bars"]}) == len(phases)
 
 
 def test_marks_tell_when_a_server_was_ready_and_when_it_was_given_up() -> None:
     charts = {chart["name"]: chart for chart in page_of(drills.bad())["charts"]}
     assert [mark["kind"] for mark in charts["fs1"]["marks"]] == ["ready"]
-    assert [mark["title"] for mark in charts["fs3"]["marks"]] == ["given up after 9.20 s"]
-    assert [bar["ok"] for bar in charts["fs1"]["bars"]].count(False) == 1
+    assert [mark["title"] for mark in charts["fs3"]["marks"]] == ["given up after 9.2 s"]
+    assert [shape["ok"] for shape in charts["fs1"]["bars"]].count(False) == 1
     assert "failed" in charts["fs1"]["told"] and charts["fs3"]["told"].startswith("nothing was done")
-    assert [bar["phase"] for bar in charts["all servers"]["bars"]] == ["check", "teardown"]
+    assert [shape["phase"] for shape in charts["all servers"]["bars"]] == ["check", "teardown"]
 
 
 def test_the_legend_names_what_is_drawn_and_nothing_else() -> None:

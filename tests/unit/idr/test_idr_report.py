@@ -374,8 +374,8 @@ def test_the_summary_tells_what_a_person_wants_to_know() -> None:
         assert cell in row
     assert any(line.startswith("command over all servers: passed in 3.4 s") for line in lines)
     bars = [line.split("│")[1] for line in lines if "│" in line]
-    assert len(bars) == 8 and {len(bar) for bar in bars} == {60}
-    assert all("█" in bar for bar in bars)
+    assert len(bars) == 8 and {len(line) for line in bars} == {60}
+    assert all("█" in line for line in bars)
 
 
 @pytest.mark.parametrize(

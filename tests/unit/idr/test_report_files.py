@@ -60,15 +60,15 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.attributes |= {name for name, dummy in attributes}
+        self.attributes |= {name for name, dummy in attrs}
         if tag not in ("meta", "br"):
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.attributes |= {name for name, dummy in attributes}
+        self.attributes |= {name for name, dummy in attrs}
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -110,6 +110,11 @@ def test_everything_is_written_where_it_belongs(site: Site) -> None:
     copies = site.folder / "copies"
     assert sorted(path.name for path in copies.iterdir()) == names
     assert all((copies / name).read_bytes() == (site.reports / name).read_bytes() for name in names)
+
+
+def test_keys_and_signatures_are_made_by_the_environment_of_the_backup_server(site: Site) -> None:
+    """The private key, the public key and two signatures, each time that a report is written."""
+    assert len(site.python_log.read_text().splitlines()) >= 4 * 3
 
 
 def test_the_data_says_what_the_journal_says(site: Site) -> None:
