@@ -28,7 +28,7 @@ from .report_site import Site
 pytestmark = pytest.mark.slow
 
 GOOD, BAD, LARGE = (f"idr-20261128T210000Z-00000{number}" for number in (1, 2, 4))
-WIDTHS = (400, 768, 1280)
+WIDTHS = (360, 400, 768, 901, 1280)
 MEASURE = """<!DOCTYPE html><meta charset="utf-8"><title>measure</title><pre id="out"></pre>
 <iframe src="PAGE" style="width:WIDTHpx;height:900px;border:0"></iframe>
 <script>
