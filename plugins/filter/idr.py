@@ -16,6 +16,7 @@ class FilterModule:
         return {
             "idr_plan": plan.plan,
             "idr_opening": plan.opening,
+            "idr_closing": life.closing,
             "idr_saveset_points": volumes.saveset_points,
             "idr_snapshot_points": volumes.snapshot_points,
             "idr_part": volumes.part_of,

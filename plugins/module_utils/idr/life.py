@@ -60,6 +60,16 @@ def drills_to_end(drills, current, named="", kept=False):
     return {"drills": chosen, "problems": problems}
 
 
+def closing(report):
+    """What goes into the journal when a drill is closed: verdict, exit_status, and the servers that are proven by it.
+
+    A server is proven by a drill that passed for it, and where what shows only on all servers together is right, too.
+    """
+    together = report["group"]["ok"]
+    proven = [name for name, entry in report["servers"].items() if together and entry["verdict"] == "passed"]
+    return {"verdict": report["verdict"], "exit_status": report["exit_status"], "proven": proven}
+
+
 def proven_savesets(records):
     """By id of a saveset, the last drill that proved it: dicts of drill, time and server.
 

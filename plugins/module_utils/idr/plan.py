@@ -51,7 +51,7 @@ def opening(servers, told):
     """What goes into the journal when a drill is opened.
 
     ``servers``: of the plan. ``told``: mode, source, declared, who, repository, keep, ttl_s, fresh_run (the run whose
-    snapshot goes with the drill, or empty), rpo_target_s, rto_target_s.
+    snapshot goes with the drill, or empty), any_verdict, rpo_target_s, rto_target_s.
     """
     this = controller.this_controller()
     return {
@@ -64,6 +64,7 @@ def opening(servers, told):
         "keep": told["keep"],
         "ttl_s": told["ttl_s"],
         "fresh_run": told["fresh_run"],
+        "any_verdict": told["any_verdict"],
         "targets": {"rpo_s": told["rpo_target_s"], "rto_s": told["rto_target_s"]},
         "dr_hosts": sorted({entry["dr_host"] for entry in servers.values()}),
         "servers": servers,
