@@ -51,9 +51,9 @@ class End:
 
     def _devices(self) -> list[str]:
         """All devices of the LUN, recorded or found."""
-        found = [self.record.get("device", ""), *(part["device"] for part in self.record.get("parts", []))]
-        if self.record.get("method") != "device":
-            found = [device for device in found if not _is_reused(device, self.name)]
+        found = [part["device"] for part in self.record.get("parts", []) if not _is_reused(part["device"], self.name)]
+        if self.record.get("method") == "device":
+            found.append(self.record.get("device", ""))
         found += luns_loops.labelled(luns_names.label(self.name)).values()
         found += [luns_nbd.node(name) for name in luns_nbd.of(self.record)]
         for group in self.record.get("groups", []):
