@@ -146,8 +146,8 @@ class Saveset:
         number, stop = begin // self.info.chunk_size, -(-end // self.info.chunk_size)
         while number < stop and begin < end:
             leaf, position = divmod(number, LEAF_ENTRIES)
-            for entry in self.map.entries(leaf)[position : position + stop - number]:
-                yield min(entry.kind, DATA)  # a chunk in pieces is data too
+            for kind in self.map.page(leaf).kinds(position, position + stop - number):
+                yield min(kind, DATA)  # a chunk in pieces is data too
                 number += 1
 
     def read(self, offset: int, length: int) -> bytes:
@@ -164,13 +164,14 @@ class Saveset:
             number, skip = divmod(offset, self.info.chunk_size)
             chunk_length = self.map.geometry.chunk_length(number)
             take = min(chunk_length - skip, end - offset)
-            pieces.append(self._chunk(number, chunk_length)[skip : skip + take])
+            pieces.append(self.chunk(number)[skip : skip + take])
             offset += take
         return b"".join(pieces)
 
-    def _chunk(self, number: int, length: int) -> bytes | bytearray | memoryview:
+    def chunk(self, number: int) -> bytes | bytearray | memoryview:
+        """The bytes of chunk ``number``, checked; as read()."""
         leaf, position = divmod(number, LEAF_ENTRIES)
-        return self._reader.chunk(self.map.page(leaf), position, length)
+        return self._reader.chunk(self.map.page(leaf), position, self.map.geometry.chunk_length(number))
 
     def restore(
         self,
@@ -296,6 +297,11 @@ class Repository:
         """Raise WrongSecret when the repository was opened with a write-only key."""
         if self.write_only:
             raise write_only_error(self.location)
+
+    def reading_secret(self) -> Secret:
+        """What opens it again for reading, without the work that a passphrase costs.  Raises WrongSecret."""
+        self.require_reading()
+        return Secret(master=self._ring.master) if self.encryption != NO_ENCRYPTION else Secret()
 
     @property
     def location(self) -> str:
