@@ -132,9 +132,11 @@ class PostgresqlCheck(Check):
                 raise CheckFailed(f"{self.values['data']} is no data folder of PostgreSQL: it has no PG_VERSION")
             return folder
         found = [folder for mount in self.places.mounts for folder in _search(self.places.here(mount), bench)]
-        if len(found) != 1:
-            known = ", ".join(self.places.there(folder) for folder in found) or "none"
-            raise CheckFailed(f"there is not one data folder of PostgreSQL on the mounts but {known}: name it in 'data'")
+        if not found:
+            raise CheckFailed(f"there is no data folder of PostgreSQL {self.subject()}: name its place in 'data'")
+        if len(found) > 1:
+            known = ", ".join(self.places.there(folder) for folder in found)
+            raise CheckFailed(f"there is more than one data folder of PostgreSQL: check each by 'data' ({known})")
         return found[0]
 
     def _programs(self, version: str) -> str:
