@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Databases of GT.M and YottaDB: each file closed, as after a crash of its server, and checked by ``mupip integ``.
+
+A copied file says that it is frozen and names shared memory of its server, and has to be told that both are over. That
+changes its header, so it is done on an overlay, or else on a copy. Journal files are left alone: a database that was
+frozen is complete without them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from typing import Any
+
+from ..quiesce.drivers.base import Option
+from ..quiesce.errors import OptionError
+from .base import Check, Surroundings, telling
+from .bench import Bench, Finished
+from .errors import CheckFailed
+from .files import matching
+from .space import copy_file, writable
+
+CLEAN = "No errors detected by integ"
+DESIGN = 'change -segment DEFAULT -file="{file}"\nexit\n'
+REGIONS = (
+    'set r=$view("GVFIRST") for  quit:r=""  write "region",$char(9),r,$char(9),$view("GVFILE",r),! '
+    'set r=$view("GVNEXT",r)'
+)
+"""M that tells the regions of a global directory and their files, without opening these."""
+WILD = "*?["
+
+
+class GtmCheck(Check):
+    """The files of a global directory's regions, or those that are named."""
+
+    name = "gtm"
+    options = {
+        "gtm_dist": Option("path", "The folder of GT.M or YottaDB on this host, with mupip in it.", required=True),
+        "gbldir": Option("path", "The global directory, which tells the database files."),
+        "regions": Option("list", "The regions of 'gbldir'; '*' for all.", default=["*"]),
+        "files": Option("list", "The database files, or patterns of them; instead of 'gbldir'."),
+        "copy": Option("bool", "Whether to work on copies even where the files may be changed.", default=False),
+        "environment": Option("dict", "More environment variables, also for names in the global directory.", default={}),
+        "timeout": Option("number", "Seconds that the check may take.", default=3600),
+    }
+
+    def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
+        super().__init__(values, surroundings)
+        if (values["gbldir"] is None) == (values["files"] is None):
+            raise OptionError("check gtm needs either 'gbldir' or 'files'")
+        if any(not path.startswith("/") for path in values["files"] or []):
+            raise OptionError("check gtm: 'files' must be absolute paths")
+
+    def subject(self) -> str:
+        return str(self.values["gbldir"] or ", ".join(self.values["files"]))
+
+    def run(self, bench: Bench) -> str:
+        for program in ("mupip", "mumps"):
+            if not os.access(self._in_dist(program), os.X_OK):
+                raise CheckFailed(
+                    f"there is no {program} in {self.values['gtm_dist']}: install GT.M there, or correct 'gtm_dist'"
+                )
+        databases = self._files_of_directory(bench) if self.values["gbldir"] else self._named_files()
+        problems = [problem for problem in (self._check(number, path, bench) for number, path in enumerate(databases)) if problem]
+        if problems:
+            more = f" (and {len(problems) - 1} more of {len(databases)} files)" if problems[1:] else ""
+            raise CheckFailed(problems[0] + more)
+        return f"{len(databases)} database file{'s' if databases[1:] else ''} without errors"
+
+    # Which files
+
+    def _named_files(self) -> list[str]:
+        found: list[str] = []
+        for pattern in self.values["files"]:
+            must = not any(sign in pattern for sign in WILD)
+            found += [path for path in matching(self.places, pattern, must) if path not in found]
+        if not found:
+            raise CheckFailed(f"{self.subject()}: there is no such file in the copy")
+        return found
+
+    def _files_of_directory(self, bench: Bench) -> list[str]:
+        """The files of the chosen regions. The directory is read from a copy of it, as GT.M may want to write."""
+        (there,) = matching(self.places, glob_free(self.values["gbldir"]))
+        directory = os.path.join(bench.work, "regions.gld")
+        shutil.copyfile(there, directory)
+        told = self._call(bench, "mumps", "-run", "%XCMD", REGIONS, gbldir=directory)
+        rows = [line.split("\t") for line in told.output.splitlines() if line.startswith("region\t")]
+        if not rows or told.rc != 0:
+            raise CheckFailed(f"{self.values['gbldir']} cannot be read: {telling(told.output, '%GTM-E', '%YDB-E')}")
+        chosen = [self._file_name(row[2]) for row in rows if self._is_chosen(row[1])]
+        if not chosen:
+            raise CheckFailed(f"{self.values['gbldir']} has no region {', '.join(self.values['regions'])}")
+        return [path for name in dict.fromkeys(chosen) for path in matching(self.places, glob_free(name))]
+
+    def _is_chosen(self, region: str) -> bool:
+        return any(fnmatch.fnmatchcase(region.upper(), name.upper()) for name in self.values["regions"])
+
+    def _file_name(self, name: str) -> str:
+        """A file as the global directory names it: with variables, and relative to the directory itself."""
+        for variable, value in self.values["environment"].items():
+            name = name.replace(f"${{{variable}}}", value).replace(f"${variable}", value)
+        if "$" in name:
+            raise CheckFailed(f"{self.values['gbldir']} names {name}: tell its variable in 'environment'")
+        return os.path.join(os.path.dirname(self.values["gbldir"]), name)
+
+    # One file
+
+    def _check(self, number: int, path: str, bench: Bench) -> str:
+        """What is wrong with a database file; empty for nothing."""
+        name = self.places.there(path)
+        bench.left()
+        file = path
+        if self.values["copy"] or not writable(path):
+            file = os.path.join(bench.folder(f"copy-{number}"), os.path.basename(path))
+            copy_file(path, file, bench)
+        directory = os.path.join(bench.work, f"{number}.gld")
+        made = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=DESIGN.format(file=file))
+        if made.rc != 0 or not os.path.exists(directory):
+            return f"{name}: no global directory can be made for it: {telling(made.output, '%GDE-E', '%GTM-E')}"
+        try:
+            return self._judge(name, file, directory, bench)
+        finally:
+            with bench.cleaning_up():  # leave no shared memory behind
+                self._call(bench, "mupip", "rundown", "-file", file, "-override", gbldir=directory)
+
+    def _judge(self, name: str, file: str, directory: str, bench: Bench) -> str:
+        steps = (
+            ["rundown", "-file", file, "-override"],
+            ["freeze", "-off", "-override", "*"],
+            ["integ", "-noonline", "-file", file],
+        )
+        for arguments in steps:
+            finished = self._call(bench, "mupip", *arguments, gbldir=directory)
+            if finished.rc != 0 or (arguments[0] == "integ" and CLEAN not in finished.output):
+                said = telling(finished.output, "%GTM-E", "%YDB-E", "%GTM-F", "%GTM-W", "%SYSTEM-E")
+                return f"{name}: mupip {arguments[0]} failed (exit status {finished.rc}): {said}"
+        return ""
+
+    def _call(self, bench: Bench, program: str, *arguments: str, gbldir: str, text: str | None = None) -> Finished:
+        return bench.call([self._in_dist(program), *arguments], self._environment(bench, gbldir), text)
+
+    def _in_dist(self, name: str) -> str:
+        return os.path.join(self.values["gtm_dist"], name)
+
+    def _environment(self, bench: Bench, gbldir: str) -> dict[str, str]:
+        base = {"HOME": bench.work, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "gtm_tmp": bench.work}
+        own = {"gtm_dist": self.values["gtm_dist"], "gtmgbldir": gbldir, "gtm_log": bench.work}
+        library = self._in_dist("libgtmutil.so")
+        routines = f"{library} {self.values['gtm_dist']}" if os.path.exists(library) else self.values["gtm_dist"]
+        return {**base, **self.values["environment"], "gtmroutines": f"{bench.work} {routines}", **own}
+
+
+def glob_free(path: str) -> str:
+    """A path as a pattern that matches nothing but it."""
+    return "".join(f"[{sign}]" if sign in WILD else sign for sign in path)

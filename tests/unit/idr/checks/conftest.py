@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks as a drill has them done, and what must be as before after each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, known
+from ansible_collections.openisb.backup.plugins.module_utils.checks.base import Surroundings
+from ansible_collections.openisb.backup.plugins.module_utils.checks.places import Places
+from ansible_collections.openisb.backup.plugins.module_utils.checks.record import KEPT
+
+Run = Callable[..., dict[str, Any]]
+
+
+def marked() -> list[str]:
+    """Processes that a check has started."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if b"OPENISB_CHECK=" in environ.read_bytes():
+                found.append((environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def shared_memory() -> list[str]:
+    """System V shared memory and semaphores of this host, by their ids."""
+    tables = [Path("/proc/sysvipc", name).read_text().splitlines()[1:] for name in ("shm", "sem")]
+    return [" ".join(line.split()[:2]) for table in tables for line in table] + sorted(os.listdir("/dev/shm"))
+
+
+def mounts() -> list[str]:
+    return Path("/proc/self/mountinfo").read_text().splitlines()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder in memory that any user can enter, with a short name: servers run as users and have sockets."""
+    with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as name:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", name], check=True)
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", "--lazy", name], check=True)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Runs one check, and asserts that nothing of it is left: process, shared memory, mount, file."""
+
+    with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as scratch:
+        os.chmod(scratch, 0o755)
+
+        def do(description: dict[str, Any], **given: Any) -> dict[str, Any]:
+            places = Places({there: str(here) for there, here in given.get("mounts", {}).items()})
+            devices = {volume: str(device) for volume, device in given.get("devices", {}).items()}
+            check = known.build(description, Surroundings(places, devices, given.get("context", {})))
+            before = shared_memory(), mounts()
+            result = bounded.run(check, scratch)
+            assert (shared_memory(), mounts()) == before
+            assert marked() == []
+            assert os.listdir(scratch) == []
+            assert set(result) == {
+                "kind", "what", "ok", "detail", "seconds", "output", "output_sha256", "commands", "files"
+            }  # fmt: skip
+            assert "\n" not in result["detail"] and result["detail"]
+            if len(result["output"]) < KEPT and "output_sha256" in result:
+                assert result["output_sha256"] == hashlib.sha256(result["output"].encode()).hexdigest()
+            return result
+
+        yield do
