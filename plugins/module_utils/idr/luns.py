@@ -54,6 +54,8 @@ class Luns:
         """Make the LUN that ``wanted`` tells of: name, drill, source, overlay, scratch, timeout, expires, method."""
         name = luns_names.checked(wanted["name"])
         with self.records.locked(name):
+            if self.records.get(name):
+                raise LunError("it is there already, or half there: end it first")
             record = self._new_record(wanted)
             try:
                 self._make(record, wanted["source"], psk)
@@ -129,7 +131,7 @@ class Luns:
             self.records.write(record, step="nbdfuse")
             self._step(record, "nbdfuse", luns_serve.start_nbdfuse(record))
             file = luns_names.disk(record["folder"])
-        sector = luns_table.sector_size(file)
+        sector = luns_table.sector_size(file, record["timeout"])
         self.records.write(record, step="loop", sector=sector)
         device, writable = self._loop(record, file, luns_names.label(record["name"]))
         self.records.write(record, device=device, writable=writable)
@@ -141,7 +143,7 @@ class Luns:
             if luns_nbd.connect(record, name):
                 device = luns_nbd.node(name)
                 luns_loops.read_ahead(device)
-                sector = luns_table.sector_size(device)
+                sector = luns_table.sector_size(device, record["timeout"])
                 self.records.write(record, device=device, writable=luns_nbd.is_writable(name), sector=sector)
                 return device
         raise LunError("every NBD device of this host is in use: load the kernel module nbd with a larger nbds_max")
@@ -160,7 +162,8 @@ class Luns:
             whole = {"number": 0, "device": device, "offset": 0, "size": record["size"], "name": ""}
             self._add_part(record, whole)
             return
-        record.setdefault("sector", luns_table.sector_size(device))
+        if "sector" not in record:
+            record["sector"] = luns_table.sector_size(device, timeout)
         for part in luns_table.partitions(device, timeout):
             if part["offset"] + part["size"] > record["size"]:
                 raise LunError(

@@ -56,6 +56,19 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(arguments: list[str], timeout: float) -> Done:
     """Run a program by its name, and return what it left. Raises LunError where it takes too long."""
+    status, output, errors = _run(arguments, timeout)
+    return Done(status, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"))
+
+
+def head(path: str, length: int, timeout: float) -> bytes:
+    """The first bytes of a file or device: read by a program, for who reads himself may wait for ever."""
+    status, output, errors = _run(["head", f"--bytes={length}", path], timeout)
+    if status:
+        raise LunError(f"{path} cannot be read: {' '.join(errors.decode('utf-8', 'replace').split())}")
+    return output
+
+
+def _run(arguments: list[str], timeout: float) -> tuple[int, bytes, bytes]:
     process = subprocess.Popen(
         [program(arguments[0]), *arguments[1:]],
         env=environment(),
@@ -71,7 +84,7 @@ def run(arguments: list[str], timeout: float) -> Done:
         raise LunError(
             f"'{' '.join(arguments)}' took longer than {timeout:.3g} s: the source of the LUN may hang"
         ) from None
-    return Done(process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"))
+    return process.returncode, output, errors
 
 
 def must(arguments: list[str], timeout: float) -> str:

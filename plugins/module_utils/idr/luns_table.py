@@ -23,10 +23,9 @@ EXTENDED = ("0x5", "0xf", "0x85")
 GPT = b"EFI PART"
 
 
-def sector_size(file: str) -> int:
+def sector_size(file: str, timeout: float) -> int:
     """The size of the sectors that the partition table of a disk counts in; a GPT tells it by where it is."""
-    with open(file, "rb") as stream:
-        head = stream.read(2 * 4096)
+    head = luns_commands.head(file, 2 * 4096, timeout)
     at_512, at_4096 = head[512:520] == GPT, head[4096:4104] == GPT
     return 4096 if at_4096 and not at_512 else SECTOR
 

@@ -64,8 +64,6 @@ def test_killed_at_any_step(disks: Disks, served: Served, made: Made, project_ro
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
-        recorded = made.luns.list()
-        assert all(not lun["running"] for lun in recorded) or done.stdout
         seen_left += bool(made.traces())
         assert made.luns.stop(made.name()) == [], f"killed at call {at}"
         assert made.traces() == [], f"killed at call {at}"
