@@ -8,7 +8,6 @@ With TLS an export has a key of its own (pre-shared, made here): whoever has it 
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import os
@@ -18,11 +17,12 @@ import socket
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.tls import prefer_aes
 
 START_TIMEOUT = 10.0
 USER = "openisb"
 #: What an export may have below ``run_dir``; the record goes last, so that what is left is always known.
-ENDINGS = ("log", "psk", "pid", "py", "pyz", "new", "json")
+ENDINGS = ("log", "psk", "pid", "py", "pyz", "tls", "new", "json")
 
 
 class ExportError(Exception):
@@ -79,6 +79,7 @@ class Exports:
         name = facts["name"]
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         _check_encrypted(address, tls)
+        environment = dict(os.environ if environment is None else environment)
         # Recorded before it is started: whoever is killed in between leaves nothing that nobody knows of.
         record = dict(facts, uri="", pid=0, ticks=None)
         try:
@@ -87,9 +88,10 @@ class Exports:
                 record["uri"] = "{}{}:{}/{}".format(f"nbds://{USER}@" if tls else "nbd://", address, port, name)
                 self._write(record)
                 tls_words = ["--tls=require", "--tls-psk=" + self._new_key(name)] if tls else ["--tls=off"]
+                environment.update(prefer_aes(self._file(name, "tls")) if tls else {})
                 command = [nbdkit, "--pidfile", self._file(name, "pid"), *tls_words, *words]
                 record["pid"] = processes.spawn_orphan(
-                    command, self._file(name, "log"), listener.fileno(), inherited, environment
+                    command, self._file(name, "log"), listener.fileno(), environment, inherited
                 )
             record["ticks"] = processes.start_ticks(record["pid"])
             self._write(record)
@@ -112,9 +114,7 @@ class Exports:
     def stop(self, name, grace=5.0):
         """End an export and forget it. Fine where there is none. ``grace``: seconds that it may take to end."""
         record = self.get(name)
-        if record is None:
-            return
-        if not processes.stop(record["pid"], record["ticks"], grace):
+        if record and not processes.stop(record["pid"], record["ticks"], grace):
             raise ExportError(f"nbdkit (process {record['pid']}) that serves {record['path']} does not end")
         for ending in ENDINGS:
             if os.path.exists(self._file(name, ending)):
@@ -133,10 +133,11 @@ class Exports:
         os.replace(temporary, self._file(record["name"], "json"))
 
     def _log(self, name):
-        with contextlib.suppress(FileNotFoundError):  # it ended before it could become nbdkit
+        try:
             with open(self._file(name, "log"), encoding="utf-8", errors="replace") as stream:
                 return stream.read().strip()
-        return ""
+        except FileNotFoundError:  # it ended before it could become nbdkit
+            return ""
 
     def _file(self, name, ending):
         return os.path.join(self.folder, f"{name}.{ending}")

@@ -63,17 +63,17 @@ def find(word):
     return None
 
 
-def spawn_orphan(command, log, listener, inherited=(), environment=None):
+def spawn_orphan(command, log, listener, environment, inherited=()):
     """Start ``command`` (a list, its program as a path) as nobody's child, and return its process id.
 
     It gets the socket ``listener`` as systemd's socket activation would give it, the file ``log`` as output, and the
     descriptors ``inherited`` from FIRST_INHERITED on. nbdkit ends with its parent when it is activated so; an orphan's
-    parent is the system's first process, which stays. ``environment`` is this process's where it is left out.
+    parent is the system's first process, which stays.
     """
     reader, writer = os.pipe()
     middle = os.fork()
     if middle == 0:
-        _in_middle(command, log, (listener, *inherited), os.environ if environment is None else environment, writer)
+        _in_middle(command, log, (listener, *inherited), environment, writer)
     os.close(writer)
     os.waitpid(middle, 0)
     with os.fdopen(reader, "rb") as stream:

@@ -29,18 +29,27 @@ class SavesetExports(Exports):
         """
         _check_scratch(layers)
         nbdkit = server.find_nbdkit()
-        name = facts["name"]
+        order = nbdplugin.encode_order(repository, info, readahead, lease=True)
+        facts = dict(facts, path=repository.location, readonly=True)
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        try:
+            script = self._write_engine(facts["name"])
+            with server.order_pipe(order) as pipe:
+                words = server.plugin_words(layers, script, processes.FIRST_INHERITED)
+                return self.run(
+                    facts, address, tls, nbdkit, words, [pipe], server.environment(layers.scratch), server.START_S
+                )
+        except BaseException:
+            self.stop(facts["name"])
+            raise
+
+    def _write_engine(self, name):
+        """Write what nbdkit is to run; the path of the script."""
         engine, script = self._file(name, "pyz"), self._file(name, "py")
         with open(engine, "wb") as stream:
             stream.write(tool.build())
         server.write_script(script, engine)
-        facts = dict(facts, path=repository.location, readonly=True)
-        with server.order_pipe(nbdplugin.encode_order(repository, info, readahead, lease=True)) as pipe:
-            words = server.plugin_words(layers, script, processes.FIRST_INHERITED)
-            return self.run(
-                facts, address, tls, nbdkit, words, [pipe], server.environment(layers.scratch), server.START_S
-            )
+        return script
 
     def end(self, name):
         """End an export and forget it, also the lease of one that had to be killed. Fine where there is none."""

@@ -11,11 +11,13 @@ short_description: Serve a saveset over NBD, without restoring it first
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Serves a volume as it was at a consistency point with C(nbdkit) at a free port, encrypted, to whoever has the export's
-    own key. Nothing is restored first. What is read is taken out of the repository, and proven before it is given out.
+  - Serves a volume as it was at a consistency point with C(nbdkit) at a free port, encrypted, to whoever has the
+    export's own key. Nothing is restored first. What is read is taken out of the repository, and proven before it is
+    given out.
   - It can only be read. Who wants to write puts a layer over it that takes what is written, such as nbdkit's C(cow).
-  - The export outlives the module, is recorded below O(run_dir) as those of M(openisb.backup.nbd_export) are, and carries
-    the id of the drill, so that what a dead drill left can be found and ended. M(openisb.backup.nbd_export_info) lists it.
+  - The export outlives the module, is recorded below O(run_dir) as those of M(openisb.backup.nbd_export) are, and
+    carries the id of the drill, so that what a dead drill left can be found and ended.
+    M(openisb.backup.nbd_export_info) lists it.
   - As long as it serves, nothing of what the saveset uses is pruned.
   - The repository's secret is in no file, on no command line and in no environment of what is left running.
 extends_documentation_fragment:
@@ -31,7 +33,8 @@ options:
     description: The volume, as C(server/name). Needed with O(state=present).
     type: str
   run_id:
-    description: The run whose saveset is served. The latest saveset of the volume where this and O(saveset) are left out.
+    description:
+      - The run whose saveset is served. The latest saveset of the volume where this and O(saveset) are left out.
     type: str
   saveset:
     description: The saveset's id. Its first digits do.
@@ -58,8 +61,8 @@ options:
     default: true
   cache:
     description:
-      - How much of what was read may be kept, in clear, in a file below O(scratch), such as V(4G). The file is gone when
-        the export ends, however it ends.
+      - How much of what was read may be kept, in clear, in a file below O(scratch), such as V(4G). The file is gone
+        when the export ends, however it ends.
       - Where it is empty nothing is kept but in memory.
     type: str
     default: ''
@@ -109,8 +112,8 @@ EXAMPLES = r"""
 RETURN = r"""
 export:
   description:
-    - The export as recorded, with name, uri, run_id (the drill), path (the repository), readonly, expires, pid, ticks and
-      running, and in C(saveset) what is served, with id, volume, run_id, time, verdict, size (bytes) and digest.
+    - The export as recorded, with name, uri, run_id (the drill), path (the repository), readonly, expires, pid, ticks
+      and running, and in C(saveset) what is served, with id, volume, run_id, time, verdict, size (bytes) and digest.
     - Empty where it is absent.
   returned: success
   type: dict

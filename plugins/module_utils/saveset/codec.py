@@ -79,7 +79,7 @@ def _unpack_into(data: Buffer, room: memoryview) -> Buffer:
 
 @contextlib.contextmanager
 def _context() -> t.Iterator[t.Any]:
-    """A decompressor that no other thread uses meanwhile; nbdkit's threads are new ones for Python with each request."""
+    """A decompressor that no other thread uses meanwhile. A thread has none of its own: nbdkit's live for one call."""
     try:
         context = _contexts.pop()
     except IndexError:

@@ -126,7 +126,8 @@ class Saveset:
         return self._repository.open_map(self.info)
 
     @functools.cached_property
-    def _reader(self) -> ChunkReader:
+    def reader(self) -> ChunkReader:
+        """What reads its chunks, and keeps some.  Raises WrongSecret (a write-only key)."""
         return self._repository.reader()
 
     def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
@@ -164,14 +165,13 @@ class Saveset:
             number, skip = divmod(offset, self.info.chunk_size)
             chunk_length = self.map.geometry.chunk_length(number)
             take = min(chunk_length - skip, end - offset)
-            pieces.append(self.chunk(number)[skip : skip + take])
+            pieces.append(self._chunk(number, chunk_length)[skip : skip + take])
             offset += take
         return b"".join(pieces)
 
-    def chunk(self, number: int) -> bytes | bytearray | memoryview:
-        """The bytes of chunk ``number``, checked; as read()."""
+    def _chunk(self, number: int, length: int) -> bytes | bytearray | memoryview:
         leaf, position = divmod(number, LEAF_ENTRIES)
-        return self._reader.chunk(self.map.page(leaf), position, self.map.geometry.chunk_length(number))
+        return self.reader.chunk(self.map.page(leaf), position, length)
 
     def restore(
         self,
@@ -191,8 +191,8 @@ class Saveset:
         see RestoreJob.run().
         """
         with self._repository.reading(RESTORE, self.info):
-            comparer = self._repository.comparer(self._reader)
-            job = RestoreJob(self.map, comparer, self._reader, target, only_changed, check)
+            comparer = self._repository.comparer(self.reader)
+            job = RestoreJob(self.map, comparer, self.reader, target, only_changed, check)
             # One more than processors, as writing past the page cache waits for the disk.
             return job.run(workers or default_workers() + 1, progress)
 

@@ -35,12 +35,15 @@ class ServedSaveset:
     """A saveset for any number of threads that read it.  Within Repository.reading() nothing of it is removed."""
 
     def __init__(self, saveset: Saveset, readahead: bool, workers: int | None = None) -> None:
-        self.saveset = saveset
+        self._saveset = saveset
+        self._map, self._reader = saveset.map, saveset.reader
         self.size = saveset.size
-        self._geometry = saveset.map.geometry
+        self._geometry = self._map.geometry
         self._chunk_size = saveset.info.chunk_size
         self._kept: Recent[int, Buffer] = Recent(KEPT_BYTES, len)
-        self._ahead = ReadAhead(-(-self.size // self._chunk_size), AHEAD_BYTES // self._chunk_size) if readahead else None
+        self._ahead = (
+            ReadAhead(-(-self.size // self._chunk_size), AHEAD_BYTES // self._chunk_size) if readahead else None
+        )
         self._pool = concurrent.futures.ThreadPoolExecutor(workers or default_workers(), "saveset-ahead")
 
     def close(self) -> None:
@@ -48,7 +51,7 @@ class ServedSaveset:
         self._pool.shutdown(cancel_futures=True)
 
     def read_into(self, offset: int, buffer: t.Any) -> None:
-        """Fill ``buffer`` with the volume's bytes from ``offset``; every chunk is proven before a byte of it is given out.
+        """Fill ``buffer`` with the volume's bytes from ``offset``; every chunk is proven before it is given out.
 
         Raises NotFound, Damaged.
         """
@@ -71,7 +74,7 @@ class ServedSaveset:
 
     def extents(self, offset: int, length: int) -> t.Iterator[Extent]:
         """See Saveset.extents()."""
-        return self.saveset.extents(offset, length)
+        return self._saveset.extents(offset, length)
 
     def _read_ahead(self, number: int) -> None:
         if self._ahead is not None:
@@ -95,14 +98,15 @@ class ServedSaveset:
 
     def _make(self, number: int) -> Buffer:
         # A copy: what the reader gives is a part of a whole frame, which it would keep in memory.
-        return bytes(self.saveset.chunk(number))
+        leaf, position = divmod(number, LEAF_ENTRIES)
+        return bytes(self._reader.chunk(self._map.page(leaf), position, self._geometry.chunk_length(number)))
 
     def _is_stored(self, number: int) -> bool:
         leaf, position = divmod(number, LEAF_ENTRIES)
-        return self.saveset.map.page(leaf).kind(position) in (DATA, SPLIT)
+        return self._map.page(leaf).kind(position) in (DATA, SPLIT)
 
     def _frame(self, number: int) -> tuple[bytes, int]:
         """What tells whether two chunks lie in one frame."""
         leaf, position = divmod(number, LEAF_ENTRIES)
-        entry = self.saveset.map.page(leaf).entry(position)
+        entry = self._map.page(leaf).entry(position)
         return (entry.pack, entry.offset) if entry.kind == DATA else (b"", number)

@@ -136,7 +136,9 @@ def test_random_reads_have_nothing_read_ahead() -> None:
 def image(make_image: MakeImage) -> Path:
     """Text, noise, zeros, holes, an odd end."""
     return make_image(
-        "served", 24 * MIB + 777, [(0, noise(8 * MIB)), (9 * MIB, bytes(MIB)), (12 * MIB, text(9 * MIB)), (23 * MIB, b"x")]
+        "served",
+        24 * MIB + 777,
+        [(0, noise(8 * MIB)), (9 * MIB, bytes(MIB)), (12 * MIB, text(9 * MIB)), (23 * MIB, b"x")],
     )
 
 
@@ -163,9 +165,7 @@ def test_any_range(served: ServedSaveset, image: Path) -> None:
         assert all(pool.map(lambda item: read(item[0], min(item[1], len(expected) - item[0])), ranges))
 
 
-def test_a_frame_is_unpacked_once(
-    served: ServedSaveset, image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_frame_is_unpacked_once(served: ServedSaveset, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in order by many small requests from several threads, no frame is read twice."""
     read: list[tuple[str, int]] = []
     frame = Container.frame

@@ -18,6 +18,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ..errors import InvalidValue, MissingLibrary, SavesetError
+from ..tls import prefer_aes
 from .access import PACKAGE_HOME
 from .listener import Listener
 
@@ -111,11 +112,12 @@ def start(nbdkit: str, folder: str, listener: Listener, layers: Layers, order: b
     """
     script, pid_file = os.path.join(folder, "saveset.py"), os.path.join(folder, "pid")
     write_script(script)
+    settings = prefer_aes(os.path.join(folder, "tls")) if listener.psk else {}
     with order_pipe(order) as pipe:
         command = [nbdkit, "--foreground", "--exit-with-parent", "--pidfile", pid_file, *listener.arguments()]
         process = subprocess.Popen(
             [*command, *plugin_words(layers, script, pipe)],
-            env=environment(layers.scratch),
+            env={**environment(layers.scratch), **settings},
             pass_fds=[pipe],
             stdin=subprocess.DEVNULL,
         )
