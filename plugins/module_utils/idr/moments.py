@@ -8,6 +8,9 @@ from __future__ import annotations
 import datetime
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+SCALES = [(2 * DAY, DAY, "d", HOUR, "h"), (HOUR, HOUR, "h", MINUTE, "min"), (MINUTE, MINUTE, "min", 1, "s")]
+"""From how many seconds on a unit is used, and with which smaller one. Targets of a day are common, and a day and some
+minutes must not look as if they met one: so days begin at two."""
 
 
 def seconds_from(first: str, second: str) -> float:
@@ -28,17 +31,11 @@ def duration(seconds: float | None) -> str:
     """A span of time for people: ``4 min 03 s``; a dash where there is none."""
     if seconds is None:
         return "–"
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    if seconds < MINUTE:
-        return f"{seconds:.1f} s"
+    if seconds < 1:
+        return f"{seconds:.2f} s" if seconds else "0 s"
     whole = round(seconds)
-    for unit, name, part, part_name in (
-        (DAY, "d", HOUR, "h"),
-        (HOUR, "h", MINUTE, "min"),
-        (MINUTE, "min", 1, "s"),
-    ):
-        if whole >= unit:
-            count, rest = divmod(whole, unit)
-            return f"{count} {name} {rest // part:02d} {part_name}" if rest // part else f"{count} {name}"
-    return f"{seconds:.1f} s"
+    if whole < MINUTE:
+        return f"{seconds:.1f} s"
+    dummy, unit, name, part, part_name = next(scale for scale in SCALES if whole >= scale[0])
+    count, rest = divmod(whole, unit)
+    return f"{count} {name} {rest // part:02d} {part_name}" if rest // part else f"{count} {name}"

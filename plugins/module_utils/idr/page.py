@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Works out what the page of a drill's report shows: its texts, and where the bars of its charts lie.
 
-The template (roles/idr_report/templates) only lays out what stands here, and sees nothing else. Ansible's templates escape
-nothing by themselves, so all texts are escaped here, in one place: whatever a name or the output of a check says, it can
-never become part of the page.
+The template (roles/idr_report/templates) only lays out what stands here, and sees nothing else. Ansible's templates
+escape nothing by themselves, so all texts are escaped here, in one place: whatever a name or the output of a check may
+say, it never becomes part of the page.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import 
     moment,
     seconds_from,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.idr.proof import ring_name
 from ansible_collections.openisb.backup.plugins.module_utils.text import size
 
-Entry = dict
+Entry = dict[str, Any]
 
 MODES = {
     "test": "Test: production was not contacted",
@@ -47,8 +48,20 @@ JOURNAL = {
     False: "broken: see the problems",
     None: "not verified when this report was made",
 }
-STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 30 * MINUTE]
-STEPS += [HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY]
+NO_PROOF = "This drill is no proof that the servers can be"
+LEGEND = {
+    "restore": "restore",
+    "attach": "bring up a LUN",
+    "check": "check",
+    "bad": "failed",
+    "teardown": "tear down",
+    "ready": "a server's last check ended: its RTO",
+    "failed": "a server was given up",
+}
+STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30]
+STEPS += [minutes * MINUTE for minutes in (1, 2, 5, 10, 20, 30)]
+STEPS += [hours * HOUR for hours in (1, 2, 4, 8, 12)] + [DAY, 2 * DAY, 7 * DAY]
+NO_BREAK = "\N{NO-BREAK SPACE}"
 TICKS = 6
 """The most marks that an axis has, so that they can be read on a phone."""
 LANE = 14
@@ -67,6 +80,7 @@ def idr_page(report: Entry, site: str = "", backup_server: str = "", fingerprint
         "drill": report["drill"],
         "site": site,
         "title": "Failover report" if report["mode"] == "failover" else "Recovery drill report",
+        "kind": "failover" if report["mode"] == "failover" else "recovery drill",
         "passed": report["verdict"] == "passed",
         "verdict": report["verdict"],
         "headline": headline(report, checks),
@@ -80,6 +94,7 @@ def idr_page(report: Entry, site: str = "", backup_server: str = "", fingerprint
         "rings": [ring_row(ring, report) for ring in report["group"]["rings"]],
         "ticks": ticks(span),
         "charts": charts(report, span),
+        "legend": legend(report),
         "late": late(report),
         "checks": check_groups(report),
         "volumes": [volume_facts(volume, entry) for entry in report["servers"].values() for volume in entry["volumes"]],
@@ -105,10 +120,14 @@ def evidence(report: Entry, fingerprint: str) -> list[Entry]:
     """By what the report can be verified: dicts of label, text and whether it is to be read letter by letter."""
     programs = ", ".join(f"{name} {version}" for name, version in sorted(report["versions"].items()))
     rows = [
-        ("SHA-256 of the public key", fingerprint, True),
+        ("Public key's SHA-256", fingerprint, True),
         ("Journal's chain head", report["journal_head"], True),
         ("Journal's hash chain", JOURNAL[report["journal_whole"]], False),
-        ("Records of the drill", f"{report['records']}, the last one number {report['journal_seq']} of the journal", False),
+        (
+            "Records of the drill",
+            f"{report['records']}, the last one number {report['journal_seq']} of the journal",
+            False,
+        ),
         ("Made with", programs, False),
     ]
     return [{"label": label, "text": text, "exact": exact} for label, text, exact in rows if text]
@@ -123,42 +142,51 @@ def headline(report: Entry, checks: list[Entry]) -> str:
         point = "one consistency point" if len(report["group"]["rings"]) == 1 else "one consistency point a ring"
         return f"{servers} brought into use on {hosts} from copies of {point}, and {every} passed."
     failed = [name for name, entry in report["servers"].items() if entry["verdict"] != "passed"]
-    which = f"{len(failed)} of {count} servers failed ({', '.join(failed)})" if failed else "Each server by itself passed"
+    which = (
+        f"{len(failed)} of {count} servers failed ({shortened(failed)})" if failed else "Each server by itself passed"
+    )
     problems = f"{len(report['problems'])} problems" if len(report["problems"]) != 1 else "one problem"
-    return f"This drill is no proof that the servers can be recovered. {which}; {problems} in all, listed below."
+    drill = "This failover is no proof that the servers were" if report["mode"] == "failover" else NO_PROOF
+    return f"{drill} recovered. {which}; {problems} in all, listed below."
+
+
+def lasting(seconds: float | None) -> str:
+    """A span of time, in one line wherever it stands."""
+    return duration(seconds).replace(" ", NO_BREAK)
 
 
 def figures(report: Entry, checks: list[Entry]) -> list[Entry]:
     """The numbers that matter most, each with what it means."""
-    group, entries = report["group"], report["servers"].values()
-    passed = sum(entry["verdict"] == "passed" for entry in entries)
-    rpo, rto = (measures(group)[kind] for kind in ("rpo", "rto"))
+    names = [name for name, entry in report["servers"].items() if entry["verdict"] != "passed"]
+    failed = sum(not check["ok"] for check in checks)
     return [
         {
             "label": "Servers proven",
-            "value": f"{passed} of {len(report['servers'])}",
-            "note": "came up whole, and every check of them passed",
-            "ok": passed == len(report["servers"]) > 0,
+            "value": f"{len(report['servers']) - len(names)} of {len(report['servers'])}",
+            "note": f"{shortened(names)} failed" if names else "came up whole and passed their checks",
+            "ok": bool(report["servers"]) and not names,
         },
         {
             "label": "Checks passed",
             "value": "{passed_checks} of {checks}".format(**counted(checks)),
-            "note": "of filesystems, files, databases and all servers together",
-            "ok": bool(checks) and all(check["ok"] for check in checks),
+            "note": f"{failed} failed" if failed else "none failed" if checks else "none was made",
+            "ok": bool(checks) and not failed,
         },
-        {
-            "label": "RPO: work that would be lost",
-            "value": rpo["measured"],
-            "note": rpo["against"],
-            "ok": rpo["ok"],
-        },
-        {
-            "label": "RTO: time until all could be used",
-            "value": rto["measured"],
-            "note": rto["against"],
-            "ok": rto["ok"],
-        },
+        {"label": "RPO: work that would be lost", **figure(report["group"], "rpo")},
+        {"label": "RTO: time until usable", **figure(report["group"], "rto")},
     ]
+
+
+def figure(group: Entry, kind: str) -> Entry:
+    """A measure of all servers together as one of the numbers that matter most."""
+    taken = measure(group, kind)
+    return {"value": taken["measured"], "note": taken["against"], "ok": taken["ok"]}
+
+
+def shortened(names: list[str], most: int = 4) -> str:
+    """Names, of which no more than some are told."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def facts(report: Entry) -> list[tuple[str, str]]:
@@ -172,7 +200,7 @@ def facts(report: Entry) -> list[tuple[str, str]]:
         ("Run by", "{} on {}".format(report["who"].get("user", "–"), report["who"].get("host") or controller or "–")),
         ("Declared", moment(report["declared"])),
         ("Began", moment(report["started"])),
-        ("Ended", f"{moment(report['ended'])}, after {duration(report['seconds'])}"),
+        ("Ended", f"{moment(report['ended'])}, after {lasting(report['seconds'])}"),
         ("Consistency point" + ("s" if len(points) > 1 else ""), ", ".join(moment(point) for point in points) or "–"),
         ("DR hosts" if len(report["dr_hosts"]) != 1 else "DR host", ", ".join(report["dr_hosts"]) or "–"),
         ("Repository", report["repository"] or "–"),
@@ -195,14 +223,14 @@ def measure(entry: Entry, kind: str) -> Entry:
     if target is None:
         against = "no target is set"
     elif met:
-        against = f"within the target of {duration(target)}"
+        against = f"within the target of {lasting(target)}"
     elif measured is not None and measured <= target:
-        against = f"not met: not recovered (target {duration(target)})"
+        against = f"not recovered (target {lasting(target)})"
     elif measured is None:
-        against = f"not reached (target {duration(target)})"
+        against = f"not reached (target {lasting(target)})"
     else:
-        against = f"{duration(measured - target)} over the target of {duration(target)}"
-    return {"measured": duration(measured), "against": against, "ok": met}
+        against = f"{lasting(measured - target)} over the target of {lasting(target)}"
+    return {"measured": lasting(measured), "against": against, "ok": met}
 
 
 def server_row(name: str, entry: Entry) -> Entry:
@@ -211,7 +239,7 @@ def server_row(name: str, entry: Entry) -> Entry:
         "name": name,
         "passed": entry["verdict"] == "passed",
         "dr_host": entry["dr_host"],
-        "ring": entry["ring"],
+        "ring": ring_name(entry["ring"]),
         "point": moment(entry["consistency_point"]),
         **measures(entry),
         **counted(entry["checks"]),
@@ -221,7 +249,7 @@ def server_row(name: str, entry: Entry) -> Entry:
 def ring_row(ring: Entry, report: Entry) -> Entry:
     """Servers that belong together, and which moment their copies show."""
     return {
-        "name": f"Ring {ring['ring']}" if ring["ring"] else "Servers" + (" of no ring" if many(report) else ""),
+        "name": ring_name(ring["ring"]) or "Servers" + (" of no ring" if many(report) else ""),
         "servers": ", ".join(ring["servers"]),
         "runs": [run or "unknown" for run in ring["run_ids"]],
         "points": [moment(point) for point in ring["consistency_points"]],
@@ -242,11 +270,8 @@ def ticks(span: float) -> list[Entry]:
 
 
 def tick_label(seconds: float) -> str:
-    """A mark of the axis: the largest unit that fits."""
-    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:g} {name}"
-    return f"{round(seconds, 2):g} s"
+    """A mark of the axis, as short as it can be: ``20 s``, ``1 h 20 min``."""
+    return f"{round(seconds, 2):g} s" if seconds < MINUTE else lasting(seconds)
 
 
 def percent(seconds: float, span: float) -> float:
@@ -272,14 +297,19 @@ def server_chart(name: str, entry: Entry, report: Entry, span: float) -> Entry:
     ]
     drawn = chart(name, entry["phases"], span)
     words = {"ready": "last check ended", "failed": "given up"}
-    marks = [{"x": percent(at, span), "kind": kind, "title": f"{words[kind]} after {duration(at)}"} for kind, at in moments]
-    told = "; ".join([drawn["told"], *(mark["title"] for mark in marks)])
+    titles = [f"{words[kind]} after {lasting(at)}" for kind, at in moments]
+    marks = [
+        {"x": percent(at, span), "kind": kind, "title": title}
+        for (kind, at), title in zip(moments, titles, strict=True)
+    ]
+    told = "; ".join([drawn["told"], *titles])
     return {**drawn, "passed": entry["verdict"] == "passed", "marks": marks, "told": told}
 
 
 def chart(name: str, phases: list[Entry], span: float) -> Entry:
     """The bars of one chart. What overlaps lies in rows one below the other."""
-    bars, ends = [], []
+    bars: list[Entry] = []
+    ends: list[float] = []
     for phase in sorted(phases, key=lambda phase: (phase["start"], phase["end"])):
         row = next((row for row, end in enumerate(ends) if end <= phase["start"]), len(ends))
         ends[row : row + 1] = [phase["end"]]
@@ -294,21 +324,32 @@ def chart(name: str, phases: list[Entry], span: float) -> Entry:
                 "title": title_of(phase),
             }
         )
-    told = "; ".join(bar["title"] for bar in bars) or "nothing was done"
+    told = "; ".join(drawn["title"] for drawn in bars) or "nothing was done"
     return {"name": name, "bars": bars, "height": max(1, len(ends)) * LANE, "told": told}
 
 
 def title_of(phase: Entry) -> str:
     """What a bar stands for."""
-    spent = duration(phase["end"] - phase["start"])
+    spent = lasting(phase["end"] - phase["start"])
     outcome = "" if phase["ok"] else ", failed"
-    return f"{phase['phase']} {phase['what']}: from {duration(phase['start'])}, {spent} long{outcome}"
+    return f"{phase['phase']} {phase['what']}: from {lasting(phase['start'])}, {spent} long{outcome}"
+
+
+def legend(report: Entry) -> list[Entry]:
+    """What the colours and marks stand for that occur: dicts of kind, mark (a line, no bar) and text."""
+    entries = [*report["servers"].values(), report["group"]]
+    phases = [phase for entry in entries for phase in entry["phases"]]
+    kinds = {phase["phase"] if phase["ok"] else "bad" for phase in phases}
+    kinds |= {"ready" for entry in report["servers"].values() if entry["ready"]}
+    kinds |= {"failed" for record in report["timeline"] if record["event"] == "failed"}
+    marks = ("ready", "failed")
+    return [{"kind": kind, "mark": kind in marks, "text": text} for kind, text in LEGEND.items() if kind in kinds]
 
 
 def late(report: Entry) -> str:
     """How long before the drill began the disaster was declared; empty where that was hardly earlier."""
     seconds = seconds_from(report["declared"], report["started"])
-    return duration(seconds) if seconds >= 1 else ""
+    return lasting(seconds) if seconds >= 1 else ""
 
 
 def check_groups(report: Entry) -> list[Entry]:
@@ -330,12 +371,12 @@ def check_facts(check: Entry) -> Entry:
         "what": check["what"],
         "ok": bool(check["ok"]),
         "detail": check.get("detail") or "",
-        "seconds": duration(check.get("seconds")),
+        "seconds": lasting(check.get("seconds")),
         "ended": moment(check["ended"]),
         "output": output,
         "sha256": check.get("output_sha256") or "",
         "commands": [
-            {"argv": " ".join(command["argv"]), "rc": command["rc"], "seconds": duration(command.get("seconds"))}
+            {"argv": " ".join(command["argv"]), "rc": command["rc"], "seconds": lasting(command.get("seconds"))}
             for command in check.get("commands") or []
         ],
         "files": [
@@ -361,7 +402,7 @@ def volume_facts(volume: Entry, entry: Entry) -> Entry:
             ("Content", content(volume)),
             ("Mounted", mounted(volume, entry)),
             ("Device", device(volume, entry)),
-            ("Restored", f"in {duration(restored['seconds'])}{written(restored['stats'])}" if restored else ""),
+            ("Restored", f"in {lasting(restored['seconds'])}{written(restored['stats'])}" if restored else ""),
         ],
     }
 
@@ -384,7 +425,7 @@ def device(volume: Entry, entry: Entry) -> str:
     if not volume["up"]:
         return f"did not come up on {entry['dr_host']}"
     parts = [volume["device"], volume["method"] and f"by {volume['method']}"]
-    took = f"in {duration(volume['seconds'])}" if volume["seconds"] is not None else ""
+    took = f"in {lasting(volume['seconds'])}" if volume["seconds"] is not None else ""
     return " ".join(part for part in [*parts, took] if part) or "up"
 
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import seconds_from
 
-Entry = dict
-Record = dict
+Entry = dict[str, Any]
+Record = dict[str, Any]
 
 RESTORE, ATTACH, CHECK, TEARDOWN = "restore", "attach", "check", "teardown"
 PHASES = {"restored": RESTORE, "lun": ATTACH, "check": CHECK}
@@ -56,7 +58,7 @@ def group_phases(records: list[Record]) -> list[Entry]:
 
 
 def teardown_start(records: list[Record], torn_down: Record) -> float:
-    """When the teardown of a host began: by its own measure, else when the last thing before all teardowns had ended."""
+    """When the teardown of a host began: by its own measure, else when the last thing before all of them had ended."""
     first, seconds = records[0], torn_down["data"].get("seconds")
     if seconds is not None:
         return round(max(0.0, seconds_from(first["time"], torn_down["time"]) - seconds), 3)

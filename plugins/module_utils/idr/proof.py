@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import duration
 
-Entry = dict
-Record = dict
+Entry = dict[str, Any]
+Record = dict[str, Any]
 
 APPLICATION = "application-consistent"
 PROVING = ("filesystem", "gtm", "postgresql", "command")
@@ -27,12 +27,12 @@ def server_problems(server: str, entry: Entry, records: list[Record], any_verdic
     failures = failures_of(server, records)
     problems = [f"{server}: {text}" for text in failures]
     for volume in entry["volumes"]:
-        problems += volume_problems(volume, entry["dr_host"], failures, any_verdict)
+        problems += volume_problems(volume, "" if failures else entry["dr_host"], any_verdict)
     problems += [check_problem(server, check) for check in entry["checks"] if not check["ok"]]
     if not entry["volumes"]:
         problems.append(f"{server}: no volume of it was in the drill, so there was nothing to prove")
     if not failures and not any(check["kind"] in PROVING for check in entry["checks"]):
-        problems.append(f"{server}: neither a filesystem nor an application of it was checked, so nothing is proven of it")
+        problems.append(f"{server}: none of its filesystems and applications was checked, so nothing is proven")
     if not entry["ready"] and not failures:
         problems.append(f"{server}: it was never ready to be used, as its checks did not come to their end")
     return problems
@@ -47,12 +47,11 @@ def failures_of(server: str, records: list[Record]) -> list[str]:
     ]
 
 
-def volume_problems(volume: Entry, dr_host: str, failures: list[str], any_verdict: bool) -> list[str]:
-    """What is wrong with one volume."""
+def volume_problems(volume: Entry, dr_host: str, any_verdict: bool) -> list[str]:
+    """What is wrong with one volume. Without ``dr_host`` it is told already why it did not come up there."""
     name, problems = volume["volume"], []
-    if not volume["up"]:
-        why = " (see above)" if failures else ": nothing tells that it could be used there"
-        problems.append(f"{name}: it did not come up on {dr_host}{why}")
+    if dr_host and not volume["up"]:
+        problems.append(f"{name}: it did not come up on {dr_host}: nothing tells that it could be used there")
     if not volume["consistency_point"]:
         problems.append(f"{name}: its consistency point is not known, so what would be lost cannot be told")
     if volume["verdict"] != APPLICATION and not any_verdict:
@@ -94,11 +93,18 @@ def group_problems(group: Entry) -> list[str]:
 
 def ring_problem(ring: Entry) -> str:
     """Copies that are not of one moment."""
-    name = f"ring {ring['ring']}" if ring["ring"] else "servers"
+    name = ring_name(ring["ring"]) or "servers"
     what = "runs" if len(ring["run_ids"]) != 1 else "moments"
     which = ring["run_ids"] if what == "runs" else ring["consistency_points"]
     told = ", ".join(text or "unknown" for text in which) or "none"
-    return f"{name} {', '.join(ring['servers'])}: their copies are not of one consistency point but of the {what} {told}"
+    return (
+        f"{name} {', '.join(ring['servers'])}: their copies are not of one consistency point but of the {what} {told}"
+    )
+
+
+def ring_name(ring: str) -> str:
+    """A ring by its name, of which many begin with the word already; empty for servers of no ring."""
+    return f"ring {ring}" if ring and not ring.casefold().startswith("ring") else ring
 
 
 def drill_problems(report: Entry, records: list[Record], journal_problems: list[str]) -> list[str]:

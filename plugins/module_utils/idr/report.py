@@ -13,8 +13,8 @@ from typing import Any
 from ansible_collections.openisb.backup.plugins.module_utils.idr import phases, proof
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import seconds_from
 
-Record = dict  # of a journal: seq, time, run_id, event, data, previous, hash
-Entry = dict
+Record = dict[str, Any]  # of a journal: seq, time, run_id, event, data, previous, hash
+Entry = dict[str, Any]
 
 PASSED, FAILED = "passed", "failed"
 
@@ -33,12 +33,13 @@ def idr_report(
 
     ``records``: those of one drill, oldest first. ``any_verdict``: whether savesets that are not application-consistent
     may be used, in which case they are told but do not fail the drill; the drill's own record may allow it, too.
-    ``journal_problems``: where the journal's hash chain does not hold; None where nobody looked. ``versions``: of the programs that made it.
+    ``journal_problems``: where the journal's hash chain does not hold; None where nobody looked. ``versions``: of the
+    programs that made it.
     """
     opened = one(records, "opened")
     if opened is None:
         raise ReportError(
-            "the journal holds no drill that was opened under this id: check the id, and that the journal is the right one"
+            "the journal holds no drill that was opened under this id: check the id and the path of the journal"
         )
     plan = opened["data"]
     declared = plan.get("declared") or opened["time"]

@@ -9,6 +9,8 @@ import base64
 import hashlib
 from typing import Any
 
+AGAIN = "fetch the file that ends in .sig once more"
+
 
 class SignatureProblem(ValueError):
     """A signature or a key that cannot be used; the text says why, and what to do."""
@@ -49,7 +51,7 @@ def ed25519_key(pem: bytes) -> Any:
             f"the public key cannot be read ({error}): name the PEM file that begins with '-----BEGIN PUBLIC KEY-----'"
         ) from error
     if not isinstance(key, Ed25519PublicKey):
-        raise SignatureProblem("the public key is not of the kind Ed25519, with which reports are signed: name the right one")
+        raise SignatureProblem("the public key is not of the kind Ed25519, by which reports are signed: name that one")
     return key
 
 
@@ -58,7 +60,9 @@ def raw_signature(text: bytes) -> bytes:
     try:
         raw = base64.b64decode(b"".join(text.split()), validate=True)
     except ValueError as error:
-        raise SignatureProblem(f"the signature is not base64 ({error}): fetch the file that ends in .sig anew") from error
+        raise SignatureProblem(
+            f"the signature is not base64 ({error}): fetch the file that ends in .sig anew"
+        ) from error
     if len(raw) != 64:
-        raise SignatureProblem(f"the signature has {len(raw)} bytes instead of 64: fetch the file that ends in .sig anew")
+        raise SignatureProblem(f"the signature has {len(raw)} bytes instead of 64: {AGAIN}")
     return raw

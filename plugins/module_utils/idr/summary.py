@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import duration, moment
 from ansible_collections.openisb.backup.plugins.module_utils.text import BAR, WIDTH, table
 
-Entry = dict
+Entry = dict[str, Any]
 
 MODES = {"test": "Drill", "failover": "Failover"}
 

@@ -16,7 +16,7 @@ DRILL = "idr-20261128T210000Z-4f1c2a"
 RUN = "isb-20261128T205512Z-90be12"
 OTHER_RUN = "isb-20261127T205509Z-17c0aa"
 POINT = "2026-11-28T20:55:19.412+00:00"
-BEGIN = datetime.datetime(2026, 11, 28, 21, 0, 0, tzinfo=datetime.timezone.utc)
+BEGIN = datetime.datetime(2026, 11, 28, 21, 0, 0, tzinfo=datetime.UTC)
 GIB = 1024**3
 
 Event = tuple[float, str, dict[str, Any]]
@@ -43,6 +43,11 @@ Free            20321              NA              NA            NA
 Total           32368          430258              NA         11805
 [Spanning Nodes:0 ; Blocks:0]
 """
+
+DAMAGE = """Block:Offset Level
+%GTM-E-DBBSIZMN, 3F1A:0  0  Block too small
+          Directory Path:  1:10, 2:1F2
+Total error count from integ:           1."""
 
 
 def hexed(text: str) -> str:
@@ -132,7 +137,9 @@ def gtm_check(server: str, seconds: float) -> dict[str, Any]:
 def files_check(server: str) -> dict[str, Any]:
     """Files that are there."""
     names = ["index.db", "2026/11/admissions.log", "2026/11/orders.log"]
-    files = [{"path": f"/srv/files/{name}", "size": 48213 * n, "sha256": hexed(name)} for n, name in enumerate(names, 1)]
+    files = [
+        {"path": f"/srv/files/{name}", "size": 48213 * n, "sha256": hexed(name)} for n, name in enumerate(names, 1)
+    ]
     return check("files", f"{server}/files: 3 files", files=files, seconds=0.06)
 
 
@@ -141,7 +148,9 @@ def group_check(servers: list[str]) -> dict[str, Any]:
     report = {"one_point_in_time": True, "transfers": {"sent": 18211, "received": 18211, "lost": 0}, "servers": servers}
     argv = ["/lab/check", "--mounted"]
     output = json.dumps(report, indent=2)
-    return check("command", " ".join(argv), output=output, commands=[{"argv": argv, "rc": 0, "seconds": 3.4}], seconds=3.4)
+    return check(
+        "command", " ".join(argv), output=output, commands=[{"argv": argv, "rc": 0, "seconds": 3.4}], seconds=3.4
+    )
 
 
 def server_events(server: str, begin: float, names: tuple[str, ...]) -> list[Event]:
@@ -150,14 +159,14 @@ def server_events(server: str, begin: float, names: tuple[str, ...]) -> list[Eve
     at = begin
     for number, name in enumerate(names):
         at += 1.1 + 0.3 * number
-        lun = {"volume": f"{server}/{name}", "device": "/dev/loop7", "type": "ext4", "dr_mount": f"/idr/{server}/{name}"}
-        events.append((at, "lun", {"server": server, **lun, "seconds": 1.05, "method": "nbdfuse"}))
+        lun = {"device": "/dev/loop7", "type": "ext4", "dr_mount": f"/idr/{server}/{name}", "method": "nbdfuse"}
+        events.append((at, "lun", {"server": server, "volume": f"{server}/{name}", **lun, "seconds": 1.05}))
     for name in names:
+        whose = {"server": server, "volume": f"{server}/{name}"}
         at += 2.2
-        events.append((at, "check", {"server": server, "volume": f"{server}/{name}", "check": filesystem_check(f"{server}/{name}", 2.05)}))
+        events.append((at, "check", {**whose, "check": filesystem_check(f"{server}/{name}", 2.05)}))
         at += 4.0 if name == "m" else 0.2
-        done = gtm_check(server, 3.9) if name == "m" else files_check(server)
-        events.append((at, "check", {"server": server, "volume": f"{server}/{name}", "check": done}))
+        events.append((at, "check", {**whose, "check": gtm_check(server, 3.9) if name == "m" else files_check(server)}))
     return [*events, (at + 0.1, "ready", {"server": server})]
 
 
@@ -176,14 +185,14 @@ def good() -> list[Event]:
 
 
 def bad() -> list[Event]:
-    """A drill in which much goes wrong: fs1 is damaged, fs2 of another run, fs3 never comes up, and something is left."""
+    """A drill in which much goes wrong: fs1 is damaged, fs2 of another run, fs3 never up, and something is left."""
     events = [event for event in good() if event[2].get("server") != "fs3"]
     data = events[0][2]
     data["servers"]["fs2"]["volumes"][0].update(run_id=OTHER_RUN, consistency_point="2026-11-27T20:55:14.100+00:00")
-    for dummy, event, data in events:
+    for _at, event, data in events:
         if event == "check" and data["server"] == "fs1" and data["check"]["kind"] == "gtm":
-            said = INTEG.replace("No errors detected by integ.", "Block:Offset Level\n%GTM-E-DBBSIZMN, 3F1A:0  0  Block too small\n          Directory Path:  1:10, 2:1F2\nTotal error count from integ:\t\t1.")
-            data["check"].update(ok=False, detail="mupip integ found 1 error in /srv/m/mumps.dat: DBBSIZMN", output=said)
+            data["check"].update(ok=False, detail="mupip integ found 1 error in /srv/m/mumps.dat: DBBSIZMN")
+            data["check"]["output"] = INTEG.replace("No errors detected by integ.", DAMAGE)
             data["check"]["commands"][-1]["rc"] = 1
         if event == "check" and not data["server"]:
             data["check"].update(ok=False, detail="fs2 has received 211 transfers that fs1 has not sent")
@@ -197,7 +206,11 @@ def large(count: int = 30) -> list[Event]:
     """A drill of many servers in two rings, restored in full, declared hours before it began, with long names."""
     names = [f"meditech-file-server-{number:02d}" for number in range(1, count + 1)]
     servers = {
-        name: planned(volume(name, size=700 * GIB), ring="ring-a" if number % 2 else "ring-b", rto_target_s=4 * 3600)
+        name: planned(
+            volume(name, size=700 * GIB, consistency_point="2026-11-28T18:05:12.101+00:00"),
+            ring="ring-a" if number % 2 else "ring-b",
+            rto_target_s=4 * 3600,
+        )
         for number, name in enumerate(names)
     }
     declared = "2026-11-28T18:22:41.000000+00:00"
@@ -215,7 +228,11 @@ def large(count: int = 30) -> list[Event]:
         events += [(end + at, event, item) for at, event, item in server_events(name, 0.0, ("m",))]
     events.sort(key=lambda event: event[0])
     end = events[-1][0]
-    return [*events, (end + 30, "torn_down", {"host": "dr1", "left": []}), (end + 41, "torn_down", {"host": "dr2", "left": []})]
+    return [
+        *events,
+        (end + 30, "torn_down", {"host": "dr1", "left": []}),
+        (end + 41, "torn_down", {"host": "dr2", "left": []}),
+    ]
 
 
 def records(events: list[Event], drill: str = DRILL, after: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
@@ -239,7 +256,7 @@ def records(events: list[Event], drill: str = DRILL, after: list[dict[str, Any]]
 
 def find(events: list[Event], event: str, **wanted: Any) -> dict[str, Any]:
     """The data of the first event of a kind whose data has what is wanted."""
-    return next(data for dummy, name, data in events if name == event and wanted.items() <= data.items())
+    return next(data for _at, name, data in events if name == event and wanted.items() <= data.items())
 
 
 def without(events: list[Event], event: str, **wanted: Any) -> list[Event]:

@@ -30,7 +30,11 @@ def environment(folder: Path, project_root: Path) -> dict[str, str]:
 
 
 class Site:
-    """A listener with a journal, and a backup server with a repository."""
+    """A listener with a journal, and a backup server with a repository.
+
+    Both use the system's Python. ``python`` stands for that of the backup server's environment, which alone has the
+    libraries that signing needs; ``python_log`` has a line for each time that it was used.
+    """
 
     def __init__(self, folder: Path, project_root: Path) -> None:
         self.folder, self.project_root = folder, project_root
@@ -39,6 +43,9 @@ class Site:
         self.key = folder / "backup1" / "report-key.pem"
         (folder / "repository").mkdir()
         (folder / "backup1").mkdir()
+        self.python, self.python_log = folder / "python", folder / "python.log"
+        self.python.write_text(f'#!/bin/sh\necho used >> "{self.python_log}"\nexec "{sys.executable}" "$@"\n')
+        self.python.chmod(0o755)
         self._records: list[dict[str, Any]] = []
 
     def journalize(self, drill: str, events: list[Event]) -> None:
@@ -48,9 +55,9 @@ class Site:
 
     def inventory(self) -> dict[str, Any]:
         """The hosts of the site."""
-        common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        common = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
         places = {"state_dir": str(self.folder / "backup1"), "repository": str(self.folder / "repository")}
-        places |= {"journal": str(self.journal), "python": sys.executable}
+        places |= {"journal": str(self.journal), "python": str(self.python)}
         return {"all": {"hosts": {name: {**common, "openisb_host": places} for name in ("listener1", "backup1")}}}
 
     def report(self, drills: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
