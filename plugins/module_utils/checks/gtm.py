@@ -20,7 +20,7 @@ from ..quiesce.errors import OptionError
 from .base import Check, Surroundings, telling
 from .bench import Bench, Finished
 from .errors import CheckFailed
-from .files import matching
+from .patterns import is_wild, literal, matching
 from .space import copy_file, writable
 
 CLEAN = "No errors detected by integ"
@@ -30,7 +30,6 @@ REGIONS = (
     'set r=$view("GVNEXT",r)'
 )
 """M that tells the regions of a global directory and their files, without opening these."""
-WILD = "*?["
 
 
 class GtmCheck(Check):
@@ -75,15 +74,15 @@ class GtmCheck(Check):
     def _named_files(self) -> list[str]:
         found: list[str] = []
         for pattern in self.values["files"]:
-            must = not any(sign in pattern for sign in WILD)
-            found += [path for path in matching(self.places, pattern, must) if path not in found]
+            there = matching(self.places, pattern, must=not is_wild(pattern))
+            found += [path for path in there if path not in found]
         if not found:
             raise CheckFailed(f"{self.subject()}: there is no such file in the copy")
         return found
 
     def _files_of_directory(self, bench: Bench) -> list[str]:
         """The files of the chosen regions. The directory is read from a copy of it, as GT.M may want to write."""
-        (there,) = matching(self.places, glob_free(self.values["gbldir"]))
+        (there,) = matching(self.places, literal(self.values["gbldir"]))
         directory = os.path.join(bench.work, "regions.gld")
         shutil.copyfile(there, directory)
         told = self._call(bench, "mumps", "-run", "%XCMD", REGIONS, gbldir=directory)
@@ -93,7 +92,7 @@ class GtmCheck(Check):
         chosen = [self._file_name(row[2]) for row in rows if self._is_chosen(row[1])]
         if not chosen:
             raise CheckFailed(f"{self.values['gbldir']} has no region {', '.join(self.values['regions'])}")
-        return [path for name in dict.fromkeys(chosen) for path in matching(self.places, glob_free(name))]
+        return [path for name in dict.fromkeys(chosen) for path in matching(self.places, literal(name))]
 
     def _is_chosen(self, region: str) -> bool:
         return any(fnmatch.fnmatchcase(region.upper(), name.upper()) for name in self.values["regions"])
@@ -151,8 +150,3 @@ class GtmCheck(Check):
         library = self._in_dist("libgtmutil.so")
         routines = f"{library} {self.values['gtm_dist']}" if os.path.exists(library) else self.values["gtm_dist"]
         return {**base, **self.values["environment"], "gtmroutines": f"{bench.work} {routines}", **own}
-
-
-def glob_free(path: str) -> str:
-    """A path as a pattern that matches nothing but it."""
-    return "".join(f"[{sign}]" if sign in WILD else sign for sign in path)

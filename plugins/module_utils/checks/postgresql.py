@@ -201,7 +201,7 @@ def _is_data_folder(folder: str) -> bool:
 def _search(mount: str, bench: Bench) -> list[str]:
     """The data folders on a mount."""
     found = []
-    for folder, folders, _files in os.walk(mount):
+    for folder, folders, _files in os.walk(mount, onerror=_raise):
         bench.left()
         if _is_data_folder(folder):
             found.append(folder)
@@ -209,6 +209,10 @@ def _search(mount: str, bench: Bench) -> list[str]:
         elif os.path.relpath(folder, mount).count("/") + 1 >= DEEP:
             folders.clear()
     return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _version(data: str) -> str:

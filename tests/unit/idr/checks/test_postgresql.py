@@ -225,6 +225,7 @@ def test_what_cannot_be_started_here(run: Run, site: Site) -> None:
     assert "the copy is one of PostgreSQL 97, which is not in /usr/lib/postgresql/97/bin or" in version["detail"]
     (site.here / "data/PG_VERSION").write_text("15\n")
     (site.here / "data/standby.signal").unlink()
+    os.chown(site.here, 0, 0)
     site.here.chmod(0o700)
     access = check(run, site)
     assert "cannot enter" in access["detail"]
