@@ -68,3 +68,8 @@ def telling(output: str, *sought: str) -> str:
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     found = [line for line in lines if any(word in line for word in sought)]
     return (found or lines[-1:] or ["it said nothing"])[0][:LINE]
+
+
+def first_line(output: str) -> str:
+    """The first line of an output."""
+    return telling(output, "")  # which is in every line

@@ -42,7 +42,9 @@ class GtmCheck(Check):
         "regions": Option("list", "The regions of 'gbldir'; '*' for all.", default=["*"]),
         "files": Option("list", "The database files, or patterns of them; instead of 'gbldir'."),
         "copy": Option("bool", "Whether to work on copies even where the files may be changed.", default=False),
-        "environment": Option("dict", "More environment variables, also for names in the global directory.", default={}),
+        "environment": Option(
+            "dict", "More environment variables, also for names in the global directory.", default={}
+        ),
         "timeout": Option("number", "Seconds that the check may take.", default=3600),
     }
 
@@ -63,7 +65,11 @@ class GtmCheck(Check):
                     f"there is no {program} in {self.values['gtm_dist']}: install GT.M there, or correct 'gtm_dist'"
                 )
         databases = self._files_of_directory(bench) if self.values["gbldir"] else self._named_files()
-        problems = [problem for problem in (self._check(number, path, bench) for number, path in enumerate(databases)) if problem]
+        problems = [
+            problem
+            for problem in (self._check(number, path, bench) for number, path in enumerate(databases))
+            if problem
+        ]
         if problems:
             more = f" (and {len(problems) - 1} more of {len(databases)} files)" if problems[1:] else ""
             raise CheckFailed(problems[0] + more)

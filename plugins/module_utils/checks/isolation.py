@@ -18,7 +18,8 @@ def shut_off(network: bool) -> list[str]:
 
     Mounts: its own are seen by nobody else and end with it; those that the host takes away go here too. Shared memory:
     its own, so that a copied database cannot be taken for the one whose shared memory it names. Network, unless
-    ``network``: none at all. Processes that lose their parent become children of this one. Returns what is not shut off.
+    ``network``: none at all. Processes that lose their parent become children of this one. Returns what is not shut
+    off.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -30,9 +30,9 @@ def literal(path: str) -> str:
 def matching(places: Places, pattern: str, must: bool = True) -> list[str]:
     """The regular files of this host that match a pattern of production, without links.
 
-    ``*``, ``?`` and ``[...]`` match within a name, but for a dot at its beginning, and ``**`` any folders. Links to what is
-    not in the copy match nothing, but are an error where one is named. Raises CheckFailed, with ``must`` also where there
-    is no file; and OSError.
+    ``*``, ``?`` and ``[...]`` match within a name, but for a dot at its beginning, and ``**`` any folders. Links to
+    what is not in the copy match nothing, but are an error where one is named. Raises CheckFailed, with ``must`` also
+    where there is no file; and OSError.
     """
     folder, below = places.split(pattern)
     found = [folder]

@@ -301,7 +301,9 @@ class Server:
     def amcheck(self, options: list[str]) -> None:
         """Check tables and indexes of all databases. Raises CheckFailed."""
         if not os.access(os.path.join(self._programs, "pg_amcheck"), os.X_OK):
-            raise CheckFailed(f"there is no pg_amcheck in {self._programs} (14 and newer have it): set 'amcheck' to false")
+            raise CheckFailed(
+                f"there is no pg_amcheck in {self._programs} (14 and newer have it): set 'amcheck' to false"
+            )
         done = self._call("pg_amcheck", "--all", "--install-missing", *options)
         if done.rc != 0:
             said = telling(done.output, "ERROR", "corrupt", "line pointer", "invalid", "heap table")

@@ -44,7 +44,7 @@ def test_paths_and_patterns_are_hashed(run: Run, copy: Path) -> None:
         {"path": f"/srv/files/{name}", "size": len(f"this is {name}"), "sha256": sha256(name)}
         for name in ("a.dat", "deep/c.dat", "deep/deeper/d.txt")
     ]
-    assert result["detail"] == "3 files, 50 bytes"
+    assert result["detail"] == "3 files, 56 bytes"
 
 
 def test_what_is_missing_is_named(run: Run, copy: Path) -> None:
@@ -55,7 +55,8 @@ def test_what_is_missing_is_named(run: Run, copy: Path) -> None:
     assert [file["path"] for file in result["files"]] == ["/srv/files/a.dat"]
     elsewhere = check(run, copy, "/srv/other/a.dat")
     assert elsewhere["detail"] == (
-        "/srv/other/a.dat is on none of the mounted volumes (/srv/files): correct the path, or have its volume mounted too"
+        "/srv/other/a.dat is on none of the mounted volumes (/srv/files): "
+        "correct the path, or have its volume mounted too"
     )
 
 
@@ -96,7 +97,12 @@ def test_links_lead_to_the_copy_and_never_to_this_host(run: Run, copy: Path, tmp
         result = check(run, copy, f"/srv/files/{name}")
         assert result["ok"], result
         assert result["files"][0]["path"] == "/srv/files/deep/c.dat"
-    for name, why in (("out", "leads out"), ("away", "is on none"), ("folder/hostname", "is on none"), ("circle", "circle")):
+    for name, why in (
+        ("out", "leads out"),
+        ("away", "is on none"),
+        ("folder/hostname", "is on none"),
+        ("circle", "circle"),
+    ):
         result = check(run, copy, f"/srv/files/{name}")
         assert (result["ok"], result["files"]) == (False, [])
         assert why in result["detail"]

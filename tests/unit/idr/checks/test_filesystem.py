@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filesystems in files: sound ones pass, frozen and crashed ones after their replay, damaged ones for the right reason."""
+"""Filesystems: sound ones pass, frozen and crashed ones after their replay, damaged ones fail for the right reason."""
 
 from __future__ import annotations
 

@@ -99,8 +99,7 @@ def test_two_points_in_time(ring: Ring, check: Callable[..., Any]) -> None:
     result = check(ring.context())
     assert (result["ok"], result["commands"][0]["rc"]) == (False, 2)
     assert result["detail"] == (
-        "exit status 2: NOT one point in time (fs1, fs2, fs3): "
-        "fs2 has received entry 4, fs1 has sent no further than 3"
+        "exit status 2: NOT one point in time (fs1, fs2, fs3): fs2 has received entry 4, fs1 has sent no further than 3"
     )
     assert not report(result)["one_point_in_time"]
 
