@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import shutil
 from typing import Any
 
@@ -25,11 +26,9 @@ from .space import copy_file, writable
 
 CLEAN = "No errors detected by integ"
 DESIGN = 'change -segment DEFAULT -file="{file}"\nexit\n'
-REGIONS = (
-    'set r=$view("GVFIRST") for  quit:r=""  write "region",$char(9),r,$char(9),$view("GVFILE",r),! '
-    'set r=$view("GVNEXT",r)'
-)
-"""M that tells the regions of a global directory and their files, without opening these."""
+SHOW = "show -command\nexit\n"
+REGION = re.compile(r"^ADD -REGION (\S+) -DYNAMIC(?:_SEGMENT)?=(\S+)")
+SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"$')
 
 
 class GtmCheck(Check):
@@ -87,15 +86,19 @@ class GtmCheck(Check):
         return found
 
     def _files_of_directory(self, bench: Bench) -> list[str]:
-        """The files of the chosen regions. The directory is read from a copy of it, as GT.M may want to write."""
+        """The files of the chosen regions. GDE reads a copy of the directory, and opens none of the files, which it
+        names as production does."""
         (there,) = matching(self.places, literal(self.values["gbldir"]))
         directory = os.path.join(bench.work, "regions.gld")
         shutil.copyfile(there, directory)
-        told = self._call(bench, "mumps", "-run", "%XCMD", REGIONS, gbldir=directory)
-        rows = [line.split("\t") for line in told.output.splitlines() if line.startswith("region\t")]
-        if not rows or told.rc != 0:
-            raise CheckFailed(f"{self.values['gbldir']} cannot be read: {telling(told.output, '%GTM-E', '%YDB-E')}")
-        chosen = [self._file_name(row[2]) for row in rows if self._is_chosen(row[1])]
+        told = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=SHOW)
+        lines = told.output.splitlines()
+        regions = [found.groups() for found in map(REGION.match, lines) if found]
+        files = dict(found.groups() for found in map(SEGMENT.match, lines) if found)
+        if told.rc != 0 or not regions or not all(segment in files for _region, segment in regions):
+            said = telling(told.output, "%GDE-E", "%GDE-F", "%GTM-E", "%YDB-E")
+            raise CheckFailed(f"{self.values['gbldir']} cannot be read (exit status {told.rc}): {said}")
+        chosen = [self._file_name(files[segment]) for region, segment in regions if self._is_chosen(region)]
         if not chosen:
             raise CheckFailed(f"{self.values['gbldir']} has no region {', '.join(self.values['regions'])}")
         return [path for name in dict.fromkeys(chosen) for path in matching(self.places, literal(name))]
@@ -109,7 +112,8 @@ class GtmCheck(Check):
             name = name.replace(f"${{{variable}}}", value).replace(f"${variable}", value)
         if "$" in name:
             raise CheckFailed(f"{self.values['gbldir']} names {name}: tell its variable in 'environment'")
-        return os.path.join(os.path.dirname(self.values["gbldir"]), name)
+        path = os.path.join(os.path.dirname(self.values["gbldir"]), name)
+        return path if "." in os.path.basename(path) else f"{path}.dat"
 
     # One file
 
@@ -145,7 +149,7 @@ class GtmCheck(Check):
         return ""
 
     def _call(self, bench: Bench, program: str, *arguments: str, gbldir: str, text: str | None = None) -> Finished:
-        return bench.call([self._in_dist(program), *arguments], self._environment(bench, gbldir), text)
+        return bench.call([self._in_dist(program), *arguments], self._environment(bench, gbldir), text, bench.work)
 
     def _in_dist(self, name: str) -> str:
         return os.path.join(self.values["gtm_dist"], name)
@@ -153,6 +157,6 @@ class GtmCheck(Check):
     def _environment(self, bench: Bench, gbldir: str) -> dict[str, str]:
         base = {"HOME": bench.work, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "gtm_tmp": bench.work}
         own = {"gtm_dist": self.values["gtm_dist"], "gtmgbldir": gbldir, "gtm_log": bench.work}
-        library = self._in_dist("libgtmutil.so")
-        routines = f"{library} {self.values['gtm_dist']}" if os.path.exists(library) else self.values["gtm_dist"]
-        return {**base, **self.values["environment"], "gtmroutines": f"{bench.work} {routines}", **own}
+        library, dist = self._in_dist("libgtmutil.so"), self.values["gtm_dist"]
+        routines = f"{library} {dist}" if os.path.exists(library) else f".({dist})"  # older ones are compiled first
+        return {**base, **self.values["environment"], "gtmroutines": routines, **own}
