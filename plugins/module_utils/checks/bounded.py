@@ -27,7 +27,7 @@ from . import ending
 from .base import Check
 from .bench import CLEAN_UP, Bench
 from .errors import CheckFailed
-from .isolation import shut_off
+from .isolation import MOUNTS, shut_off
 from .record import Record
 
 MARK = "OPENISB_CHECK"
@@ -162,7 +162,7 @@ def _attempt(check: Check, work: str, mark: str, teller: _Teller) -> tuple[bool,
     teller.tell()
     bench = Bench(teller.record, work, check.timeout, mark, teller.tell)
     try:
-        shut_off(check.network)
+        bench.own_mounts = MOUNTS not in shut_off(check.network)
         return True, _line(check.run(bench))
     except (CheckFailed, QuiesceError) as error:
         return False, _line(str(error))

@@ -31,6 +31,9 @@ REGION = re.compile(r"^ADD -REGION (\S+) -DYNAMIC(?:_SEGMENT)?=(\S+)")
 SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"$')
 
 
+TROUBLE = ("%GTM-E", "%YDB-E", "%GTM-F", "%SYSTEM-E", "Error ")
+
+
 class GtmCheck(Check):
     """The files of a global directory's regions, or those that are named."""
 
@@ -93,8 +96,8 @@ class GtmCheck(Check):
         shutil.copyfile(there, directory)
         told = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=SHOW)
         lines = told.output.splitlines()
-        regions = [found.groups() for found in map(REGION.match, lines) if found]
-        files = dict(found.groups() for found in map(SEGMENT.match, lines) if found)
+        regions = [(found[1], found[2]) for found in map(REGION.match, lines) if found]
+        files = {found[1]: found[2] for found in map(SEGMENT.match, lines) if found}
         if told.rc != 0 or not regions or not all(segment in files for _region, segment in regions):
             said = telling(told.output, "%GDE-E", "%GDE-F", "%GTM-E", "%YDB-E")
             raise CheckFailed(f"{self.values['gbldir']} cannot be read (exit status {told.rc}): {said}")
@@ -144,7 +147,7 @@ class GtmCheck(Check):
         for arguments in steps:
             finished = self._call(bench, "mupip", *arguments, gbldir=directory)
             if finished.rc != 0 or (arguments[0] == "integ" and CLEAN not in finished.output):
-                said = telling(finished.output, "%GTM-E", "%YDB-E", "%GTM-F", "%GTM-W", "%SYSTEM-E")
+                said = telling(_joined(finished.output), *TROUBLE)
                 return f"{name}: mupip {arguments[0]} failed (exit status {finished.rc}): {said}"
         return ""
 
@@ -160,3 +163,8 @@ class GtmCheck(Check):
         library, dist = self._in_dist("libgtmutil.so"), self.values["gtm_dist"]
         routines = f"{library} {dist}" if os.path.exists(library) else f".({dist})"  # older ones are compiled first
         return {**base, **self.values["environment"], "gtmroutines": routines, **own}
+
+
+def _joined(output: str) -> str:
+    """What integ says, with the place and the kind of an error in one line with its name."""
+    return re.sub(r"(Nature: \S+)\n", r"\1 ", output)

@@ -13,6 +13,9 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWNET = 0x00020000, 0x08000000, 0x40000000
 MS_REC, MS_SLAVE = 0x4000, 1 << 19
 
 
+MOUNTS, SHARED_MEMORY, NETWORK = "mounts", "shared memory", "network"
+
+
 def shut_off(network: bool) -> list[str]:
     """Shut off this process, and all that it starts, as far as this user and this host allow.
 
@@ -23,10 +26,10 @@ def shut_off(network: bool) -> list[str]:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    shared = [] if _own_mounts(libc) else ["mounts"]
-    shared += [] if libc.unshare(CLONE_NEWIPC) == 0 else ["shared memory"]
+    shared = [] if _own_mounts(libc) else [MOUNTS]
+    shared += [] if libc.unshare(CLONE_NEWIPC) == 0 else [SHARED_MEMORY]
     if not network:
-        shared += [] if libc.unshare(CLONE_NEWNET) == 0 else ["network"]
+        shared += [] if libc.unshare(CLONE_NEWNET) == 0 else [NETWORK]
     return shared
 
 

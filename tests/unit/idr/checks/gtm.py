@@ -42,6 +42,7 @@ class Gtm:
             **(environment or {}),
         }
         commands = [
+            "change -region DEFAULT -key_size=255 -record_size=4000",
             f'change -segment DEFAULT -file="{first}"',
             f'add -segment B -file="{second}"',
             "add -region BREG -dynamic=B",

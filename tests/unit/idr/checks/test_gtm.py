@@ -145,14 +145,15 @@ def test_damage_is_found(run: Run, database: Gtm, tmp_path: Path) -> None:
 
     inside = damaged(lambda path: overwrite(path, DATA + 200 * 1024, 64 * 1024))
     assert "mupip integ failed" in inside["detail"]
-    assert "DB" in inside["detail"] or "block" in inside["detail"].lower(), inside["detail"]
+    assert "%GTM-E-DBBSIZMN, Nature: #DANGER*** " in inside["detail"]
+    assert inside["detail"].endswith(" Block too small")
     assert f"integ -noonline -file {copy}/b.dat" in inside["output"]  # the other file is checked all the same
     header = damaged(lambda path: overwrite(path, 0, 512))
-    assert "%GTM-E-" in header["detail"]
+    assert "%GTM-E-DBNOTGDS" in header["detail"]
     short = damaged(lambda path: os.truncate(path, size // 2))
-    assert "%GTM-E-" in short["detail"]
+    assert "File size smaller than block count would indicate" in short["detail"]
     empty = damaged(lambda path: os.truncate(path, 0))
-    assert "%GTM-E-" in empty["detail"]
+    assert "Error reading from file" in empty["detail"]
 
 
 def test_a_copy_in_mid_write_is_never_called_sound_without_a_look(run: Run, database: Gtm, tmp_path: Path) -> None:
@@ -195,7 +196,9 @@ def test_one_that_takes_too_long_is_ended(run: Run, database: Gtm, tmp_path: Pat
     for path in Path(GTM_DIST).iterdir():
         (dist / path.name).symlink_to(path)
     (dist / "mupip").unlink()
-    (dist / "mupip").write_text(f'#!/bin/sh\n[ "$1" = integ ] && sleep 600\ngtm_dist={GTM_DIST} exec {GTM_DIST}/mupip "$@"\n')
+    (dist / "mupip").write_text(
+        f'#!/bin/sh\n[ "$1" = integ ] && sleep 600\ngtm_dist={GTM_DIST} exec {GTM_DIST}/mupip "$@"\n'
+    )
     (dist / "mupip").chmod(0o755)
     result = check(run, database, copy, gtm_dist=str(dist), timeout=3)
     assert not result["ok"]
