@@ -168,7 +168,10 @@ def digest(path: str, bench: Bench) -> str:
     with open(path, "rb", buffering=0) as stream:
         while True:
             bench.left()
-            piece = stream.read(PIECE)
+            try:
+                piece = stream.read(PIECE)
+            except OSError as error:  # which does not know the file
+                raise OSError(error.errno, error.strerror, path) from error
             if not piece:
                 return hashed.hexdigest()
             hashed.update(piece)

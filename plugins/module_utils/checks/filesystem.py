@@ -162,5 +162,5 @@ def _check_clusters(device: str, bench: Bench) -> None:
     finished = bench.call([program, "--info", "--force", "--no-progress-bar", device], ENVIRONMENT)
     counted = "Collecting resizing constraints" in finished.output or "Space in use" in finished.output
     if finished.rc != 0 and not counted:  # a full volume cannot be made smaller; that is no damage
-        trouble = ("ERROR", "failed", "corrupt", "Corrupt", "inconsistent")
+        trouble = ("accounting failed", "Corrupt", "corrupt", "ERROR", "failed")
         raise CheckFailed(f"ntfsresize found damage (exit status {finished.rc}): {telling(finished.output, *trouble)}")

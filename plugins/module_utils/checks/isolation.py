@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 
+from .errors import CheckFailed
+
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWNET = 0x00020000, 0x08000000, 0x40000000
 MS_REC, MS_SLAVE = 0x4000, 1 << 19
@@ -37,6 +39,6 @@ def _own_mounts(libc: ctypes.CDLL) -> bool:
     if libc.unshare(CLONE_NEWNS) != 0:
         return False
     if libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"its mounts cannot be told apart from this host's ({os.strerror(number)})")
+        why = os.strerror(ctypes.get_errno())
+        raise CheckFailed(f"what it mounts cannot be kept from this host's own mounts: {why}")
     return True

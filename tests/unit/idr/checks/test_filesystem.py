@@ -108,8 +108,11 @@ def test_a_sound_one_passes_on_a_device_and_in_a_file(make: Callable[[str], Path
     assert found_out["what"] == f"{image} {kind}"
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
-@pytest.mark.parametrize("freeze", [True, False], ids=["frozen", "crashed"])
+FROZEN = [("ext4", True), ("xfs", True), ("btrfs", True)]
+CRASHED = [(kind, False) for kind in MAKE]
+
+
+@pytest.mark.parametrize(("kind", "freeze"), FROZEN + CRASHED)
 def test_a_copy_in_mid_life_passes(make: Callable[[str], Path], run: Run, kind: str, freeze: bool) -> None:
     copy = copied_while(make(kind), kind, freeze)
     with loop(copy) as device:
