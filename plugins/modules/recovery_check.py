@@ -32,6 +32,7 @@ options:
     description:
       - What to check. C(name) is V(filesystem), V(files), V(gtm), V(postgresql) or V(command), and the check's own
         options stand beside it; see the collection's C(docs/idr.md).
+      - Passwords do not belong here, as all that a check does goes on record.
       - All know C(timeout), in seconds, and C(what), the words by which reports call the check.
       - Paths are production's, and are found here by O(mounts), unless the documentation of a check says otherwise.
     type: dict

@@ -3,10 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checks of what a drill has brought up: small drivers, each bounded in time, that never leave anything running.
 
-Layers, each importing only those before it: ``errors``, ``places`` (where production's paths are here), ``record``
-(what a check leaves on record), ``isolation`` (namespaces), ``ending`` (of processes), ``bench`` (what a check works
-with), ``base``; the drivers ``filesystem``, ``files``, ``gtm``, ``postgresql`` and ``command``; ``known`` (the drivers
-by name), ``bounded`` (runs one check in a process of its own), ``defaults`` (what an inventory implies; pure).
+Layers, each importing only those before it: ``errors``, ``places`` (where production's paths are here),
+``patterns``, ``record`` (what a check leaves on record), ``isolation`` (namespaces), ``ending`` (of processes),
+``bench`` (what a check works with), ``base``, ``space`` (for copies); the drivers ``filesystem``, ``files``,
+``gtm``, ``postgresql`` and ``command``; ``known`` (the drivers by name), ``bounded`` (runs one check in a process of
+its own), ``defaults`` (what an inventory implies; pure).
 
-Of ``quiesce`` it uses what is common: options, users, processes, the clock. Standard library alone, Python 3.8 or newer.
+Of ``quiesce`` it uses what is common: options, users, processes, the clock. Standard library alone, Python 3.8 or
+newer.
 """

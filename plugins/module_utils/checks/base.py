@@ -64,7 +64,12 @@ class Check:
 
 
 def telling(output: str, *sought: str) -> str:
-    """The first line of an output that has one of these words in it; its last line where there is none."""
+    """The line of an output that says most: the first with the first of these words that is there; else its last."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
-    found = [line for line in lines if any(word in line for word in sought)]
+    found = [line for word in sought for line in lines if word in line]
     return (found or lines[-1:] or ["it said nothing"])[0][:LINE]
+
+
+def first_line(output: str) -> str:
+    """The first line of an output."""
+    return telling(output, "")  # which is in every line

@@ -47,6 +47,8 @@ class Bench:
     def __init__(self, record: Record, work: str, seconds: float, mark: str, report: Callable[[], None]) -> None:
         self.record = record
         self.work = work
+        self.own_mounts = False
+        """Whether what is mounted is seen by this check alone, and ends with it."""
         self._mark = mark
         self._report = report
         self._seconds = seconds

@@ -27,7 +27,7 @@ from . import ending
 from .base import Check
 from .bench import CLEAN_UP, Bench
 from .errors import CheckFailed
-from .isolation import shut_off
+from .isolation import MOUNTS, shut_off
 from .record import Record
 
 MARK = "OPENISB_CHECK"
@@ -38,6 +38,7 @@ PATIENCE = 10.0
 LATE = CLEAN_UP + GRACE + PATIENCE + 5
 """Seconds after its time that the process of a check may take to end by itself."""
 READ_SIZE = 65536
+UNREADABLE = "the copy is damaged, or its disk does not answer"
 
 
 def run(check: Check, scratch: str) -> dict[str, Any]:
@@ -162,13 +163,13 @@ def _attempt(check: Check, work: str, mark: str, teller: _Teller) -> tuple[bool,
     teller.tell()
     bench = Bench(teller.record, work, check.timeout, mark, teller.tell)
     try:
-        shut_off(check.network)
+        bench.own_mounts = MOUNTS not in shut_off(check.network)
         return True, _line(check.run(bench))
     except (CheckFailed, QuiesceError) as error:
         return False, _line(str(error))
     except OSError as error:
-        where = f"{check.places.there(str(error.filename))}: " if error.filename else ""
-        return False, _line(f"{where}{error.strerror or error}: the copy may be damaged, or its disk not answer")
+        where = f"{check.places.there(str(error.filename))} cannot be read" if error.filename else "it broke off"
+        return False, _line(f"{where} ({error.strerror or error}): {UNREADABLE}")
     except Exception as error:  # one check that breaks off must not keep the others from their turn
         teller.record.say(traceback.format_exc())
         return False, _line(f"the check broke off: {error!r}")

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import datetime
-import glob
 import hashlib
 import os
-import stat
 from typing import Any
 
 from ..quiesce.drivers.base import Option
@@ -17,6 +15,7 @@ from ..quiesce.errors import OptionError
 from .base import Check, Surroundings
 from .bench import Bench
 from .errors import CheckFailed
+from .patterns import matching
 
 PIECE = 1024 * 1024
 MANY = 3
@@ -163,24 +162,16 @@ def _iso(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def matching(places: Any, pattern: str, must: bool = True) -> list[str]:
-    """The regular files of this host that match a pattern of production, sorted. Raises CheckFailed for none."""
-    folder, below = places.split(pattern)
-    whole = os.path.join(glob.escape(folder), below) if below else glob.escape(folder)
-    found = [places.resolve(path) for path in sorted(glob.glob(whole, recursive=True))]
-    files = list(dict.fromkeys(path for path in found if os.path.exists(path) and stat.S_ISREG(os.stat(path).st_mode)))
-    if not files and must:
-        raise CheckFailed(f"{pattern}: there is no such file in the copy")
-    return files
-
-
 def digest(path: str, bench: Bench) -> str:
     """The SHA-256 of a file. Raises CheckFailed where there is no time left, OSError where it cannot be read."""
     hashed = hashlib.sha256()
     with open(path, "rb", buffering=0) as stream:
         while True:
             bench.left()
-            piece = stream.read(PIECE)
+            try:
+                piece = stream.read(PIECE)
+            except OSError as error:  # which does not know the file
+                raise OSError(error.errno, error.strerror, path) from error
             if not piece:
                 return hashed.hexdigest()
             hashed.update(piece)

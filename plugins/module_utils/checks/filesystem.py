@@ -14,7 +14,7 @@ from ..quiesce.drivers.base import Option
 from ..quiesce.errors import OptionError
 from ..quiesce.mounts import MOUNTINFO
 from ..quiesce.users import environment_of
-from .base import Check, Surroundings, telling
+from .base import Check, Surroundings, first_line, telling
 from .bench import Bench, Finished
 from .errors import CheckFailed
 
@@ -24,34 +24,25 @@ SAFE = "nosuid,nodev,noexec"
 
 
 class Checker(NamedTuple):
-    """How a type is checked. ``trouble``: words of the lines that say what is wrong, the more telling ones alone."""
+    """How a type is checked. ``sound``: how lines begin that say nothing of damage."""
 
     program: str
     package: str
     arguments: tuple[str, ...]
-    trouble: tuple[str, ...]
+    sound: tuple[str, ...]
 
 
-EXT = Checker(
-    "e2fsck",
-    "e2fsprogs",
-    ("-f", "-n"),
-    ("Clear?", "Fix?", "Recreate?", "Relocate?", "Bad magic", "Corrupt", "corrupt", "invalid", "wrong", "differences"),
-)
+XFS_SOUND = ("- ", "Phase ", "No modify flag", "Cannot get host", "Repair may fail", "the image and the host")
+BTRFS_SOUND = ("Opening filesystem", "Checking filesystem", "UUID:", "[")
+NTFS_SOUND = ("Mounting volume... OK", "Processing of $MFT", "Checking the alternate", "NTFS volume version")
+EXT = Checker("e2fsck", "e2fsprogs", ("-f", "-n"), ("e2fsck ", "Pass ", "Warning!"))
 CHECKERS = {
     "ext2": EXT,
     "ext3": EXT,
     "ext4": EXT,
-    "xfs": Checker(
-        "xfs_repair",
-        "xfsprogs",
-        ("-n",),
-        ("bad ", "Bad ", "would ", "out of range", "corrupt", "mismatch", "out-of-order", "disconnected", "ALERT", "fatal"),
-    ),
-    "btrfs": Checker(
-        "btrfs", "btrfs-progs", ("check", "--readonly"), ("ERROR", "error", "checksum", "bad ", "mismatch", "wanted")
-    ),
-    "ntfs": Checker("ntfsfix", "ntfs-3g", ("-n",), ("FAILED", "failed", "corrupt", "Corrupt", "ERROR", "Error")),
+    "xfs": Checker("xfs_repair", "xfsprogs", ("-n",), XFS_SOUND),
+    "btrfs": Checker("btrfs", "btrfs-progs", ("check", "--readonly"), BTRFS_SOUND),
+    "ntfs": Checker("ntfsfix", "ntfs-3g", ("-n",), NTFS_SOUND),
 }
 
 
@@ -160,7 +151,9 @@ def _type(device: str, bench: Bench) -> str:
 
 
 def _outcome(checker: Checker, finished: Finished) -> str:
-    return f"{checker.program} found damage (exit status {finished.rc}): {telling(finished.output, *checker.trouble)}"
+    lines = finished.output.splitlines()
+    said = "\n".join(line for line in lines if not line.strip().startswith(checker.sound)) or finished.output
+    return f"{checker.program} found damage (exit status {finished.rc}): {first_line(said)}"
 
 
 def _check_clusters(device: str, bench: Bench) -> None:
@@ -169,5 +162,5 @@ def _check_clusters(device: str, bench: Bench) -> None:
     finished = bench.call([program, "--info", "--force", "--no-progress-bar", device], ENVIRONMENT)
     counted = "Collecting resizing constraints" in finished.output or "Space in use" in finished.output
     if finished.rc != 0 and not counted:  # a full volume cannot be made smaller; that is no damage
-        trouble = ("ERROR", "failed", "corrupt", "Corrupt", "inconsistent")
+        trouble = ("accounting failed", "Corrupt", "corrupt", "ERROR", "failed")
         raise CheckFailed(f"ntfsresize found damage (exit status {finished.rc}): {telling(finished.output, *trouble)}")

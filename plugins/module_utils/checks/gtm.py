@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import shutil
 from typing import Any
 
@@ -20,17 +21,17 @@ from ..quiesce.errors import OptionError
 from .base import Check, Surroundings, telling
 from .bench import Bench, Finished
 from .errors import CheckFailed
-from .files import matching
+from .patterns import is_wild, literal, matching
 from .space import copy_file, writable
 
 CLEAN = "No errors detected by integ"
 DESIGN = 'change -segment DEFAULT -file="{file}"\nexit\n'
-REGIONS = (
-    'set r=$view("GVFIRST") for  quit:r=""  write "region",$char(9),r,$char(9),$view("GVFILE",r),! '
-    'set r=$view("GVNEXT",r)'
-)
-"""M that tells the regions of a global directory and their files, without opening these."""
-WILD = "*?["
+SHOW = "show -command\nexit\n"
+REGION = re.compile(r"^ADD -REGION (\S+) -DYNAMIC(?:_SEGMENT)?=(\S+)")
+SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"$')
+
+
+TROUBLE = ("%GTM-E", "%YDB-E", "%GTM-F", "%SYSTEM-E", "Error ")
 
 
 class GtmCheck(Check):
@@ -43,7 +44,9 @@ class GtmCheck(Check):
         "regions": Option("list", "The regions of 'gbldir'; '*' for all.", default=["*"]),
         "files": Option("list", "The database files, or patterns of them; instead of 'gbldir'."),
         "copy": Option("bool", "Whether to work on copies even where the files may be changed.", default=False),
-        "environment": Option("dict", "More environment variables, also for names in the global directory.", default={}),
+        "environment": Option(
+            "dict", "More environment variables, also for names in the global directory.", default={}
+        ),
         "timeout": Option("number", "Seconds that the check may take.", default=3600),
     }
 
@@ -64,7 +67,11 @@ class GtmCheck(Check):
                     f"there is no {program} in {self.values['gtm_dist']}: install GT.M there, or correct 'gtm_dist'"
                 )
         databases = self._files_of_directory(bench) if self.values["gbldir"] else self._named_files()
-        problems = [problem for problem in (self._check(number, path, bench) for number, path in enumerate(databases)) if problem]
+        problems = [
+            problem
+            for problem in (self._check(number, path, bench) for number, path in enumerate(databases))
+            if problem
+        ]
         if problems:
             more = f" (and {len(problems) - 1} more of {len(databases)} files)" if problems[1:] else ""
             raise CheckFailed(problems[0] + more)
@@ -75,25 +82,29 @@ class GtmCheck(Check):
     def _named_files(self) -> list[str]:
         found: list[str] = []
         for pattern in self.values["files"]:
-            must = not any(sign in pattern for sign in WILD)
-            found += [path for path in matching(self.places, pattern, must) if path not in found]
+            there = matching(self.places, pattern, must=not is_wild(pattern))
+            found += [path for path in there if path not in found]
         if not found:
             raise CheckFailed(f"{self.subject()}: there is no such file in the copy")
         return found
 
     def _files_of_directory(self, bench: Bench) -> list[str]:
-        """The files of the chosen regions. The directory is read from a copy of it, as GT.M may want to write."""
-        (there,) = matching(self.places, glob_free(self.values["gbldir"]))
+        """The files of the chosen regions. GDE reads a copy of the directory, and opens none of the files, which it
+        names as production does."""
+        (there,) = matching(self.places, literal(self.values["gbldir"]))
         directory = os.path.join(bench.work, "regions.gld")
         shutil.copyfile(there, directory)
-        told = self._call(bench, "mumps", "-run", "%XCMD", REGIONS, gbldir=directory)
-        rows = [line.split("\t") for line in told.output.splitlines() if line.startswith("region\t")]
-        if not rows or told.rc != 0:
-            raise CheckFailed(f"{self.values['gbldir']} cannot be read: {telling(told.output, '%GTM-E', '%YDB-E')}")
-        chosen = [self._file_name(row[2]) for row in rows if self._is_chosen(row[1])]
+        told = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=SHOW)
+        lines = told.output.splitlines()
+        regions = [(found[1], found[2]) for found in map(REGION.match, lines) if found]
+        files = {found[1]: found[2] for found in map(SEGMENT.match, lines) if found}
+        if told.rc != 0 or not regions or not all(segment in files for _region, segment in regions):
+            said = telling(told.output, "%GDE-E", "%GDE-F", "%GTM-E", "%YDB-E")
+            raise CheckFailed(f"{self.values['gbldir']} cannot be read (exit status {told.rc}): {said}")
+        chosen = [self._file_name(files[segment]) for region, segment in regions if self._is_chosen(region)]
         if not chosen:
             raise CheckFailed(f"{self.values['gbldir']} has no region {', '.join(self.values['regions'])}")
-        return [path for name in dict.fromkeys(chosen) for path in matching(self.places, glob_free(name))]
+        return [path for name in dict.fromkeys(chosen) for path in matching(self.places, literal(name))]
 
     def _is_chosen(self, region: str) -> bool:
         return any(fnmatch.fnmatchcase(region.upper(), name.upper()) for name in self.values["regions"])
@@ -104,7 +115,8 @@ class GtmCheck(Check):
             name = name.replace(f"${{{variable}}}", value).replace(f"${variable}", value)
         if "$" in name:
             raise CheckFailed(f"{self.values['gbldir']} names {name}: tell its variable in 'environment'")
-        return os.path.join(os.path.dirname(self.values["gbldir"]), name)
+        path = os.path.join(os.path.dirname(self.values["gbldir"]), name)
+        return path if "." in os.path.basename(path) else f"{path}.dat"
 
     # One file
 
@@ -135,12 +147,12 @@ class GtmCheck(Check):
         for arguments in steps:
             finished = self._call(bench, "mupip", *arguments, gbldir=directory)
             if finished.rc != 0 or (arguments[0] == "integ" and CLEAN not in finished.output):
-                said = telling(finished.output, "%GTM-E", "%YDB-E", "%GTM-F", "%GTM-W", "%SYSTEM-E")
+                said = telling(_joined(finished.output), *TROUBLE)
                 return f"{name}: mupip {arguments[0]} failed (exit status {finished.rc}): {said}"
         return ""
 
     def _call(self, bench: Bench, program: str, *arguments: str, gbldir: str, text: str | None = None) -> Finished:
-        return bench.call([self._in_dist(program), *arguments], self._environment(bench, gbldir), text)
+        return bench.call([self._in_dist(program), *arguments], self._environment(bench, gbldir), text, bench.work)
 
     def _in_dist(self, name: str) -> str:
         return os.path.join(self.values["gtm_dist"], name)
@@ -148,11 +160,11 @@ class GtmCheck(Check):
     def _environment(self, bench: Bench, gbldir: str) -> dict[str, str]:
         base = {"HOME": bench.work, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "gtm_tmp": bench.work}
         own = {"gtm_dist": self.values["gtm_dist"], "gtmgbldir": gbldir, "gtm_log": bench.work}
-        library = self._in_dist("libgtmutil.so")
-        routines = f"{library} {self.values['gtm_dist']}" if os.path.exists(library) else self.values["gtm_dist"]
-        return {**base, **self.values["environment"], "gtmroutines": f"{bench.work} {routines}", **own}
+        library, dist = self._in_dist("libgtmutil.so"), self.values["gtm_dist"]
+        routines = f"{library} {dist}" if os.path.exists(library) else f".({dist})"  # older ones are compiled first
+        return {**base, **self.values["environment"], "gtmroutines": routines, **own}
 
 
-def glob_free(path: str) -> str:
-    """A path as a pattern that matches nothing but it."""
-    return "".join(f"[{sign}]" if sign in WILD else sign for sign in path)
+def _joined(output: str) -> str:
+    """What integ says, with the place and the kind of an error in one line with its name."""
+    return re.sub(r"(Nature: \S+)\n", r"\1 ", output)

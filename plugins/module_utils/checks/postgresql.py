@@ -39,7 +39,6 @@ SETTINGS = {
     "port": str(PORT),
     "unix_socket_permissions": "0700",
     "unix_socket_group": "",
-    "external_pid_file": "",
     "dynamic_shared_memory_type": "mmap",
     "huge_pages": "off",
     "archive_mode": "off",
@@ -107,7 +106,7 @@ class PostgresqlCheck(Check):
             copy_folder(data, os.path.join(bench.work, "data"), bench)
             data = os.path.join(bench.work, "data")
         _check_access(owner, data, bench)
-        self._make_startable(data)
+        self._make_startable(data, bench)
         server = Server(bench, programs, data, owner, str(self.values["role"]))
         control = server.control()
         try:
@@ -165,7 +164,7 @@ class PostgresqlCheck(Check):
             raise CheckFailed(f"only root can start PostgreSQL as user {owner.uid}, who owns {self.places.there(data)}")
         return owner
 
-    def _make_startable(self, data: str) -> None:
+    def _make_startable(self, data: str, bench: Bench) -> None:
         """Take away what belongs to the server that was copied, and have links lead to the copies."""
         for name in STANDBY:
             if os.path.exists(os.path.join(data, name)):
@@ -177,9 +176,9 @@ class PostgresqlCheck(Check):
         links = [os.path.join(spaces, name) for name in sorted(os.listdir(spaces))] if os.path.isdir(spaces) else []
         for link in [*links, os.path.join(data, "pg_wal")]:
             if os.path.islink(link):
-                self._redirect(link)
+                self._redirect(link, bench)
 
-    def _redirect(self, link: str) -> None:
+    def _redirect(self, link: str, bench: Bench) -> None:
         """Have a link lead to where its target is here: what it names may be a live server's on this host."""
         target = os.readlink(link)
         if not os.path.isabs(target):
@@ -187,11 +186,28 @@ class PostgresqlCheck(Check):
         here = self.places.here(target)
         if not os.path.isdir(here):
             raise CheckFailed(f"{self.places.there(link)} leads to {target}, which is not in the copy")
+        self._cover(target, here, bench)
         if here != target:
             entry = os.lstat(link)
             os.unlink(link)
             os.symlink(here, link)
             os.lchown(link, entry.st_uid, entry.st_gid)
+
+    def _cover(self, target: str, here: str, bench: Bench) -> None:
+        """Have a path of production lead to the copy, as long as the check lasts, where this host has such a path, too.
+
+        Replayed WAL names tablespaces by where they were made, and PostgreSQL makes them there again.
+        """
+        if not os.path.isdir(target) or os.path.samefile(target, here):
+            return
+        inside = os.path.realpath(target) + "/"
+        free = not any(os.path.realpath(path).startswith(inside) for path in (here, bench.work))
+        bind = ["mount", "--bind", here, target]
+        if bench.own_mounts and free and bench.call(bind, environment_of(None)).rc == 0:
+            return
+        raise CheckFailed(
+            f"{target} is a folder of this host, too, into which the copy might write: check the copy on another host"
+        )
 
 
 def _is_data_folder(folder: str) -> bool:
@@ -201,7 +217,7 @@ def _is_data_folder(folder: str) -> bool:
 def _search(mount: str, bench: Bench) -> list[str]:
     """The data folders on a mount."""
     found = []
-    for folder, folders, _files in os.walk(mount):
+    for folder, folders, _files in os.walk(mount, onerror=_raise):
         bench.left()
         if _is_data_folder(folder):
             found.append(folder)
@@ -209,6 +225,10 @@ def _search(mount: str, bench: Bench) -> list[str]:
         elif os.path.relpath(folder, mount).count("/") + 1 >= DEEP:
             folders.clear()
     return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _version(data: str) -> str:
@@ -269,6 +289,7 @@ class Server:
             "hba_file": os.path.join(self._folder, "pg_hba.conf"),
             "ident_file": os.path.join(self._folder, "pg_hba.conf"),
             "unix_socket_directories": self._folder,
+            "external_pid_file": os.path.join(self._folder, "external.pid"),
         }
         words = [word for item in {**settings, **SETTINGS, **own}.items() for word in ("-c", "=".join(item))]
         command = [*self._owner.prefix(), os.path.join(self._programs, "postgres"), "-D", self._data, *words]
@@ -297,7 +318,9 @@ class Server:
     def amcheck(self, options: list[str]) -> None:
         """Check tables and indexes of all databases. Raises CheckFailed."""
         if not os.access(os.path.join(self._programs, "pg_amcheck"), os.X_OK):
-            raise CheckFailed(f"there is no pg_amcheck in {self._programs} (14 and newer have it): set 'amcheck' to false")
+            raise CheckFailed(
+                f"there is no pg_amcheck in {self._programs} (14 and newer have it): set 'amcheck' to false"
+            )
         done = self._call("pg_amcheck", "--all", "--install-missing", *options)
         if done.rc != 0:
             said = telling(done.output, "ERROR", "corrupt", "line pointer", "invalid", "heap table")

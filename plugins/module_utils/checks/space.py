@@ -30,10 +30,14 @@ def copy_file(source: str, target: str, bench: Bench) -> None:
 def copy_folder(source: str, target: str, bench: Bench) -> None:
     """Copy a folder with all that is in it, its owners and its links. Raises CheckFailed."""
     size = 0
-    for folder, _folders, files in os.walk(source):
+    for folder, _folders, files in os.walk(source, onerror=_raise):
         bench.left()
         size += sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for name in files)
     _copy(["--archive", "--reflink=auto", "--sparse=always"], source, target, size, bench)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _copy(options: list[str], source: str, target: str, size: int, bench: Bench) -> None:

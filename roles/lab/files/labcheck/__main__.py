@@ -13,8 +13,8 @@ Reads a JSON document from its input: ``images`` (server to volume to path of th
 
 The copies themselves are never changed.
 
-With ``--mounted`` it is a check of a drill: it reads what openisb.backup.recovery_check tells its commands, and looks at
-the databases on the mounts of all servers. The rest comes from arguments. It prints the same report, and a line that
+With ``--mounted`` it is a check of a drill: it reads what openisb.backup.recovery_check tells its commands, and looks
+at the databases on the mounts of all servers. The rest comes from arguments. It prints the same report, and a line that
 says what it comes to; its exit status is 0 only for one point in time and sound databases, 2 for anything else, and 1
 where that could not be told.
 """
@@ -78,7 +78,8 @@ def parse_arguments() -> argparse.Namespace:
     beside = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "m/src")
     parser = argparse.ArgumentParser(prog="check", description="Checks copies of the lab's volumes.")
     parser.add_argument("--mounted", action="store_true", help="check what a drill has mounted")
-    parser.add_argument("--gtm-dist", default=os.environ.get("gtm_dist"), help="GT.M's folder (default: $gtm_dist)")
+    dist = os.environ.get("gtm_dist")  # noqa: SIM112  # GT.M's name for it
+    parser.add_argument("--gtm-dist", default=dist, help="GT.M's folder (default: $gtm_dist)")
     parser.add_argument("--routines", default=beside, help=f"folder of LABCHECK.m (default: {beside})")
     parser.add_argument(
         "--scratch", default=os.environ.get("OPENISB_SCRATCH"), help="folder for copies (default: $OPENISB_SCRATCH)"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import subprocess
@@ -16,10 +17,18 @@ from typing import Any
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, known
 from ansible_collections.openisb.backup.plugins.module_utils.checks.base import Surroundings
+from ansible_collections.openisb.backup.plugins.module_utils.checks.isolation import (
+    CLONE_NEWIPC,
+    PR_SET_CHILD_SUBREAPER,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.checks.places import Places
 from ansible_collections.openisb.backup.plugins.module_utils.checks.record import KEPT
 
 Run = Callable[..., dict[str, Any]]
+
+
+MARK = f"OPENISB_CHECK_{os.getpid()}"
+"""In place of the usual one: others on this machine may run checks, too."""
 
 
 def marked() -> list[str]:
@@ -27,7 +36,7 @@ def marked() -> list[str]:
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if b"OPENISB_CHECK=" in environ.read_bytes():
+            if f"{MARK}=".encode() in environ.read_bytes():
                 found.append((environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:
             continue
@@ -35,13 +44,34 @@ def marked() -> list[str]:
 
 
 def shared_memory() -> list[str]:
-    """System V shared memory and semaphores of this host, by their ids."""
+    """System V shared memory and semaphores that these tests see, by their ids."""
     tables = [Path("/proc/sysvipc", name).read_text().splitlines()[1:] for name in ("shm", "sem")]
-    return [" ".join(line.split()[:2]) for table in tables for line in table] + sorted(os.listdir("/dev/shm"))
+    return [" ".join(line.split()[:2]) for table in tables for line in table]
 
 
-def mounts() -> list[str]:
-    return Path("/proc/self/mountinfo").read_text().splitlines()
+@pytest.fixture(scope="session", autouse=True)
+def own_shared_memory() -> None:
+    """From here on this process sees its own shared memory alone, and none of what runs beside the tests."""
+    if os.geteuid() == 0:
+        assert ctypes.CDLL(None).unshare(CLONE_NEWIPC) == 0
+
+
+@pytest.fixture(params=["shut off", "not shut off"])
+def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Checks as they are, and as on a host that refuses namespaces."""
+    if request.param == "not shut off":
+
+        def refused(network: bool) -> list[str]:
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            return ["mounts", "shared memory", "network"]
+
+        monkeypatch.setattr(bounded, "shut_off", refused)
+    return str(request.param)
+
+
+def mounts(folder: str) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if line.split()[4].startswith(folder)]
 
 
 @pytest.fixture
@@ -56,9 +86,10 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs one check, and asserts that nothing of it is left: process, shared memory, mount, file."""
 
+    monkeypatch.setattr(bounded, "MARK", MARK)
     with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as scratch:
         os.chmod(scratch, 0o755)
 
@@ -66,9 +97,10 @@ def run() -> Iterator[Run]:
             places = Places({there: str(here) for there, here in given.get("mounts", {}).items()})
             devices = {volume: str(device) for volume, device in given.get("devices", {}).items()}
             check = known.build(description, Surroundings(places, devices, given.get("context", {})))
-            before = shared_memory(), mounts()
+            before = shared_memory()
             result = bounded.run(check, scratch)
-            assert (shared_memory(), mounts()) == before
+            assert shared_memory() == before
+            assert mounts(scratch) == []
             assert marked() == []
             assert os.listdir(scratch) == []
             assert set(result) == {

@@ -14,6 +14,10 @@ from pathlib import Path
 GTM_DIST = "/usr/lib/x86_64-linux-gnu/fis-gtm/V7.0-005_x86_64"
 
 
+DATA = 4 * 1024 * 1024
+"""Where the blocks of a file begin."""
+
+
 class Gtm:
     """A database in a folder. A process keeps it open, as production's do, so that its shared memory stays."""
 
@@ -23,19 +27,22 @@ class Gtm:
         files: tuple[str, str] | None = None,
         environment: dict[str, str] | None = None,
         routines: Path | None = None,
+        journal: bool = False,
     ) -> None:
         self.folder = folder
         first, second = files or (f"{folder}/default.dat", f"{folder}/b.dat")
+        own = f".({routines})" if routines else "."
         self.environment = {
             "gtm_dist": GTM_DIST,
             "gtmgbldir": str(folder / "mumps.gld"),
-            "gtmroutines": f"{folder}{f'({routines})' if routines else ''} {GTM_DIST}/libgtmutil.so {GTM_DIST}",
+            "gtmroutines": " ".join([own, f"{GTM_DIST}/libgtmutil.so", GTM_DIST]),
             "gtm_tmp": str(folder.parent),
             "HOME": str(folder),
             "PATH": "/usr/bin:/bin",
             **(environment or {}),
         }
         commands = [
+            "change -region DEFAULT -key_size=255 -record_size=4000",
             f'change -segment DEFAULT -file="{first}"',
             f'add -segment B -file="{second}"',
             "add -region BREG -dynamic=B",
@@ -44,6 +51,8 @@ class Gtm:
         ]
         self.run("mumps", "-run", "GDE", typed="\n".join(commands) + "\n")
         self.run("mupip", "create")
+        if journal:  # as for a database that has to survive a crash
+            self.run("mupip", "set", "-journal=enable,on,before", "-region", "*")
 
     def run(self, program: str, *arguments: str, typed: str | None = None) -> str:
         done = subprocess.run(
@@ -77,10 +86,6 @@ class Gtm:
 
     def do(self, code: str) -> str:
         return self.run("mumps", "-run", "%XCMD", code)
-
-    def journal(self) -> None:
-        """Turn journaling on, as for a database that has to survive a crash."""
-        self.run("mupip", "set", "-journal=enable,on,before", "-region", "*")
 
     @contextlib.contextmanager
     def writer(self, code: str) -> Iterator[None]:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The site's own commands: told of all servers, judged by their exit status, and ended with all that they have started."""
+"""The site's own commands: told of all servers, judged by exit status, and ended with all that they have started."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ def test_a_check_that_waits_for_a_dead_mount_is_killed(
 ) -> None:
     """What hangs is the check's own code, as in reading a file; simulated by stopping it."""
     monkeypatch.setattr(bounded, "LATE", 0.5)
-    (tmp_path / "stop").write_text(f"import os, signal; os.kill(os.getppid(), signal.SIGSTOP); open({str(tmp_path / 'done')!r}, 'w')")
+    (tmp_path / "stop").write_text(
+        f"import os, signal; os.kill(os.getppid(), signal.SIGSTOP); open({str(tmp_path / 'done')!r}, 'w')"
+    )
     result = check(run, [sys.executable, str(tmp_path / "stop")], timeout=1)
     assert (tmp_path / "done").exists()
     assert not result["ok"]

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded
 from ansible_collections.openisb.backup.plugins.module_utils.checks.errors import CheckFailed
 from ansible_collections.openisb.backup.plugins.module_utils.checks.places import Places
 
@@ -44,7 +48,7 @@ def test_paths_and_patterns_are_hashed(run: Run, copy: Path) -> None:
         {"path": f"/srv/files/{name}", "size": len(f"this is {name}"), "sha256": sha256(name)}
         for name in ("a.dat", "deep/c.dat", "deep/deeper/d.txt")
     ]
-    assert result["detail"] == "3 files, 50 bytes"
+    assert result["detail"] == "3 files, 56 bytes"
 
 
 def test_what_is_missing_is_named(run: Run, copy: Path) -> None:
@@ -55,7 +59,8 @@ def test_what_is_missing_is_named(run: Run, copy: Path) -> None:
     assert [file["path"] for file in result["files"]] == ["/srv/files/a.dat"]
     elsewhere = check(run, copy, "/srv/other/a.dat")
     assert elsewhere["detail"] == (
-        "/srv/other/a.dat is on none of the mounted volumes (/srv/files): correct the path, or have its volume mounted too"
+        "/srv/other/a.dat is on none of the mounted volumes (/srv/files): "
+        "correct the path, or have its volume mounted too"
     )
 
 
@@ -96,10 +101,29 @@ def test_links_lead_to_the_copy_and_never_to_this_host(run: Run, copy: Path, tmp
         result = check(run, copy, f"/srv/files/{name}")
         assert result["ok"], result
         assert result["files"][0]["path"] == "/srv/files/deep/c.dat"
-    for name, why in (("out", "leads out"), ("away", "is on none"), ("folder/hostname", "leads out"), ("circle", "circle")):
+    for name, why in (
+        ("out", "leads out"),
+        ("away", "is on none"),
+        ("folder/hostname", "is on none"),
+        ("circle", "circle"),
+    ):
         result = check(run, copy, f"/srv/files/{name}")
         assert (result["ok"], result["files"]) == (False, [])
         assert why in result["detail"]
+
+
+def test_patterns_pass_over_links_to_this_host(run: Run, copy: Path) -> None:
+    (copy / "etc").symlink_to("/etc")
+    (copy / "deep/link.dat").symlink_to("/etc/hostname")
+    (copy / "round").symlink_to(".")
+    (copy / ".hidden.dat").touch()
+    (copy / ".folder").mkdir()
+    (copy / ".folder/e.dat").touch()
+    result = check(run, copy, "/srv/files/**/*.dat", "/srv/files/**", "/srv/files/.*.dat", "/srv/files/wild[[]1].dat")
+    assert result["ok"], result
+    names = [file["path"].removeprefix("/srv/files/") for file in result["files"]]
+    dat = ["a.dat", "b.dat", "wild[1].dat", ".folder/e.dat", "deep/c.dat"]
+    assert names == [*dat, ".hidden.dat", "deep/deeper/d.txt"]
 
 
 def test_the_longest_mount_counts() -> None:
@@ -123,3 +147,49 @@ def test_one_that_takes_too_long_is_ended(run: Run, copy: Path) -> None:
     assert not result["ok"]
     assert result["detail"].startswith("it took longer than its 0.5 s")
     assert result["seconds"] < 3
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Makes a folder with one file in it whose reads go to nbdkit, with filters that make trouble."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def make(*nbdkit: str) -> Path:
+        folder = tmp_path / f"served{len(processes)}"
+        folder.mkdir()
+        (folder / "disk").touch()
+        command = ["nbdfuse", str(folder / "disk"), "--command", "nbdkit", "-s", "memory", "1M", *nbdkit]
+        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        give_up = time.monotonic() + 10
+        while not os.path.ismount(folder / "disk"):
+            assert time.monotonic() < give_up and processes[-1].poll() is None
+            time.sleep(0.02)
+        return folder
+
+    yield make
+    for number, process in enumerate(processes):
+        subprocess.run(["umount", "--lazy", tmp_path / f"served{number}" / "disk"], check=True)
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.root
+def test_a_disk_that_cannot_be_read_is_named(run: Run, served: Callable[..., Path]) -> None:
+    folder = served("--filter=error", "error-pread=EIO", "error-pread-rate=100%")
+    result = check(run, folder, "/srv/files/disk")
+    assert (result["ok"], result["files"]) == (False, [])
+    assert result["detail"] == (
+        "/srv/files/disk cannot be read (Input/output error): the copy is damaged, or its disk does not answer"
+    )
+
+
+@pytest.mark.root
+def test_a_disk_that_does_not_answer_keeps_nobody(
+    run: Run, served: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "LATE", 0.5)
+    folder = served("--filter=delay", "rdelay=600")
+    result = check(run, folder, "/srv/files/disk", timeout=1)
+    assert not result["ok"]
+    assert result["detail"] == ("it did not end within 1 s, and was killed: a disk or a mount may not answer")
+    assert result["seconds"] < 6

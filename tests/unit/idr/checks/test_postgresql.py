@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded
 
 from ...quiesce.servers import Postgres, as_user, give, new, postgres_program, remove_templates, running
 from .conftest import Run
@@ -64,7 +65,7 @@ def check(run: Run, site: Site, **options: Any) -> dict[str, Any]:
     return run(description, mounts={str(site.there): site.here})
 
 
-def test_a_copy_of_a_running_server_recovers_and_passes(run: Run, site: Site) -> None:
+def test_a_copy_of_a_running_server_recovers_and_passes(run: Run, site: Site, isolation: str) -> None:
     with running(site.server):
         fill(site.server)
         site.copy()
@@ -118,16 +119,32 @@ def test_tablespaces_and_wal_elsewhere_are_those_of_the_copy(run: Run, site: Sit
         site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
         site.server.ask("INSERT INTO far SELECT generate_series(1, 1000)")
         site.copy()
-        before = sorted(path.stat().st_mtime_ns for path in [*space.rglob("*"), *wal.rglob("*")])
-        result = check(run, site)
-        assert sorted(path.stat().st_mtime_ns for path in [*space.rglob("*"), *wal.rglob("*")]) == before
+    before = sorted(path.stat().st_mtime_ns for path in [*space.rglob("*"), *wal.rglob("*")])
+    result = check(run, site)
     assert result["ok"], result
+    assert sorted(path.stat().st_mtime_ns for path in [*space.rglob("*"), *wal.rglob("*")]) == before
     assert (site.here / "data/pg_wal").readlink() == site.here / "wal"
+    assert list((site.here / "space").rglob("PG_15*/*/*"))
     outside = site.here / "data/pg_tblspc/99999"
     outside.symlink_to("/var/lib/elsewhere")
     result = check(run, site)
     assert not result["ok"]
     assert result["detail"].startswith("/var/lib/elsewhere is on none of the mounted volumes")
+
+
+def test_a_folder_of_this_host_that_cannot_be_covered_is_not_risked(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "shut_off", lambda network: ["mounts"])
+    space = site.there / "space"
+    space.mkdir()
+    give(space, "postgres")
+    with running(site.server):
+        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
+        site.copy()
+    result = check(run, site)
+    assert not result["ok"]
+    assert result["detail"].startswith(f"{space} is a folder of this host, too")
 
 
 def test_a_read_only_mount_is_checked_on_a_copy(run: Run, site: Site) -> None:
@@ -168,7 +185,7 @@ def test_damaged_tables_and_indexes_are_found(run: Run, site: Site) -> None:
         assert "database system is shut down" in result["output"] or "redo" in result["output"]
         return result
 
-    in_table = damaged(table, 8192 * 3 + 24, 64)  # line pointers of a page
+    in_table = damaged(table, 8192 * 3 + 7900, 64)  # among the rows of a page
     assert in_table["detail"].startswith("pg_amcheck found damage (exit status 2): "), in_table
     in_index = damaged(index, 8192 * 2 + 4000, 200)
     assert in_index["detail"].startswith("pg_amcheck found damage (exit status 2): "), in_index
@@ -225,6 +242,7 @@ def test_what_cannot_be_started_here(run: Run, site: Site) -> None:
     assert "the copy is one of PostgreSQL 97, which is not in /usr/lib/postgresql/97/bin or" in version["detail"]
     (site.here / "data/PG_VERSION").write_text("15\n")
     (site.here / "data/standby.signal").unlink()
+    os.chown(site.here, 0, 0)
     site.here.chmod(0o700)
     access = check(run, site)
     assert "cannot enter" in access["detail"]
