@@ -116,6 +116,7 @@ def saveset_facts(info):
         "time": info.time.astimezone(datetime.timezone.utc).isoformat(),
         "verdict": info.verdict,
         "size": info.size,
+        "digest": info.digest,
         "stats": info.stats.as_dict(),
         "metadata": info.metadata,
         "origin": info.origin,
