@@ -17,6 +17,12 @@ def this_controller():
     return {"host": socket.gethostname(), "pid": pid, "ticks": processes.start_ticks(pid)}
 
 
+def is_alive(controller):
+    """Whether a playbook still runs, as far as this host can see: that of another host may well do."""
+    here = controller.get("host") == socket.gethostname()
+    return not here or processes.is_running(controller.get("pid", 0), controller.get("ticks"))
+
+
 def dead_runs(open_runs, named):
     """Which of the open runs may be cleaned up: a dict of runs (ids) and problems (texts, about runs that may not).
 

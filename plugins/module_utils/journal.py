@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The run journal: an append-only, hash-chained file of what each run is about to do and has done.
+"""A journal: an append-only, hash-chained file of what each run, or each drill, is about to do and has done.
 
 One record a line, as JSON: ``seq``, ``time`` (UTC, ISO 8601), ``run_id``, ``event``, ``data``, ``previous`` (the hash
 of the record before) and ``hash`` (SHA-256 over the record without it). A record is on the disk before its writer goes
@@ -19,6 +19,7 @@ import os
 import re
 
 RUN_ID = re.compile(r"^isb-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")
+DRILL_ID = re.compile(r"^idr-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")
 GENESIS = "0" * 64
 OPENED = "opened"
 CLOSED = "closed"
@@ -29,10 +30,11 @@ class JournalError(Exception):
 
 
 def check_run_id(run_id):
-    """Return ``run_id``, or raise JournalError where it has not the form of one."""
-    if not RUN_ID.match(run_id):
+    """Return ``run_id``, of a run or of a drill, or raise JournalError where it has not the form of one."""
+    if not RUN_ID.match(run_id) and not DRILL_ID.match(run_id):
         raise JournalError(
-            f"'{run_id}' is not a run id: expected isb-<YYYYMMDD>T<HHMMSS>Z-<6 hex digits>, as isb.yml makes it"
+            f"'{run_id}' is not a run id: expected isb-<YYYYMMDD>T<HHMMSS>Z-<6 hex digits>, as isb.yml makes it, or "
+            "the same with idr, as idr.yml makes it"
         )
     return run_id
 
@@ -72,10 +74,14 @@ def open_runs(records):
 
 
 class Journal:
-    """The journal file at ``path``. Writers are serialised by a lock beside it."""
+    """The journal file at ``path``. Writers are serialised by a lock beside it.
 
-    def __init__(self, path):
+    ``exclusive``: whether only one run may be open at a time.
+    """
+
+    def __init__(self, path, exclusive=True):
         self.path = path
+        self.exclusive = exclusive
 
     def records(self):
         """All whole records, oldest first. A last line torn by a power loss was never acknowledged and is left out."""
@@ -105,7 +111,7 @@ class Journal:
     def _check_order(self, records, run_id, event):
         opened = [run["run_id"] for run in open_runs(records)]
         if event == OPENED:
-            if opened:
+            if opened and self.exclusive:
                 raise JournalError(
                     f"run {opened[0]} is still open in {self.path}, so run {run_id} cannot start: wait for its end, or "
                     "mend it with 'ansible-playbook recover.yml' if it is no longer running"

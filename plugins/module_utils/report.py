@@ -14,7 +14,8 @@ def run_report(records, repository):
     """The report, a dict of plain values: see "The report" in docs/run.md. ``records``: the run's, oldest first."""
     opened = one(records, "opened")
     points = [record["data"] for record in records if record["event"] == "thawed"]
-    servers = {server: server_report(server, records) for server in opened["data"]["servers"]}
+    with_savesets = opened["data"].get("savesets", True)  # not in journals of earlier versions
+    servers = {server: server_report(server, records, with_savesets) for server in opened["data"]["servers"]}
     rings = [ring_report(point) for point in points if point.get("ring")]
     unclean = [ring["ring"] for ring in rings if not cleaned(records, "ring", ring["ring"])]
     problems = problems_of(records, points, servers) + [not_cleaned(ring) for ring in unclean]
@@ -72,14 +73,14 @@ def ring_report(point):
     }
 
 
-def server_report(server, records):
-    """What the run did for one server."""
+def server_report(server, records, with_savesets=True):
+    """What the run did for one server. ``with_savesets``: whether it was to write any, or only to take a snapshot."""
     mine = [record for record in records if record["data"].get("server") == server]
     point = next((record["data"] for record in records if is_point_of(server, record)), {})
     hold = point.get("servers", {}).get(server, {})
     savesets = [volume_report(record["data"]) for record in mine if record["event"] == "saveset"]
     return {
-        "verdict": hold.get("verdict", FAILED) if savesets else FAILED,
+        "verdict": hold.get("verdict", FAILED) if savesets or not with_savesets else FAILED,
         "ring": point.get("ring", ""),
         "degraded": hold.get("degraded") or [],
         "freeze_window_ms": hold.get("window_ms"),

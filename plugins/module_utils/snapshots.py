@@ -59,6 +59,14 @@ class SnapshotFolder:
             return []
         return sorted(name[: -len(SUFFIX)] for name in names if name.endswith(SUFFIX))
 
+    def sizes(self, run_id):
+        """Size in bytes of each LUN that a snapshot still holds, by serial."""
+        found = {}
+        for serial in self.luns(run_id):
+            with contextlib.suppress(FileNotFoundError):  # its server is cleaned up meanwhile
+                found[serial] = os.path.getsize(self.lun_path(run_id, serial))
+        return found
+
     def lun_path(self, run_id, serial):
         """Where a LUN of a snapshot is."""
         return os.path.join(self.path(run_id), serial + SUFFIX)

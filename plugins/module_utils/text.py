@@ -172,11 +172,14 @@ def catalog_table(savesets):
     """The savesets of a repository, a row each."""
     if not savesets:
         return "There is no saveset."
-    rows = [["volume", "consistency point", "verdict", "size", "stored", "run id"]]
+    rows = [["volume", "consistency point", "verdict", "size", "stored", "proven", "run id"]]
     for saveset in savesets:
         sizes = [size(saveset["size"]), size(saveset["stats"]["bytes_stored"])]
         verdict = verdict_text(dict(saveset.get("metadata", {}), verdict=saveset["verdict"]))
-        rows.append([saveset["volume"], moment_of(saveset), verdict, *sizes, saveset["run_id"]])
+        proven = saveset.get("proven") or {"time": "never"}
+        rows.append(
+            [saveset["volume"], moment_of(saveset), verdict, *sizes, proven["time"].partition("T")[0], saveset["run_id"]]
+        )
     return "\n".join(table(rows, right=(3, 4)))
 
 

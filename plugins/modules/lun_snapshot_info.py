@@ -46,7 +46,7 @@ luns:
   returned: success
   type: dict
 snapshots:
-  description: The snapshots that are there, each with run_id, path and luns.
+  description: The snapshots that are there, each with run_id, path, luns (serials) and luns_bytes (size in bytes by serial).
   returned: success
   type: list
   elements: dict
@@ -92,10 +92,11 @@ def main():
             "settings".format(", ".join(missing))
         )
     directory = module.params["directory"]
+    folder = SnapshotFolder(module.params["driver"], directory)
     module.exit_json(
         changed=False,
         luns={serial: sizes(path) for serial, path in luns.items()},
-        snapshots=SnapshotFolder(module.params["driver"], directory).snapshots(),
+        snapshots=[dict(each, luns_bytes=folder.sizes(each["run_id"])) for each in folder.snapshots()],
         free_bytes=free_bytes(nearest_existing(directory)),
     )
 

@@ -12,7 +12,8 @@ version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Appends one record to the write-ahead, hash-chained journal on the listener host, flushed to the disk.
-  - Only one run can be open at a time. Opening a second one fails and names the run that is open.
+  - Only one run can be open at a time, unless O(exclusive=false). Opening a second one fails and names the run that is
+    open.
 extends_documentation_fragment:
   - openisb.backup.attributes
 options:
@@ -34,6 +35,10 @@ options:
     description: What belongs to the event.
     type: dict
     default: {}
+  exclusive:
+    description: Whether only one run may be open at a time. Drills may overlap, runs may not.
+    type: bool
+    default: true
 seealso:
   - module: openisb.backup.run_journal_info
 """
@@ -66,13 +71,15 @@ def main():
             "run_id": {"type": "str", "required": True},
             "event": {"type": "str", "required": True},
             "data": {"type": "dict", "default": {}},
+            "exclusive": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     wanted = {key: module.params[key] for key in ("run_id", "event", "data")}
     try:
         check_run_id(wanted["run_id"])
-        record = wanted if module.check_mode else Journal(module.params["path"]).append(**wanted)
+        journal = Journal(module.params["path"], module.params["exclusive"])
+        record = wanted if module.check_mode else journal.append(**wanted)
     except (JournalError, OSError) as error:
         module.fail_json(msg="The journal record '{}' was not written: {}".format(wanted["event"], error))
     module.exit_json(changed=True, record=record, diff={"before": {}, "after": wanted})

@@ -11,7 +11,7 @@ short_description: Read the run journal and check its hash chain
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists the runs that are open, and all records of one run where O(run_id) is given.
+  - Lists the runs that are open, and all records of one run or of some events where O(run_id) or O(events) is given.
   - Checks the whole hash chain and says where it was changed, cut or reordered.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
@@ -23,6 +23,10 @@ options:
   run_id:
     description: The run whose records are wanted.
     type: str
+  events:
+    description: The events whose records are wanted, of O(run_id) or, without it, of all runs.
+    type: list
+    elements: str
 seealso:
   - module: openisb.backup.run_journal
 """
@@ -43,7 +47,7 @@ open_runs:
   type: list
   elements: dict
 records:
-  description: The records of O(run_id), oldest first.
+  description: The records that were asked for, oldest first; none without O(run_id) and O(events).
   returned: success
   type: list
   elements: dict
@@ -68,11 +72,23 @@ from ansible_collections.openisb.backup.plugins.module_utils.journal import (
 )
 
 
+def is_wanted(record, run_id, events):
+    """Whether a record is among those that were asked for."""
+    if run_id is None and events is None:
+        return False
+    return run_id in (None, record["run_id"]) and (events is None or record["event"] in events)
+
+
 def main():
     module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "required": True}, "run_id": {"type": "str"}},
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "run_id": {"type": "str"},
+            "events": {"type": "list", "elements": "str"},
+        },
         supports_check_mode=True,
     )
+    asked = module.params["run_id"], module.params["events"]
     try:
         records = Journal(module.params["path"]).records()
     except (JournalError, OSError) as error:
@@ -80,7 +96,7 @@ def main():
     module.exit_json(
         changed=False,
         open_runs=open_runs(records),
-        records=[record for record in records if record["run_id"] == module.params["run_id"]],
+        records=[record for record in records if is_wanted(record, *asked)],
         chain_head=records[-1]["hash"] if records else GENESIS,
         problems=chain_problems(records),
     )

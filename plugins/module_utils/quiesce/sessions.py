@@ -88,8 +88,16 @@ class Session:
     def why(self) -> str:
         """Why the session has ended; empty while it is there."""
         if not self._why and self._process.poll() is not None:
-            self._why = f"the client was ended by somebody else (status {self._process.returncode})"
+            said = _words(self._left_behind())
+            self._why = said or f"the client was ended by somebody else (status {self._process.returncode})"
         return self._why
+
+    def _left_behind(self) -> bytes:
+        """What a client that has ended said and nobody read yet."""
+        output = b""
+        while piece := self._read(0):
+            output += piece
+        return output
 
     def close(self) -> None:
         """End it, if it has not ended: first by saying that no statement comes any more."""

@@ -54,7 +54,7 @@ def test_updates_wait_until_the_thaw(database: Database, make_driver: Callable[.
 def test_the_files_are_complete_and_still_while_frozen(database: Database, make_driver: Callable[..., Any]) -> None:
     writer = database.start("for i=1:1 set ^A=i,^B=i hang 0.001")
     try:
-        wait_for(lambda: database.value("$get(^A)"))
+        wait_for(lambda: database.value("$get(^B)"))
         driver = make_driver()
         driver.freeze()
         before = [path.read_bytes() for path in sorted(database.folder.glob("*.dat"))]

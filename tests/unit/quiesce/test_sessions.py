@@ -124,3 +124,12 @@ def test_a_client_that_does_not_want_to_end_is_ended() -> None:
 def test_a_missing_client_is_named() -> None:
     with pytest.raises(SessionEnded, match="/nowhere/psql cannot be started: No such file"):
         Session(["/nowhere/psql"], ENVIRONMENT)
+
+
+def test_what_a_client_said_that_ended_before_it_was_asked_is_told() -> None:
+    session = Session(["sh", "-c", "echo warning; echo 'ERROR 2002: no server'; exit 1"], ENVIRONMENT)
+    wait_for(session.why)
+    assert session.why() == "ERROR 2002: no server"
+    with pytest.raises(SessionEnded, match="'SELECT 1' was not run: ERROR 2002: no server"):
+        session.run("SELECT 1", 5)
+    session.close()

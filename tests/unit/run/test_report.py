@@ -243,4 +243,7 @@ def test_catalog():
     lines = catalog_table([saveset("fs1")]).splitlines()
     assert len(lines) == 3
     assert "2026-11-23 02:15:03 UTC" in lines[2]
+    assert lines[2].split()[-2:] == ["never", RUN]
+    proven = saveset("fs1", proven={"drill": "idr-1", "time": "2026-11-24T06:00:00+00:00", "server": "fs1"})
+    assert catalog_table([proven]).splitlines()[2].split()[-2:] == ["2026-11-24", RUN]
     assert catalog_table([]) == "There is no saveset."

@@ -1,0 +1,114 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which filesystem of a LUN is a volume's, and what checks over several servers are told of them."""
+
+from __future__ import annotations
+
+from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options, mount_type
+
+NOT_MOUNTED = ("LVM2_member", "swap", "crypto_LUKS", "linux_raid_member", "")
+FAILED = "failed"
+
+
+def part_of(lun, volume, writable):
+    """The part of a LUN that holds a volume's filesystem: a dict of device, type, mount_type, options and problem.
+
+    ``lun``: as the module idr_lun returns it. ``volume``: of the plan; its ``part`` is a partition's number or the name
+    of a logical volume, needed where the LUN has more than one filesystem. ``problem`` is empty where one was found.
+    """
+    found = [part for part in lun["parts"] if part["type"] not in NOT_MOUNTED]
+    wanted = str(volume.get("part") or "")
+    if wanted:
+        found = [part for part in lun["parts"] if wanted in (str(part["number"]), part.get("name") or "")]
+    if len(found) != 1:
+        return {"problem": _problem(lun, found, wanted)}
+    return {
+        "device": found[0]["device"],
+        "type": found[0]["type"],
+        "mount_type": mount_type(found[0]["type"]),
+        "options": mount_options(found[0]["type"], writable),
+        "problem": "",
+    }
+
+
+def _problem(lun, found, wanted):
+    there = "; ".join(
+        "{} {}".format(part.get("name") or part["number"], part["type"] or "of no known type") for part in lun["parts"]
+    )
+    if wanted:
+        return f"the LUN has no part {wanted} ({there or 'it has none'}): correct idr_part"
+    if not found:
+        return f"there is no filesystem on it ({there or 'it is empty'})"
+    return f"it has {len(found)} filesystems ({there}): say which one is the volume with idr_part"
+
+
+def context(servers, hostvars, drill, dr_host):
+    """What a check over several servers is told: a dict of drill and servers, those that are up on ``dr_host``.
+
+    ``servers``: of the plan. Of each server run_id, consistency_point, mounts (production's place to that here) and
+    devices (volume to device).
+    """
+    return {
+        "drill": drill,
+        "servers": {
+            server: {
+                "run_id": entry["run_id"],
+                "consistency_point": entry["volumes"][0]["consistency_point"],
+                **hostvars[server].get("idr_up", {"mounts": {}, "devices": {}}),
+            }
+            for server, entry in servers.items()
+            if entry["dr_host"] == dr_host
+        },
+    }
+
+
+def saveset_points(servers, hostvars, catalogs):
+    """The savesets of these servers, each of its own backup server, oldest first. ``catalogs``: by backup server."""
+    found = [
+        saveset
+        for server in servers
+        for saveset in catalogs.get(hostvars[server]["isb_backup_server"], [])
+        if saveset["server"] == server
+    ]
+    return sorted(found, key=lambda entry: entry["time"])
+
+
+def snapshot_points(servers, hostvars, snapshots, thawed):
+    """LUNs of snapshots as a catalog of savesets lists them, oldest first.
+
+    ``snapshots``: by storage host, as lun_snapshot_info returns them. ``thawed``: the journal's records of that event.
+    What the journal does not know has the verdict ``failed``.
+    """
+    found = []
+    for server in servers:
+        for snapshot in snapshots.get(hostvars[server]["isb_storage_host"], []):
+            point = _point(snapshot["run_id"], server, thawed)
+            found += [
+                {
+                    "id": "{}/{}".format(snapshot["run_id"], volume["serial"]),
+                    "volume": "{}/{}".format(server, volume["name"]),
+                    "server": server,
+                    "run_id": snapshot["run_id"],
+                    "time": point["time"] or _time_of(snapshot["run_id"]),
+                    "verdict": point["verdict"],
+                    "size": snapshot["luns_bytes"][volume["serial"]],
+                }
+                for volume in hostvars[server]["isb_volumes"]
+                if volume["serial"] in snapshot["luns_bytes"]
+            ]
+    return sorted(found, key=lambda entry: entry["time"])
+
+
+def _point(run_id, server, thawed):
+    """Moment and verdict of a server's consistency point in a run."""
+    for record in thawed:
+        if record["run_id"] == run_id and server in record["data"]["servers"]:
+            return {"time": record["data"]["time"], "verdict": record["data"]["servers"][server]["verdict"]}
+    return {"time": "", "verdict": FAILED}
+
+
+def _time_of(run_id):
+    """When a run was named: ``isb-20261123T021500Z-4f1c2a``."""
+    date, clock = run_id.split("-")[1].rstrip("Z").split("T")
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}+00:00"

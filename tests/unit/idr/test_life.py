@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which drills are taken down, what they have proven, and whose turn it is."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils.idr.life import (
+    drills_to_end,
+    due_servers,
+    due_summary,
+    last_proof,
+    open_drills,
+    with_proof,
+)
+
+NOON = 1795953600.0  # 2026-11-29T12:00:00Z
+HERE = socket.gethostname()
+ALIVE = {"host": HERE, "pid": os.getpid(), "ticks": processes.start_ticks(os.getpid())}
+GONE = {"host": HERE, "pid": 1, "ticks": 1}
+DAY = 86400
+
+
+def opened(name: str, last_event: str, controller: dict[str, Any], ttl_s: int = 7200) -> dict[str, Any]:
+    data = {"controller": controller, "ttl_s": ttl_s, "dr_hosts": ["dr1"]}
+    return {"run_id": name, "opened": "2026-11-29T11:00:00+00:00", "last_event": last_event, "data": data}
+
+
+@pytest.mark.parametrize(
+    ("last_event", "controller", "ttl_s", "state"),
+    [
+        ("check", ALIVE, 7200, "live"),
+        ("check", {"host": "elsewhere", "pid": 1, "ticks": 1}, 7200, "live"),
+        ("check", GONE, 7200, "dead"),
+        ("kept", GONE, 7200, "kept"),
+        ("kept", GONE, 3600, "expired"),
+        ("torn_down", GONE, 7200, "dead"),
+        ("failed_over", GONE, 0, "failed over"),
+    ],
+)
+def test_the_state_of_an_open_drill(last_event: str, controller: dict[str, Any], ttl_s: int, state: str) -> None:
+    (found,) = open_drills([opened("idr-1", last_event, controller, ttl_s)], NOON)
+    assert found["state"] == state
+
+
+def test_the_dead_and_those_out_of_time_are_ended_and_nothing_else() -> None:
+    drills = open_drills(
+        [
+            opened("live", "check", ALIVE),
+            opened("dead", "check", GONE),
+            opened("kept", "kept", GONE),
+            opened("expired", "kept", GONE, 60),
+            opened("failover", "failed_over", GONE, 60),
+        ],
+        NOON,
+    )
+    assert drills_to_end(drills, [])["drills"] == ["dead", "expired"]
+    assert drills_to_end(drills, ["live"])["drills"] == ["live", "dead", "expired"]
+    assert drills_to_end(drills, [], kept=True)["drills"] == ["dead", "kept", "expired"]
+    assert drills_to_end(drills, [], named="failover", kept=True)["drills"] == ["dead", "expired", "failover"]
+    assert drills_to_end(drills, [], named="other")["problems"] == [
+        "there is no open drill other: leave idr_end out to end all that are kept"
+    ]
+
+
+def records(*drills: tuple[str, str, list[str]]) -> list[dict[str, Any]]:
+    """Opened and closed records: of each drill its name, its day, and the servers that it has proven."""
+    found: list[dict[str, Any]] = []
+    for name, day, proven in drills:
+        volumes = [{"volume": "fs1/m", "saveset": "s1"}, {"volume": "fs1/files", "saveset": "s2"}]
+        servers = {"fs1": {"volumes": volumes}, "fs2": {"volumes": [{"volume": "fs2/m", "saveset": "s3"}]}}
+        found.append({"run_id": name, "event": "opened", "time": f"{day}T01:00:00+00:00", "data": {"servers": servers}})
+        found.append({"run_id": name, "event": "closed", "time": f"{day}T02:00:00+00:00", "data": {"proven": proven}})
+    return found
+
+
+def test_savesets_are_proven_by_the_last_drill_that_passed_for_their_server() -> None:
+    savesets = [{"id": "s1"}, {"id": "s3"}, {"id": "s9"}]
+    drills = records(("idr-1", "2026-11-20", ["fs1", "fs2"]), ("idr-2", "2026-11-21", ["fs1"]), ("idr-3", "2026-11-22", []))
+    first, second, third = with_proof(savesets, drills)
+    assert first["proven"] == {"drill": "idr-2", "time": "2026-11-21T02:00:00+00:00", "server": "fs1"}
+    assert second["proven"]["drill"] == "idr-1"
+    assert third["proven"] == {}
+    assert last_proof(drills) == {"fs1": "2026-11-21T02:00:00+00:00", "fs2": "2026-11-20T02:00:00+00:00"}
+
+
+def test_every_server_comes_round_in_time() -> None:
+    servers = [f"fs{number}" for number in range(10)]
+    proofs: dict[str, str] = {}
+    for week in range(12):
+        now = NOON + week * 7 * DAY
+        chosen = due_servers(servers, proofs, 28, 7, now)
+        proofs.update(dict.fromkeys(chosen, datetime.datetime.fromtimestamp(now, datetime.timezone.utc).isoformat()))
+        ages = [now - datetime.datetime.fromisoformat(proofs[server]).timestamp() for server in servers]
+        assert max(ages) <= 28 * DAY
+
+
+def test_what_was_never_proven_comes_first() -> None:
+    proofs = {"a": "2026-11-28T00:00:00+00:00", "c": "2026-11-01T00:00:00+00:00"}
+    assert due_servers(["a", "b", "c"], proofs, 365, 1, NOON) == ["b"]
+    assert due_servers(["a", "b", "c"], proofs, 28, 7, NOON) == ["b", "c"]
+    assert due_summary(["b", "c"], proofs) == ["b: never proven", "c: proven last on 2026-11-01T00:00:00+00:00"]
+
+
+def test_once_all_are_proven_only_as_many_as_it_takes() -> None:
+    proofs = dict.fromkeys("abcdefgh", "2026-11-28T00:00:00+00:00")
+    assert due_servers(list("abcdefgh"), proofs, 28, 7, NOON) == ["a", "b"]
+

@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which savesets a drill brings into use, and where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.openisb.backup.plugins.module_utils.idr.plan import opening, plan
+
+GOOD = "application-consistent"
+SERVERS = ["fs1", "fs2"]
+FIRST, SECOND, THIRD = (f"isb-2026112{day}T021500Z-4f1c2a" for day in "123")
+
+
+def hostvars(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Two servers, of which fs1 has two volumes."""
+    volumes = {
+        "fs1": [{"name": "m", "serial": "a" * 16, "mount": "/srv/m"}, {"name": "raw", "serial": "b" * 16}],
+        "fs2": [{"name": "m", "serial": "c" * 16, "mount": "/srv/m"}],
+    }
+    return {server: {"isb_volumes": volumes[server], **changes.get(server, {})} for server in SERVERS}
+
+
+def saveset(volume: str, run_id: str, verdict: str = GOOD) -> dict[str, Any]:
+    return {
+        "id": f"{volume}@{run_id}",
+        "volume": volume,
+        "server": volume.split("/")[0],
+        "run_id": run_id,
+        "time": f"2026-11-{run_id[10:12]}T02:15:03+00:00",
+        "verdict": verdict,
+        "size": 1 << 20,
+        "digest": "d" * 64,
+    }
+
+
+def run_of(run_id: str, verdict: str = GOOD) -> list[dict[str, Any]]:
+    return [saveset(volume, run_id, verdict) for volume in ("fs1/m", "fs1/raw", "fs2/m")]
+
+
+def planned(points: list[dict[str, Any]], variables: dict[str, Any] | None = None, **asked: Any) -> dict[str, Any]:
+    defaults = {"servers": "", "point": "", "any_verdict": False, "mode": "test", "root": "/srv/idr"}
+    dr_hosts = asked.pop("dr_hosts", ["dr1"])
+    found: dict[str, Any] = plan(SERVERS, variables or hostvars(), dr_hosts, points, {**defaults, **asked})
+    return found
+
+
+def runs(found: dict[str, Any]) -> dict[str, str]:
+    assert found["problems"] == []
+    return {server: entry["run_id"] for server, entry in found["servers"].items()}
+
+
+def test_the_latest_whole_run_is_taken_for_all() -> None:
+    points = run_of(FIRST) + run_of(SECOND) + [saveset("fs1/m", THIRD)]
+    found = planned(points)
+    assert runs(found) == {"fs1": SECOND, "fs2": SECOND}
+    first, raw = found["servers"]["fs1"]["volumes"]
+    assert first["saveset"] == f"fs1/m@{SECOND}"
+    assert (first["mount"], first["dr_mount"]) == ("/srv/m", "/srv/idr/fs1/srv/m")
+    assert (raw["mount"], raw["dr_mount"]) == ("", "")
+    assert first["consistency_point"] == "2026-11-22T02:15:03+00:00"
+
+
+def test_a_moment_takes_the_last_run_before_it() -> None:
+    points = run_of(FIRST) + run_of(SECOND)
+    assert runs(planned(points, point="2026-11-22T00:00:00Z")) == {"fs1": FIRST, "fs2": FIRST}
+    assert runs(planned(points, point="2026-11-22T02:15:03")) == {"fs1": SECOND, "fs2": SECOND}
+    assert "until 2020-01-01" in planned(points, point="2020-01-01")["problems"][0]
+
+
+def test_a_run_is_taken_by_its_id_for_all_or_for_each() -> None:
+    points = run_of(FIRST) + run_of(SECOND)
+    assert runs(planned(points, point=FIRST)) == {"fs1": FIRST, "fs2": FIRST}
+    assert runs(planned(points, point=f"fs1={FIRST}, fs2={SECOND}")) == {"fs1": FIRST, "fs2": SECOND}
+    missing = planned(points, point=f"fs1={FIRST}")["problems"]
+    assert missing == [
+        "there is no saveset of fs2/m of run (none named): 'ansible-playbook catalog.yml' lists what there is"
+    ]
+
+
+def test_what_is_not_application_consistent_is_passed_over_unless_allowed() -> None:
+    points = run_of(FIRST) + run_of(SECOND, "crash-consistent")
+    assert runs(planned(points)) == {"fs1": FIRST, "fs2": FIRST}
+    assert runs(planned(points, any_verdict=True)) == {"fs1": SECOND, "fs2": SECOND}
+    problem = planned(run_of(SECOND, "crash-consistent"))["problems"][0]
+    assert problem.startswith("no application-consistent run has savesets of all volumes of fs1, fs2")
+    assert "idr_any_verdict=true" in problem
+
+
+def test_rings_have_moments_of_their_own() -> None:
+    variables = hostvars(fs1={"isb_ring": "npr"}, fs2={"isb_ring": "mat"})
+    points = run_of(FIRST) + [saveset("fs2/m", SECOND)]
+    assert runs(planned(points, variables)) == {"fs1": FIRST, "fs2": SECOND}
+
+
+def test_what_a_run_lacks_is_named() -> None:
+    problem = planned([saveset("fs1/m", FIRST), saveset("fs2/m", FIRST)])["problems"][0]
+    assert f"run {FIRST} lacks fs1/raw" in problem
+    assert planned([])["problems"][0].startswith("no application-consistent run has savesets")
+
+
+def test_only_the_servers_that_are_asked_for() -> None:
+    assert list(runs(planned(run_of(FIRST), servers="fs2"))) == ["fs2"]
+    assert planned(run_of(FIRST), servers="fs2,fs9")["problems"] == [
+        "there is no file server fs9 in the inventory: correct idr_servers, or leave it out for all servers"
+    ]
+
+
+def test_a_point_that_is_none_is_refused() -> None:
+    assert planned(run_of(FIRST), point="yesterday")["problems"][0].startswith("idr_point 'yesterday' is no run id")
+
+
+def test_places_that_cannot_be_are_refused() -> None:
+    assert "group dr_hosts" in planned(run_of(FIRST), dr_hosts=[])["problems"][0]
+    away = planned(run_of(FIRST), hostvars(fs1={"idr_host": "dr9"}))["problems"]
+    assert away == ["fs1: idr_host is dr9, which is not in the group dr_hosts: add it or correct it"]
+    production = planned(run_of(FIRST), hostvars(fs1={"idr_host": "fs2"}), dr_hosts=["dr1", "fs2"])["problems"]
+    assert production == ["fs1: fs2 is a file server, so nothing is mounted there: name another DR host"]
+
+
+def test_a_failover_mounts_as_production_does_and_two_cannot_be_at_one_place() -> None:
+    variables = hostvars(fs2={"idr_host": "dr2"})
+    found = planned(run_of(FIRST), variables, mode="failover", dr_hosts=["dr1", "dr2"])
+    assert found["servers"]["fs2"]["volumes"][0]["dr_mount"] == "/srv/m"
+    together = planned(run_of(FIRST), mode="failover")["problems"]
+    assert together == [
+        "fs1/m and fs2/m would both be mounted at /srv/m of dr1: give one an idr_mount of its own"
+    ]
+
+
+def test_the_inventory_names_place_part_and_target() -> None:
+    volume = {"name": "m", "serial": "c" * 16, "mount": "/srv/m", "idr_mount": "/dr/m", "idr_part": 2, "idr_target": "/dev/x"}
+    found = planned(run_of(FIRST), hostvars(fs2={"isb_volumes": [volume], "idr_rto_target": 60}))
+    entry = found["servers"]["fs2"]
+    assert entry["rto_target_s"] == 60
+    assert entry["rpo_target_s"] is None
+    (got,) = entry["volumes"]
+    assert (got["dr_mount"], got["part"], got["target"]) == ("/dr/m", 2, "/dev/x")
+
+
+def test_what_the_journal_is_told_at_the_opening() -> None:
+    told = {
+        "mode": "test",
+        "source": "instant",
+        "declared": "2026-11-28T21:00:00+00:00",
+        "who": "root",
+        "repository": "/r",
+        "keep": False,
+        "ttl_s": 60,
+        "fresh_run": "",
+        "any_verdict": False,
+        "rpo_target_s": None,
+        "rto_target_s": 600,
+    }
+    data = opening(planned(run_of(FIRST))["servers"], told)
+    assert data["dr_hosts"] == ["dr1"]
+    assert data["targets"] == {"rpo_s": None, "rto_s": 600}
+    assert data["who"]["user"] == "root"
+    assert data["controller"]["pid"]
