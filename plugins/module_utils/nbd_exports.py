@@ -91,7 +91,7 @@ class Exports:
                 environment.update(prefer_aes(self._file(name, "tls")) if tls else {})
                 command = [nbdkit, "--pidfile", self._file(name, "pid"), *tls_words, *words]
                 record["pid"] = processes.spawn_orphan(
-                    command, self._file(name, "log"), listener.fileno(), environment, inherited
+                    command, self._file(name, "log"), environment, listener.fileno(), inherited
                 )
             record["ticks"] = processes.start_ticks(record["pid"])
             self._write(record)

@@ -63,37 +63,39 @@ def find(word):
     return None
 
 
-def spawn_orphan(command, log, listener, environment, inherited=()):
+def spawn_orphan(command, log, environment, listener=None, inherited=()):
     """Start ``command`` (a list, its program as a path) as nobody's child, and return its process id.
 
-    It gets the socket ``listener`` as systemd's socket activation would give it, the file ``log`` as output, and the
-    descriptors ``inherited`` from FIRST_INHERITED on. nbdkit ends with its parent when it is activated so; an orphan's
-    parent is the system's first process, which stays.
+    It gets the file ``log`` as output, the socket ``listener`` (None: none) as systemd's socket activation would give it,
+    and after that, from FIRST_INHERITED on (without a listener from FIRST_SOCKET on), the descriptors ``inherited``.
+    nbdkit that stays in the foreground, or is activated so, ends with its parent; an orphan's parent is the system's
+    first process, which stays.
     """
     reader, writer = os.pipe()
     middle = os.fork()
     if middle == 0:
-        _in_middle(command, log, (listener, *inherited), environment, writer)
+        descriptors = inherited if listener is None else (listener, *inherited)
+        _in_middle(command, log, descriptors, listener is not None, environment, writer)
     os.close(writer)
     os.waitpid(middle, 0)
     with os.fdopen(reader, "rb") as stream:
         return int(stream.read())
 
 
-def _in_middle(command, log, descriptors, environment, writer):
+def _in_middle(command, log, descriptors, is_activated, environment, writer):
     """In the first child: start the second one, tell its id, and end, so that it becomes an orphan."""
     try:
         os.setsid()
         middle = os.getpid()
         child = os.fork()
         if child == 0:
-            _in_orphan(command, log, descriptors, environment, middle)
+            _in_orphan(command, log, descriptors, is_activated, environment, middle)
         os.write(writer, str(child).encode())
     finally:
         os._exit(0)
 
 
-def _in_orphan(command, log, descriptors, environment, middle):
+def _in_orphan(command, log, descriptors, is_activated, environment, middle):
     """In the second child: wait until it is an orphan, and become the program."""
     try:
         while os.getppid() == middle:
@@ -106,6 +108,8 @@ def _in_orphan(command, log, descriptors, environment, middle):
         for place, descriptor in enumerate(moved):
             os.dup2(descriptor, place)
         os.closerange(len(moved), HIGHEST_DESCRIPTOR)
-        os.execve(command[0], command, dict(environment, LISTEN_FDS="1", LISTEN_PID=str(os.getpid())))
+        if is_activated:
+            environment = dict(environment, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+        os.execve(command[0], command, environment)
     finally:
         os._exit(127)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
+from .. import processes
 from .luns_errors import LunError
 
 PATH = "/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/sbin:/bin"
@@ -30,6 +31,7 @@ PACKAGES = {
     "vgs": "lvm2",
     "lvs": "lvm2",
 }
+FIRST_DESCRIPTOR = processes.FIRST_SOCKET
 TOLD = 2000  # characters of a command's errors that a text repeats
 
 
@@ -101,29 +103,12 @@ def told(done: Done) -> str:
 
 
 def spawn(arguments: list[str], log: str, descriptors: tuple[int, ...] = (), **variables: str) -> int:
-    """Start a program that outlives us, with the file ``log`` as its output; returns its process id."""
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
-        process = subprocess.Popen(
-            [program(arguments[0]), *arguments[1:]],
-            env=environment(**variables),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
-    _spawned.append(process)
-    return process.pid
+    """Start a program that outlives us, with the file ``log`` as its output; returns its process id.
 
-
-# Programs that were started to stay: kept, so that their end is noticed and none is a zombie for as long as we live.
-_spawned: list[subprocess.Popen[bytes]] = []
-
-
-def reap() -> None:
-    """Take note of what has ended, of all that was started to stay."""
-    _spawned[:] = [process for process in _spawned if process.poll() is None]
+    It finds ``descriptors`` from FIRST_DESCRIPTOR on.
+    """
+    command = [program(arguments[0]), *arguments[1:]]
+    return int(processes.spawn_orphan(command, log, environment(**variables), inherited=descriptors))
 
 
 def _give_up(process: subprocess.Popen[bytes]) -> None:

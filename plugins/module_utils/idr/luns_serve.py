@@ -35,7 +35,8 @@ def start_nbdkit(record: dict[str, Any], source: str, psk: str) -> dict[str, Any
             opened.append(connection.detach())
             if export.tls and psk:
                 opened.append(luns_source.key_file(export, psk))
-            words += luns_source.arguments_of_export(export, opened[0], opened[1] if opened[1:] else None)
+            places = [luns_commands.FIRST_DESCRIPTOR + index for index, _opened in enumerate(opened)]
+            words += luns_source.arguments_of_export(export, places[0], places[1] if places[1:] else None)
         else:
             luns_source.check_path(source)
             words += ["file", source]
@@ -89,9 +90,7 @@ def end(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _stop(pid: int, ticks: int) -> bool:
-    gone = processes.stop(pid, ticks, grace=2.0)
-    luns_commands.reap()
-    return bool(gone)
+    return bool(processes.stop(pid, ticks, grace=2.0))
 
 
 def _is_in(directory: str, word: str) -> bool:
