@@ -433,7 +433,8 @@ def device(volume: Entry, entry: Entry) -> str:
         return f"did not come up on {entry['dr_host']}"
     by = f"by {volume['method']}" if volume["method"] and volume["method"] not in SOURCES else ""
     took = f"up in {lasting(volume['seconds'])}" if volume["seconds"] is not None else "up"
-    return " ".join(part for part in (volume["device"], by, took) if part)
+    made = " ".join(part for part in (volume["device"], by) if part)
+    return ", ".join(part for part in (made, took) if part)
 
 
 def written(stats: Entry) -> str:

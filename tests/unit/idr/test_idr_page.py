@@ -136,4 +136,4 @@ def test_how_a_volume_came_up() -> None:
     events = drills.good()
     drills.find(events, "lun", volume="fs1/files")["method"] = "instant"
     facts = [dict(volume["facts"]) for volume in page_of(events)["volumes"]]
-    assert [fact["Device"] for fact in facts][:2] == ["/dev/loop7 by nbdfuse up in 1.1 s", "/dev/loop7 up in 1.1 s"]
+    assert [fact["Device"] for fact in facts][:2] == ["/dev/loop7 by nbdfuse, up in 1.1 s", "/dev/loop7, up in 1.1 s"]
