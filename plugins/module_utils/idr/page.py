@@ -22,7 +22,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import 
     moment,
     seconds_from,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.idr.proof import ring_name
+from ansible_collections.openisb.backup.plugins.module_utils.idr.proof import not_looked_at, ring_name
 from ansible_collections.openisb.backup.plugins.module_utils.text import size
 
 Entry = dict[str, Any]
@@ -68,10 +68,11 @@ LANE = 14
 """Height of a row of bars, in pixels of the page."""
 
 
-def idr_page(report: Entry, site: str = "", backup_server: str = "", fingerprint: str = "") -> Entry:
+def idr_page(report: Entry, site: str = "", backup_server: str = "", fingerprint: str = "", journal: str = "") -> Entry:
     """What the page shows: dicts and lists of texts (escaped for HTML), numbers and yes or no.
 
     ``site``: whose report it is. ``backup_server``: where it is signed. ``fingerprint``: of the public key.
+    ``journal``: where the journal of drills is.
     """
     entries = [*report["servers"].values(), report["group"]]
     checks = [check for entry in entries for check in entry["checks"]]
@@ -99,7 +100,7 @@ def idr_page(report: Entry, site: str = "", backup_server: str = "", fingerprint
         "checks": check_groups(report),
         "volumes": [volume_facts(volume, entry) for entry in report["servers"].values() for volume in entry["volumes"]],
         "teardown": teardown(report),
-        "evidence": evidence(report, fingerprint),
+        "evidence": evidence(report, fingerprint, journal),
         "journal_seq": report["journal_seq"],
         "backup_server": backup_server,
         "ended": moment(report["ended"]),
@@ -116,12 +117,13 @@ def escaped(value: Any) -> Any:
     return html.escape(value) if isinstance(value, str) else value
 
 
-def evidence(report: Entry, fingerprint: str) -> list[Entry]:
+def evidence(report: Entry, fingerprint: str, journal: str) -> list[Entry]:
     """By what the report can be verified: dicts of label, text and whether it is to be read letter by letter."""
     programs = ", ".join(f"{name} {version}" for name, version in sorted(report["versions"].items()))
     rows = [
         ("Public key's SHA-256", fingerprint, True),
         ("Journal's chain head", report["journal_head"], True),
+        ("Journal of drills", journal, False),
         ("Journal's hash chain", JOURNAL[report["journal_whole"]], False),
         (
             "Records of the drill",
@@ -376,7 +378,7 @@ def check_facts(check: Entry) -> Entry:
         "output": output,
         "sha256": check.get("output_sha256") or "",
         "commands": [
-            {"argv": " ".join(command["argv"]), "rc": command["rc"], "seconds": lasting(command.get("seconds"))}
+            {"argv": " ".join(command["argv"]), "rc": told(command["rc"]), "seconds": lasting(command.get("seconds"))}
             for command in check.get("commands") or []
         ],
         "files": [
@@ -384,6 +386,11 @@ def check_facts(check: Entry) -> Entry:
             for item in check.get("files") or []
         ],
     }
+
+
+def told(status: int | None) -> str:
+    """The exit status of a command; a dash where it did not come to one, because it was ended."""
+    return "–" if status is None else str(status)
 
 
 def volume_facts(volume: Entry, entry: Entry) -> Entry:
@@ -424,9 +431,10 @@ def device(volume: Entry, entry: Entry) -> str:
     """The block device, how it was made, and how long that took."""
     if not volume["up"]:
         return f"did not come up on {entry['dr_host']}"
-    parts = [volume["device"], volume["method"] and f"by {volume['method']}"]
-    took = f"in {lasting(volume['seconds'])}" if volume["seconds"] is not None else ""
-    return " ".join(part for part in [*parts, took] if part) or "up"
+    by = f"by {volume['method']}" if volume["method"] and volume["method"] not in SOURCES else ""
+    took = f"up in {lasting(volume['seconds'])}" if volume["seconds"] is not None else "up"
+    made = " ".join(part for part in (volume["device"], by) if part)
+    return ", ".join(part for part in (made, took) if part)
 
 
 def written(stats: Entry) -> str:
@@ -440,7 +448,6 @@ def teardown(report: Entry) -> list[Entry]:
         {"host": host, "ok": not left, "text": "; ".join(left) or "nothing was left behind"}
         for host, left in report["torn_down"].items()
     ]
-    missing = [host for host in report["dr_hosts"] if host not in report["torn_down"]]
     kept = report["keep"] or report["mode"] == "failover"
     why = "the volumes stay in use" if kept else "was not torn down"
-    return rows + [{"host": host, "ok": None if kept else False, "text": why} for host in missing]
+    return rows + [{"host": host, "ok": None if kept else False, "text": why} for host in not_looked_at(report)]

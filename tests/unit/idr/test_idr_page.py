@@ -123,3 +123,17 @@ def test_texts_are_escaped_all_the_way_down() -> None:
     assert ["Run by", "&lt;b&gt;&amp; on awx-3.example.org"] in page["facts"]
     check = page["checks"][0]["checks"][0]
     assert (check["output"], check["what"]) == ("&lt;script&gt;", "&quot;&#x27;")
+
+
+def test_a_command_that_was_ended_has_no_status() -> None:
+    events = drills.good()
+    drills.find(events, "check", volume="fs1/m")["check"]["commands"][0].update(rc=None, seconds=None)
+    commands = page_of(events)["checks"][0]["checks"][0]["commands"]
+    assert commands == [{"argv": "e2fsck -fn /dev/loop7", "rc": "–", "seconds": "–"}]
+
+
+def test_how_a_volume_came_up() -> None:
+    events = drills.good()
+    drills.find(events, "lun", volume="fs1/files")["method"] = "instant"
+    facts = [dict(volume["facts"]) for volume in page_of(events)["volumes"]]
+    assert [fact["Device"] for fact in facts][:2] == ["/dev/loop7 by nbdfuse, up in 1.1 s", "/dev/loop7, up in 1.1 s"]

@@ -332,6 +332,13 @@ def test_a_drill_that_is_kept_or_a_failover_is_not_torn_down() -> None:
     assert idr_summary(report).startswith(f"Failover {DRILL}: PASSED")
 
 
+def test_one_record_may_be_of_several_hosts() -> None:
+    events = drills.good()
+    events[0][2]["dr_hosts"] = ["dr1", "dr2"]
+    find(events, "torn_down")["host"] = "dr1, dr2"
+    assert report_of(events)["verdict"] == "passed"
+
+
 def test_the_last_look_at_a_host_counts() -> None:
     events = drills.good()
     left_behind(events)
