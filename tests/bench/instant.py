@@ -35,6 +35,7 @@ SEQUENTIAL = 0.5
 FIRST_QUERY = 1.5
 VOLUMES = (1, 10, 100)  # GiB
 READS = 200
+LIBNBD = Path("/usr/lib/python3/dist-packages")
 _MIB = 1 << 20
 
 Figures = dict[str, t.Any]
@@ -51,9 +52,14 @@ class Bench:
         if before:
             self.servers["before"] = older(before)
         self.samples: dict[str, list[float]] = {}
+        #: libnbd's Python module alone of the system's packages.
+        self.library = work / "library"
 
     def prepare(self) -> None:
         """Make the image, and back it up."""
+        self.library.mkdir()
+        for path in LIBNBD.glob("*nbd*"):
+            (self.library / path.name).symlink_to(path)
         shares = data.DEFAULT_SHARES
         say(f"making an image of {self.size >> 20} MiB")
         data.make_image(self.image, self.size, shares)
@@ -63,23 +69,23 @@ class Bench:
 
     def engine(self, repository: Path, *words: str) -> Figures:
         """Run an operation of the engine in a process of its own; its figures."""
-        measure.run(engine_command(repository, *words), {}, self.log)
+        measure.run(engine_command(repository, *words), {"PYTHONPATH": str(self.library)}, self.log)
         return last_json(self.log)
 
     def round(self, number: int) -> None:
         """One of everything, in turn."""
         say(f"round {number + 1}: restoring, and reading in order")
         self.take("restore", self.restore())
-        for name, serve in self.servers.items():
-            measure.warm(self.repository)
-            with serve(self.repository, self.work) as address:
+        self.take("restore_to_lun", self.restore_to_lun())
+        for name, serve in {**self.servers, "file": t.cast("Serve", plain_file)}.items():
+            store = self.image if serve is plain_file else self.repository
+            measure.warm(store)
+            with serve(store, self.work) as address:
                 self.take(f"{name}_in_order", instant_reads.in_order(address, self.work))
-            with serve(self.repository, self.work) as address:
+            with serve(store, self.work) as address:
+                self.take(f"{name}_by_pages", instant_reads.by_pages(address, self.work))
+            with serve(store, self.work) as address:
                 self.take(f"{name}_copied", instant_reads.copied(address))
-        measure.warm(self.image)
-        with plain_file(self.image, self.work) as address:
-            self.take("file_in_order", instant_reads.in_order(address, self.work))
-            self.take("file_copied", instant_reads.copied(address))
         say(f"round {number + 1}: reading at random, cold")
         for name, serve in {**self.servers, "file": t.cast("Serve", plain_file)}.items():
             self.random_reads(name, serve, self.image if serve is plain_file else self.repository)
@@ -89,10 +95,26 @@ class Bench:
         target = self.work / "target"
         measure.warm(self.repository)
         seconds = self.engine(self.repository, "restore", str(target))["seconds"]
+        self.check(target)
+        return float(seconds)
+
+    def restore_to_lun(self) -> float:
+        """The same to a file of the DR host, over the network and encrypted, as restore.yml does it."""
+        target = self.work / "target"
+        target.touch()
+        os.truncate(target, self.size)
+        measure.warm(self.repository)
+        with plain_file(target, self.work, readonly=False) as address:
+            uri = f"{address.uri}?tls-psk-file={address.psk}"
+            seconds = self.engine(self.repository, "restore", uri)["seconds"]
+        self.check(target)
+        return float(seconds)
+
+    def check(self, target: Path) -> None:
+        """See that what was restored is the image, and remove it."""
         if subprocess.run(["cmp", "-s", target, self.image], check=False).returncode:
             raise ContenderError("what was restored is not the image")
         target.unlink()
-        return float(seconds)
 
     def random_reads(self, name: str, serve: Serve, store: Path) -> None:
         """Single reads of 4 KiB, through the LUN and over NBD alone; each touches what nothing else has touched."""
@@ -128,17 +150,26 @@ class Bench:
 
     def first_queries(self, rounds: int) -> dict[str, dict[str, float]]:
         """By the volume's GiB, the medians of the seconds of each step to the first query."""
-        found: dict[str, dict[str, float]] = {}
         for gib in VOLUMES:
-            say(f"time to the first query of a sparse volume of {gib} GiB")
-            volume, repository = self.work / "volume", self.work / f"repository-{gib}"
+            say(f"making a sparse volume of {gib} GiB")
+            volume, repository = self.work / "volume", self.sparse(gib)
             instant_query.make_volume(volume, gib << 30, self.work)
             self.engine(repository, "create")
             self.engine(repository, "backup", "--number", "0", str(volume))
             volume.unlink()
-            taken = [instant_query.first_query(product, repository, self.work) for _round in range(rounds)]
-            found[str(gib)] = {step: statistics.median(each[step] for each in taken) for step in taken[0]}
-        return found
+        say("time to the first query of these volumes")
+        taken = [
+            {gib: instant_query.first_query(product, self.sparse(gib), self.work) for gib in VOLUMES}
+            for _round in range(rounds)
+        ]
+        return {
+            str(gib): {step: statistics.median(each[gib][step] for each in taken) for step in taken[0][gib]}
+            for gib in VOLUMES
+        }
+
+    def sparse(self, gib: int) -> Path:
+        """The repository of the sparse volume of so many GiB."""
+        return self.work / f"repository-{gib}"
 
 
 def scattered_offsets(used: t.Sequence[tuple[int, int]], count: int) -> list[int]:
@@ -175,11 +206,13 @@ def summary(bench: Bench, queries: dict[str, dict[str, float]], apart: bool) -> 
         )
     if not apart:
         missed.append("writing to the LUN changed the repository")
+    shares = {name: medians[name] / medians["instant_in_order"] for name in ("restore", "restore_to_lun")}
     random_names = [name for name in bench.samples if name.endswith(("_random", "_random_nbd"))]
     return {
         "ratios": {
-            "instant_vs_restore": share,
-            "copied_vs_restore": medians["restore"] / medians["instant_copied"],
+            "instant_vs_restore": shares["restore"],
+            "instant_vs_restore_to_lun": shares["restore_to_lun"],
+            "file_vs_restore": medians["restore"] / medians["file_in_order"],
             "instant_vs_file": medians["file_in_order"] / medians["instant_in_order"],
             "random_vs_file": medians["instant_random"] / medians["file_random"],
             "first_query_100_vs_1": largest / smallest,
@@ -245,7 +278,7 @@ def main() -> int:
         for number in range(arguments.rounds):
             bench.round(number)
         apart = bench.writes_stay_apart()
-        found = summary(bench, bench.first_queries(arguments.rounds), apart)
+        found = summary(bench, bench.first_queries(2 * arguments.rounds + 1), apart)
         about["filesystem"] = filesystem(work)
     except (ContenderError, RuntimeError, subprocess.CalledProcessError) as error:
         sys.exit(f"bench: {error}")

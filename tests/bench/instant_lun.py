@@ -15,6 +15,8 @@ from .instant_serve import Address, wait_for
 
 #: How far the kernel reads ahead on the loop device, in sectors of 512 bytes.
 READAHEAD_SECTORS = 8192
+#: The largest request of the loop device: FUSE takes no larger ones, and would cut off a small rest of each.
+REQUEST_KIB = 1024
 
 
 @contextlib.contextmanager
@@ -24,6 +26,7 @@ def attached(address: Address, work: Path) -> t.Iterator[str]:
         device = output_of("losetup", "--find", "--show", "--direct-io=on", file)
         try:
             run("blockdev", "--setra", READAHEAD_SECTORS, device)
+            Path("/sys/block", Path(device).name, "queue/max_sectors_kb").write_text(str(REQUEST_KIB))
             yield device
         finally:
             run("losetup", "--detach", device)

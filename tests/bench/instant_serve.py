@@ -56,11 +56,11 @@ def product(repository: Path, work: Path) -> t.Iterator[Address]:
 
 
 @contextlib.contextmanager
-def plain_file(path: Path, work: Path) -> t.Iterator[Address]:
+def plain_file(path: Path, work: Path, readonly: bool = True) -> t.Iterator[Address]:
     """A file, as the module nbd_export serves it."""
     exports = Exports(str(work / "run"))
     try:
-        record = exports.start(_NAME, str(path), "127.0.0.1", True, True, _NAME)
+        record = exports.start(_NAME, str(path), "127.0.0.1", True, readonly, _NAME)
         yield Address(record["uri"], Path(exports.folder, f"{_NAME}.psk"))
     finally:
         exports.stop(_NAME, 1.0)
