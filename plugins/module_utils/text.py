@@ -178,7 +178,14 @@ def catalog_table(savesets):
         verdict = verdict_text(dict(saveset.get("metadata", {}), verdict=saveset["verdict"]))
         proven = saveset.get("proven") or {"time": "never"}
         rows.append(
-            [saveset["volume"], moment_of(saveset), verdict, *sizes, proven["time"].partition("T")[0], saveset["run_id"]]
+            [
+                saveset["volume"],
+                moment_of(saveset),
+                verdict,
+                *sizes,
+                proven["time"].partition("T")[0],
+                saveset["run_id"],
+            ]
         )
     return "\n".join(table(rows, right=(3, 4)))
 

@@ -239,9 +239,7 @@ def check_same(current, planned):
     different = [key for key in ("drill", "source", "overlay") if current[key] != planned[key]]
     if different:
         raise LunError(
-            "it is there already with another {}: {}. End it first, or choose another name".format(
-                different[0], current[different[0]]
-            )
+            f"it is there already with another {different[0]}: {current[different[0]]}. End it first, or choose another name"
         )
 
 

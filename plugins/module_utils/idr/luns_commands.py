@@ -10,7 +10,6 @@ of a command that took too long: whoever calls cuts the source, and with that th
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from typing import NamedTuple
