@@ -16,11 +16,13 @@ class FilterModule:
         return {
             "idr_plan": plan.plan,
             "idr_opening": plan.opening,
+            "idr_plan_summary": plan.plan_summary,
             "idr_closing": life.closing,
             "idr_saveset_points": volumes.saveset_points,
             "idr_snapshot_points": volumes.snapshot_points,
             "idr_part": volumes.part_of,
             "idr_context": volumes.context,
+            "idr_obstacles": volumes.obstacles,
             "open_drills": life.open_drills,
             "drills_to_end": life.drills_to_end,
             "with_proof": life.with_proof,

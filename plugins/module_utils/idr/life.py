@@ -45,17 +45,39 @@ def _state(run, is_over):
 
 
 def drills_to_end(drills, current, named="", kept=False):
-    """Which of the open drills are taken down: a dict of drills (ids) and problems (texts).
+    """Which of the open drills are taken down: a dict of drills (ids), died (those among them that nobody works on any
+    more), left_alone and problems (texts).
 
     ``current``: drills that end now in any case. ``named``: one that the operator wants ended, whatever its state.
     ``kept``: whether those that are kept, and whose time is not over, are ended too.
     """
     ends = {EXPIRED, DEAD} | ({KEPT} if kept and not named else set())
-    chosen = [entry["drill"] for entry in drills if entry["drill"] in [*current, named] or entry["state"] in ends]
+    chosen = [entry for entry in drills if entry["drill"] in [*current, named] or entry["state"] in ends]
     problems = []
-    if named and named not in chosen:
+    if named and named not in [entry["drill"] for entry in chosen]:
         problems.append(f"there is no open drill {named}: leave idr_end out to end all that are kept")
-    return {"drills": chosen, "problems": problems}
+    return {
+        "drills": [entry["drill"] for entry in chosen],
+        "died": [
+            entry["drill"]
+            for entry in chosen
+            if entry["state"] == DEAD or (entry["state"] == LIVE and entry["drill"] not in current)
+        ],
+        "left_alone": [_why_left_alone(entry) for entry in drills if entry not in chosen],
+        "problems": problems,
+    }
+
+
+def _why_left_alone(entry):
+    """Why an open drill is not taken down, and how it would be."""
+    why = {
+        LIVE: "its playbook is at work, as far as can be told from here",
+        KEPT: "it is kept until {}".format(entry["expires"]),
+        FAILED_OVER: "it was a failover, and stays for good",
+    }[entry["state"]]
+    return "drill {0} on {1}: {2}; 'idr.yml --tags teardown -e idr_end={0}' ends it".format(
+        entry["drill"], ", ".join(entry["dr_hosts"]) or "no host", why
+    )
 
 
 def closing(report):

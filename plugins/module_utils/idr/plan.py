@@ -15,6 +15,9 @@ from ansible_collections.openisb.backup.plugins.module_utils import controller
 
 APPLICATION = "application-consistent"
 TEST, FAILOVER = "test", "failover"
+SOURCES = ("instant", "restore", "storage")
+AHEAD = 60
+"""Seconds that the clock of whoever declared the disaster may be ahead of the controller's."""
 
 
 def plan(servers, hostvars, dr_hosts, points, asked):
@@ -24,18 +27,23 @@ def plan(servers, hostvars, dr_hosts, points, asked):
     source. ``asked``: what the operator wants, a dict of
 
         servers       names with commas; empty for all
-        point         empty (the latest), a run id, a moment (ISO 8601, the latest run not after it), or a run id for
+        point         empty (the latest before the disaster), a run id, a moment (ISO 8601, the latest run not after it), or a run id for
                       each server as ``fs1=<run id>,fs2=<run id>``
         any_verdict   whether copies that are not application-consistent may be used
         mode          test or failover
         root          the folder below which a test mounts
+        source        instant, restore or storage
+        declared      when the disaster was declared (ISO 8601; empty: now)
+        now           seconds since the epoch
+        confirm       what a failover is confirmed with
 
     Of each server the plan has dr_host, ring, rpo_target_s, rto_target_s (None: no target), checks (None: not said) and
     volumes: dicts of volume, name, serial, saveset, run_id, consistency_point, verdict, size, digest, mount (in
-    production), dr_mount (here; both empty where the inventory names none), target (where a restore goes) and part
-    (which filesystem of the LUN it is, where there are several).
+    production), dr_mount (here; both empty where the inventory names none), filesystem (empty where it is not known),
+    target (where a restore goes) and part (which filesystem of the LUN it is, where there are several).
     """
     chosen, problems = _chosen(servers, asked["servers"])
+    problems += _wish_problems(asked)
     found = {}
     for ring in dict.fromkeys(_ring(hostvars[server]) for server in chosen):
         members = [server for server in chosen if _ring(hostvars[server]) == ring]
@@ -43,21 +51,35 @@ def plan(servers, hostvars, dr_hosts, points, asked):
         problems += [problem] if problem else []
         for server in [] if problem else members:
             found[server] = _server_plan(server, hostvars[server], runs[server], points, dr_hosts, asked)
-    problems += _place_problems(found, servers, dr_hosts)
+    problems += _place_problems(found, servers, dr_hosts) + _failover_problems(found, asked)
     return {"servers": found, "problems": problems}
+
+
+def plan_summary(servers, source, mode):
+    """What would be brought up, for who asks with --check: a line a volume."""
+    lines = [f"{'Failover' if mode == FAILOVER else 'Drill'} from {source}; nothing was done. Would be brought up:"]
+    for entry in servers.values():
+        lines += [
+            "{volume} of run {run_id}, as of {consistency_point} ({verdict}), ".format(**volume)
+            + "at {} of {}".format(volume["dr_mount"] or "no place, as a device alone,", entry["dr_host"])
+            + (f", on {volume['target']}" if source == "restore" and volume["target"] else "")
+            for volume in entry["volumes"]
+        ]
+    return lines
 
 
 def opening(servers, told):
     """What goes into the journal when a drill is opened.
 
-    ``servers``: of the plan. ``told``: mode, source, declared, who, repository, keep, ttl_s, fresh_run (the run whose
+    ``servers``: of the plan. ``told``: mode, source, declared, root, who, repository, keep, ttl_s, fresh_run (the run whose
     snapshot goes with the drill, or empty), any_verdict, rpo_target_s, rto_target_s.
     """
     this = controller.this_controller()
     return {
         "mode": told["mode"],
         "source": told["source"],
-        "declared": told["declared"],
+        "declared": _time(told["declared"]).isoformat(timespec="milliseconds"),
+        "root": told["root"],
         "who": {"user": told["who"], "host": this["host"]},
         "controller": this,
         "repository": told["repository"],
@@ -69,6 +91,53 @@ def opening(servers, told):
         "dr_hosts": sorted({entry["dr_host"] for entry in servers.values()}),
         "servers": servers,
     }
+
+
+def _wish_problems(asked):
+    """What is wrong with what the operator asked for, whatever there is to bring up."""
+    problems = []
+    for name, wish, choices in [("idr_mode", asked["mode"], (TEST, FAILOVER)), ("idr_source", asked["source"], SOURCES)]:
+        if wish not in choices:
+            problems.append(f"{name} is '{wish}': it can be {' or '.join(choices)}")
+    if asked["mode"] == FAILOVER and asked["source"] in ("instant", "storage"):
+        problems.append(f"a failover restores to disks that stay, never from idr_source {asked['source']}: leave that out")
+    return problems + _declared_problems(asked["declared"], float(asked["now"]))
+
+
+def _declared_problems(declared, now):
+    """Recovery is measured from when the disaster was declared: a wrong moment would prove whatever one likes."""
+    if not declared:
+        return []
+    try:
+        moment = _time(declared)
+    except ValueError:
+        return [f"idr_declared '{declared}' is no moment like 2026-11-23T02:15:00+00:00: correct it, or leave it out for now"]
+    if moment.timestamp() > now + AHEAD:
+        return [
+            f"idr_declared is {declared}, which is in the future: a disaster that has yet to come cannot be recovered "
+            "from; correct it (UTC where it names no zone), or leave it out for now"
+        ]
+    return []
+
+
+def _failover_problems(found, asked):
+    """A failover is confirmed by name, and has real disks to go to."""
+    if asked["mode"] != FAILOVER or not found:
+        return []
+    problems, words = [], "failover " + " ".join(found)
+    if asked["confirm"] != words:
+        said = f", not '{asked['confirm']}'" if asked["confirm"] else ""
+        problems.append(
+            "a failover brings servers up for good: if you mean it, confirm it by their names with "
+            f"-e \"idr_confirm='{words}'\"{said}"
+        )
+    without = [volume["volume"] for entry in found.values() for volume in entry["volumes"] if not volume["target"]]
+    if without:
+        problems.append(
+            f"a failover needs disks that stay: give {', '.join(without)} an idr_target in the inventory, a device or file "
+            "of the DR host"
+        )
+    return problems
 
 
 def _chosen(servers, named):
@@ -127,7 +196,7 @@ def _volumes(server, variables):
 
 def _latest_whole_run(members, hostvars, points, asked):
     """The latest run that has every volume of these servers, not after the moment that was asked for."""
-    before, problem = _moment(asked["point"])
+    before, problem = _moment(asked)
     if problem:
         return {}, problem
     wanted = {volume for server in members for volume in _volumes(server, hostvars[server])}
@@ -145,7 +214,8 @@ def _latest_whole_run(members, hostvars, points, asked):
 
 def _no_whole_run(members, held, wanted, asked):
     kind = "" if asked["any_verdict"] else "application-consistent "
-    until = f" until {asked['point']}" if asked["point"] else ""
+    moment = asked["point"] or asked["declared"]
+    until = f" until {moment}" if moment else ""
     text = f"no {kind}run{until} has savesets of all volumes of {', '.join(members)}"
     if held:
         best = max(held, key=lambda run_id: len(held[run_id]))
@@ -154,12 +224,16 @@ def _no_whole_run(members, held, wanted, asked):
     return f"{text}: {way_out}" + ("" if asked["any_verdict"] else ", or allow any verdict (idr_any_verdict=true)")
 
 
-def _moment(point):
-    """The moment that was asked for as a datetime, None for the latest; and a problem."""
-    if not point:
+def _moment(asked):
+    """The moment that the copies may not be after as a datetime, None for any; and a problem.
+
+    That is the one that was asked for, or else that of the disaster: no copy is from after it.
+    """
+    point = asked["point"]
+    if not point and (not asked["declared"] or _declared_problems(asked["declared"], float(asked["now"]))):
         return None, ""
     try:
-        return _time(point), ""
+        return _time(point or asked["declared"]), ""
     except ValueError:
         return None, (
             f"idr_point '{point}' is no run id, no moment like 2026-11-23T02:15:00+00:00, and no list like "
@@ -200,6 +274,7 @@ def _volume_plan(server, volume, entry, asked):
         "size": entry["size"],
         "digest": entry.get("digest", ""),
         "mount": mount,
+        "filesystem": (entry.get("metadata") or {}).get("filesystem") or "",
         "dr_mount": _dr_mount(server, volume, mount, asked),
         "target": volume.get("idr_target") or "",
         "part": volume.get("idr_part") or "",
@@ -235,4 +310,12 @@ def _place_problems(found, servers, dr_hosts):
                     )
                 )
             owners[place] = volume["volume"]
+            target = (host, "target", volume["target"])
+            if volume["target"] and target in owners:
+                problems.append(
+                    "{} and {} have the same idr_target {} on {}: give each its own".format(
+                        owners[target], volume["volume"], volume["target"], host
+                    )
+                )
+            owners[target] = volume["volume"]
     return problems

@@ -17,7 +17,7 @@ MODES = {"test": "Drill", "failover": "Failover"}
 
 def idr_summary(report: Entry) -> str:
     """What a drill has shown, for the person who started it."""
-    parts = [headline(report), server_table(report), check_lines(report), chart(report)]
+    parts = [headline(report), server_table(report), check_lines(report), chart(report), way_back(report)]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -34,6 +34,29 @@ def headline(report: Entry) -> list[str]:
     ]
     lines += [f"Problem            {problem}" for problem in report["problems"]]
     return lines + [f"Remark             {remark}" for remark in report["remarks"]]
+
+
+def way_back(report: Entry) -> list[str]:
+    """What is to be done after a failover that stays: how to work from here on, and how production comes back."""
+    if report["mode"] != "failover" or report["torn_down"]:
+        return []
+    places = [
+        f"  {volume['volume']} is at {volume['dr_mount'] or volume['device']} of {entry['dr_host']}"
+        for entry in report["servers"].values()
+        for volume in entry["volumes"]
+        if volume["up"]
+    ]
+    return [
+        "These servers work on the DR hosts from now on:",
+        *places,
+        "The way back (docs/idr.md, Failover):",
+        "  1. Keep production's servers off the network: two with the same data must never both be at work.",
+        "  2. Back these disks up as those of production: name the DR hosts in the inventory, then setup.yml and isb.yml.",
+        "  3. Once production is mended, stop the applications here and take a last isb.yml.",
+        f"  4. ansible-playbook idr.yml --tags teardown -e idr_end={report['drill']}",
+        "     unmounts and lets go; the disks keep what is on them.",
+        "  5. restore.yml brings that last run to production's LUNs; then production may come back.",
+    ]
 
 
 def measure(entry: Entry, kind: str) -> str:

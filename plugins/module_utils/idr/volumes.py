@@ -112,3 +112,26 @@ def _time_of(run_id):
     """When a run was named: ``isb-20261123T021500Z-4f1c2a``."""
     date, clock = run_id.split("-")[1].rstrip("Z").split("T")
     return f"{date[:4]}-{date[4:6]}-{date[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}+00:00"
+
+
+def obstacles(asked, targets):
+    """What is in the way on the DR hosts, as texts that name the host.
+
+    ``asked``: the results of idr_host_info, by item (the host); ``targets``: those of restore_target, by item (the plan of
+    a server, and one of its volumes).
+    """
+    found = []
+    for result in asked:
+        if result.get("unreachable"):
+            found.append("{}: it cannot be reached ({})".format(result["item"], _text(result)))
+        else:
+            found += ["{}: {}".format(result["item"], text) for text in result["problems"]]
+    for result in targets:
+        server, volume = result["item"]
+        if "path" not in result:
+            found.append("{}: {}: {}".format(server["dr_host"], volume["volume"], _text(result)))
+    return found
+
+
+def _text(result):
+    return " ".join(str(result.get("msg") or "it gave no reason").split())

@@ -11,6 +11,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.plan import ope
 
 GOOD = "application-consistent"
 SERVERS = ["fs1", "fs2"]
+NOW = 1795953600.0  # 2026-11-29T12:00:00Z
 FIRST, SECOND, THIRD = (f"isb-2026112{day}T021500Z-4f1c2a" for day in "123")
 
 
@@ -42,6 +43,7 @@ def run_of(run_id: str, verdict: str = GOOD) -> list[dict[str, Any]]:
 
 def planned(points: list[dict[str, Any]], variables: dict[str, Any] | None = None, **asked: Any) -> dict[str, Any]:
     defaults = {"servers": "", "point": "", "any_verdict": False, "mode": "test", "root": "/srv/idr"}
+    defaults |= {"source": "instant", "declared": "", "now": NOW, "confirm": ""}
     dr_hosts = asked.pop("dr_hosts", ["dr1"])
     found: dict[str, Any] = plan(SERVERS, variables or hostvars(), dr_hosts, points, {**defaults, **asked})
     return found
@@ -120,12 +122,63 @@ def test_places_that_cannot_be_are_refused() -> None:
     assert production == ["fs1: fs2 is a file server, so nothing is mounted there: name another DR host"]
 
 
+def with_targets(**changes: Any) -> dict[str, dict[str, Any]]:
+    """Every volume has a disk to go to."""
+    variables = hostvars(**changes)
+    for server, entry in variables.items():
+        entry["isb_volumes"] = [
+            dict(volume, idr_target=f"/dev/dr/{server}-{volume['name']}") for volume in entry["isb_volumes"]
+        ]
+    return variables
+
+
 def test_a_failover_mounts_as_production_does_and_two_cannot_be_at_one_place() -> None:
-    variables = hostvars(fs2={"idr_host": "dr2"})
-    found = planned(run_of(FIRST), variables, mode="failover", dr_hosts=["dr1", "dr2"])
+    asked = {"mode": "failover", "source": "restore", "confirm": "failover fs1 fs2"}
+    found = planned(run_of(FIRST), with_targets(fs2={"idr_host": "dr2"}), dr_hosts=["dr1", "dr2"], **asked)
+    assert found["problems"] == []
     assert found["servers"]["fs2"]["volumes"][0]["dr_mount"] == "/srv/m"
-    together = planned(run_of(FIRST), mode="failover")["problems"]
+    together = planned(run_of(FIRST), with_targets(), **asked)["problems"]
     assert together == ["fs1/m and fs2/m would both be mounted at /srv/m of dr1: give one an idr_mount of its own"]
+
+
+def test_a_failover_is_confirmed_by_name_and_has_disks_that_stay() -> None:
+    asked = {"mode": "failover", "source": "restore", "servers": "fs2"}
+    confirm, disks = planned(run_of(FIRST), **asked)["problems"]
+    assert "-e \"idr_confirm='failover fs2'\"" in confirm
+    assert disks.startswith("a failover needs disks that stay: give fs2/m an idr_target")
+    (other,) = planned(run_of(FIRST), with_targets(), confirm="failover fs1", **asked)["problems"]
+    assert other.endswith("\"idr_confirm='failover fs2'\", not 'failover fs1'")
+    assert planned(run_of(FIRST), with_targets(), confirm="failover fs2", **asked)["problems"] == []
+
+
+def test_two_volumes_never_go_to_one_target() -> None:
+    variables = hostvars()
+    for volume in variables["fs1"]["isb_volumes"]:
+        volume["idr_target"] = "/dev/dr"
+    (problem,) = planned(run_of(FIRST), variables)["problems"]
+    assert problem == "fs1/m and fs1/raw have the same idr_target /dev/dr on dr1: give each its own"
+
+
+def test_what_cannot_be_is_refused() -> None:
+    mode, source = planned(run_of(FIRST), mode="fail-over", source="tape")["problems"]
+    assert mode == "idr_mode is 'fail-over': it can be test or failover"
+    assert source == "idr_source is 'tape': it can be instant or restore or storage"
+
+
+def test_a_disaster_is_a_moment_that_has_come() -> None:
+    (future,) = planned(run_of(FIRST), declared="2026-11-29T13:00:00+00:00")["problems"]
+    assert "which is in the future" in future
+    (none,) = planned(run_of(FIRST), declared="at noon")["problems"]
+    assert none.startswith("idr_declared 'at noon' is no moment like")
+    assert planned(run_of(FIRST), declared="2026-11-29T13:00:00+01:00")["problems"] == []
+    assert planned(run_of(FIRST), declared="2026-11-29T12:00:30")["problems"] == []
+
+
+def test_nothing_from_after_the_disaster_is_used_unless_it_is_named() -> None:
+    points, declared = run_of(FIRST) + run_of(SECOND), "2026-11-22T00:00:00+00:00"
+    assert runs(planned(points, declared=declared)) == {"fs1": FIRST, "fs2": FIRST}
+    assert runs(planned(points, declared=declared, point=SECOND)) == {"fs1": SECOND, "fs2": SECOND}
+    assert f"until {declared}" in planned(run_of(SECOND), declared=declared)["problems"][0]
 
 
 def test_the_inventory_names_place_part_and_target() -> None:
@@ -149,7 +202,8 @@ def test_what_the_journal_is_told_at_the_opening() -> None:
     told = {
         "mode": "test",
         "source": "instant",
-        "declared": "2026-11-28T21:00:00+00:00",
+        "declared": "2026-11-28T21:00:00",
+        "root": "/srv/idr",
         "who": "root",
         "repository": "/r",
         "keep": False,
@@ -161,6 +215,7 @@ def test_what_the_journal_is_told_at_the_opening() -> None:
     }
     data = opening(planned(run_of(FIRST))["servers"], told)
     assert data["dr_hosts"] == ["dr1"]
+    assert data["declared"] == "2026-11-28T21:00:00.000+00:00"
     assert data["targets"] == {"rpo_s": None, "rto_s": 600}
     assert data["who"]["user"] == "root"
     assert data["controller"]["pid"]

@@ -1,0 +1,98 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: idr_host_info
+short_description: Tell whether a DR host is ready for a drill
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Looks at what a drill needs of this host before it starts anything, and tells all that is in its way at once. That
+    are places where something is mounted already or files would be hidden, LUNs of production that are attached here,
+    targets that another drill uses, programs that are not installed, and too little room.
+extends_documentation_fragment:
+  - openisb.backup.attributes.info
+options:
+  volumes:
+    description:
+      - The volumes that the drill brings up on this host, each a dict with C(volume), C(name), C(serial), C(size),
+        C(dr_mount), C(target) and C(filesystem), the last three of which may be empty.
+    type: list
+    elements: dict
+    required: true
+  source:
+    description: Where the drill takes the volumes from.
+    type: str
+    choices: [instant, restore, storage]
+    default: instant
+  mode:
+    description: Whether the drill is a test.
+    type: str
+    choices: [test, failover]
+    default: test
+  scratch:
+    description: Folder for what the drill writes. It need not be there yet.
+    type: path
+    default: /var/tmp
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+seealso:
+  - module: openisb.backup.idr_lun
+"""
+
+EXAMPLES = r"""
+- name: Ask whether this host is ready
+  openisb.backup.idr_host_info:
+    volumes:
+      - volume: fs1/m
+        name: m
+        serial: 600a0980000000000000000000000f51
+        size: 107374182400
+        dr_mount: /srv/idr/fs1/srv/m
+        target: ""
+        filesystem: xfs
+  register: ready
+"""
+
+RETURN = r"""
+problems:
+  description: What is in the way, each with its way out; empty where the host is ready.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_ready
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "volumes": {"type": "list", "elements": "dict", "required": True},
+            "source": {"type": "str", "choices": ["instant", "restore", "storage"], "default": "instant"},
+            "mode": {"type": "str", "choices": ["test", "failover"], "default": "test"},
+            "scratch": {"type": "path", "default": "/var/tmp"},
+            "run_dir": {"type": "path", "default": "/run/openisb"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        luns = Luns(params["run_dir"]).list()
+        problems = luns_ready.problems(params["volumes"], params["source"], params["mode"], params["scratch"], luns)
+    except (LunError, OSError) as error:
+        module.fail_json(msg=f"This host cannot be looked at: {error}")
+    module.exit_json(changed=False, problems=problems)
+
+
+if __name__ == "__main__":
+    main()
