@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,7 +26,13 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def start(self, playbook: str, *options: str, host_vars: dict[str, Any] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self,
+        playbook: str,
+        *options: str,
+        host_vars: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
         """Start a playbook in a process group of its own; ``host_vars``: variables by host."""
         inventories = ["-i", "inventories/lab"]
         if host_vars:
@@ -33,7 +40,7 @@ class Lab:
         return subprocess.Popen(
             ["ansible-playbook", *inventories, "-e", f"lab_dir={self.folder}", playbook, *options],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -129,3 +136,72 @@ class Lab:
         assert self.luns_in_snapshots() == self.bases()
         assert self.on("storage1", "find /srv/pool/snapshots -name '*.kept'") == ""
         assert "nbdkit" not in self.on("storage1", "ps -e -o comm=")
+
+    # Drills
+
+    def drills(self) -> list[dict[str, Any]]:
+        """All records of the drills' journal."""
+        text = self.on("backup1", "cat /var/lib/openisb/journal/drills.jsonl 2>/dev/null || true")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def drill_report(self, drill: str) -> dict[str, Any]:
+        """The report of a drill, as it lies beside the savesets."""
+        found: dict[str, Any] = json.loads(self.on("backup1", f"cat /var/lib/openisb/repository/reports/{drill}.json"))
+        return found
+
+    def left_of_drills(self) -> dict[str, list[str]]:
+        """What any drill has left, by host: mounts, loop devices, programs, shared memory, files, exports, leases, clones.
+
+        What is restored to a volume's own target is no part of a drill, and stays.
+        """
+        found = {
+            "dr1": self._lines(
+                "dr1",
+                "awk '$2 ~ \"^/srv/\" || $2 ~ \"^/run/openisb\" {print $1, $2}' /proc/mounts",
+                "find /srv/idr /run/openisb/luns /run/openisb/exports /var/lib/openisb/idr -mindepth 1 2>/dev/null || true",
+                "ps -e -o comm=,args= | grep -E '^(nbdkit|nbdfuse|nbd-client|mupip|mumps|sleep 8)' || true",
+                "ipcs --shmems | grep '^0x' || true",
+            ),
+            "backup1": self._lines(
+                "backup1",
+                "find /run/openisb/exports /run/openisb/keys /var/lib/openisb/idr -mindepth 1 2>/dev/null || true",
+                "find /run/openisb/jobs -name 'idr-*' -o -name 'restore.*' 2>/dev/null || true",
+                "find /var/lib/openisb/repository/gc/leases -mindepth 1",
+                "pgrep -l nbdkit || true",
+            ),
+            "storage1": self._lines(
+                "storage1",
+                "find /srv/pool/snapshots -maxdepth 1 -name 'idr-*'",
+                "find /run/openisb/exports -mindepth 1 2>/dev/null || true",
+                "pgrep -l nbdkit || true",
+            ),
+            "machine": self._loops_of_drills(),
+        }
+        return {host: lines for host, lines in found.items() if lines}
+
+    def _lines(self, host: str, *commands: str) -> list[str]:
+        return self.on(host, " && ".join(f"{{ {command}; }}" for command in commands)).splitlines()
+
+    def _loops_of_drills(self) -> list[str]:
+        """Loop devices of this machine, which are all hosts', that are attached to what a drill shows as a file."""
+        names = [
+            f"{record['run_id']}.{server}.{volume['name']}"
+            for record in self.drills()
+            if record["event"] == "opened"
+            for server, entry in record["data"]["servers"].items()
+            for volume in entry["volumes"]
+        ]
+        # The folder of a LUN has this name: see module_utils/idr/luns_names.py.
+        marks = [hashlib.sha256(name.encode()).hexdigest()[:16] for name in names] + names
+        return [
+            f"{path.parent.parent.name} {backing}"
+            for path in Path("/sys/block").glob("loop*/loop/backing_file")
+            if any(mark in (backing := _text(path)) for mark in marks)
+        ]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:  # it was detached
+        return ""

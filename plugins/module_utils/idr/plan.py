@@ -72,7 +72,7 @@ def opening(servers, told):
     """What goes into the journal when a drill is opened.
 
     ``servers``: of the plan. ``told``: mode, source, declared, root, who, repository, keep, ttl_s, fresh_run (the run whose
-    snapshot goes with the drill, or empty), any_verdict, rpo_target_s, rto_target_s.
+    snapshot goes with the drill, or empty), any_verdict, content (whether every byte is read, not only what checks need), rpo_target_s, rto_target_s.
     """
     this = controller.this_controller()
     return {
@@ -87,6 +87,7 @@ def opening(servers, told):
         "ttl_s": told["ttl_s"],
         "fresh_run": told["fresh_run"],
         "any_verdict": told["any_verdict"],
+        "content": told["content"],
         "targets": {"rpo_s": told["rpo_target_s"], "rto_s": told["rto_target_s"]},
         "dr_hosts": sorted({entry["dr_host"] for entry in servers.values()}),
         "servers": servers,

@@ -55,6 +55,7 @@ def idr_report(
         "keep": bool(plan.get("keep")),
         "ttl_s": plan.get("ttl_s"),
         "any_verdict": bool(any_verdict or plan.get("any_verdict")),
+        "content": bool(plan.get("content", True)),
         "declared": declared,
         "started": opened["time"],
         "ended": records[-1]["time"],

@@ -210,6 +210,7 @@ def test_what_the_journal_is_told_at_the_opening() -> None:
         "ttl_s": 60,
         "fresh_run": "",
         "any_verdict": False,
+        "content": True,
         "rpo_target_s": None,
         "rto_target_s": 600,
     }
