@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.openisb.backup.plugins.module_utils.idr import life, plan, volumes
+from ansible_collections.openisb.backup.plugins.module_utils.idr import content, life, plan, volumes
 
 
 class FilterModule:
@@ -23,6 +23,8 @@ class FilterModule:
             "idr_part": volumes.part_of,
             "idr_context": volumes.context,
             "idr_obstacles": volumes.obstacles,
+            "idr_content_jobs": content.jobs,
+            "idr_content_checks": content.checks,
             "open_drills": life.open_drills,
             "drills_to_end": life.drills_to_end,
             "with_proof": life.with_proof,

@@ -20,11 +20,12 @@ requirements:
   - nbdkit
 options:
   name:
-    description: Name of the export, unique on the host.
+    description:
+      - Name of the export, unique on the host.
+      - Needed with O(state=present). With O(state=absent) and without it, all exports of O(run_id) are ended.
     type: str
-    required: true
   run_id:
-    description: The run that the export belongs to.
+    description: The run, or the drill, that the export belongs to.
     type: str
     required: true
   path:
@@ -109,10 +110,21 @@ def ensure_absent(module, exports, current):
     return current is not None, {}
 
 
+def end_all(module, exports):
+    """End every export of a run or drill, and leave the module."""
+    there = [export for export in exports.list() if export["run_id"] == module.params["run_id"]]
+    for export in there if not module.check_mode else []:
+        try:
+            exports.stop(export["name"])
+        except (ExportError, OSError) as error:
+            module.fail_json(msg="Export {}: {}".format(export["name"], error))
+    module.exit_json(changed=bool(there), export={}, psk="", diff={"before": {"exports": there}, "after": {}})
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str"},
             "run_id": {"type": "str", "required": True},
             "path": {"type": "path"},
             "address": {"type": "str"},
@@ -121,13 +133,15 @@ def main():
             "run_dir": {"type": "path", "default": "/run/openisb"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
-        required_if=[("state", "present", ("path", "address"))],
+        required_if=[("state", "present", ("name", "path", "address"))],
         supports_check_mode=True,
     )
     name = module.params["name"]
+    exports = Exports(module.params["run_dir"])
+    if name is None:
+        end_all(module, exports)
     if not NAME.match(name):
         module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
-    exports = Exports(module.params["run_dir"])
     current = exports.get(name)
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:

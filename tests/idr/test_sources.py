@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drills from the storage and by restoring, and failovers: what is a copy stays one, whatever is written to what is up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from lab import Lab
+
+from .conftest import Drills
+
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow, pytest.mark.usefixtures("nothing_left")]
+
+SERIAL = "6f70656e69736221"  # of fs2/m
+TARGET = "/srv/standby/fs2-m.img"
+STANDBY = {"fs2": {"isb_volumes": [{"name": "m", "serial": SERIAL, "mount": "/srv/m", "idr_target": TARGET}]}}
+PROGRAM = "/var/lib/openisb/venv/bin/python /var/lib/openisb/repository/isb-saveset.pyz"
+
+
+def content(lab: Lab, run_id: str) -> str:
+    """The SHA-256 of fs2's volume as a run has saved it: by the stand-alone program, on the backup server."""
+    secret = (lab.folder / "passphrase").read_text().strip()
+    image = "/var/tmp/of-the-saveset.img"
+    lab.on("backup1", f"OPENISB_PASSPHRASE='{secret}' {PROGRAM} restore --quiet --overwrite fs2/m:{run_id} {image}")
+    return lab.on("backup1", f"sha256sum < {image}; rm {image}").split()[0]
+
+
+def sum_of(lab: Lab, host: str, path: str) -> str:
+    return lab.on(host, f"sha256sum < {path}").split()[0]
+
+
+def test_the_storage_as_it_is_now(drills: Drills, lab: Lab) -> None:
+    """What is written to a clone reaches neither the snapshot nor production, and the snapshot goes with the drill."""
+    bases = lab.luns_in_snapshots()
+    drill = drills.run(
+        "-e", "idr_servers=fs2", "-e", "idr_keep=true", playbook="idr_fresh.yml"
+    )
+    assert drill.status == 0, drill.output
+    (volume,) = drill.report["servers"]["fs2"]["volumes"]
+    assert volume["method"] == "storage" and volume["run_id"] not in bases[SERIAL]
+    lun = f"/srv/pool/snapshots/{volume['run_id']}/{SERIAL}.lun"
+    before = sum_of(lab, "storage1", lun)
+    lab.on("dr1", f"echo here > {volume['dr_mount']}/.written && sync -f {volume['dr_mount']}")
+    assert sum_of(lab, "storage1", lun) == before
+    lab.on("fs2", "test ! -e /srv/m/.written")
+
+    status, output = lab.play("idr.yml", "--tags", "teardown")
+    assert status == 0, output
+    assert lab.luns_in_snapshots() == bases
+    lab.on("storage1", f"test ! -e {lun}")
+
+    status, output = lab.play("isb.yml")
+    assert status == 0, output
+    run_id = lab.journal()[-1]["run_id"]
+    saved = [r["data"]["saveset"] for r in lab.journal() if r["run_id"] == run_id and r["event"] == "saveset"]
+    assert {saveset["origin"]["method"] for saveset in saved} == {"changed extents"}
+
+
+def test_a_standby_is_brought_up_to_date_and_stays_one(drills: Drills, lab: Lab) -> None:
+    lab.on("dr1", "mkdir -p /srv/standby")
+    newest, first = runs(lab)[-1], runs(lab)[0]
+    options = ("-e", "idr_servers=fs2", "-e", "idr_source=restore")
+    whole = drills.run(*options, "-e", f"idr_point={first}", host_vars=STANDBY)
+    assert whole.status == 0, whole.output
+    assert sum_of(lab, "dr1", TARGET) == content(lab, first)
+
+    # What somebody has done to it in the meantime is found and put right.
+    lab.on("dr1", f"printf damaged | dd of={TARGET} bs=1 seek=200000000 conv=notrunc status=none")
+    change = drills.run(*options, host_vars=STANDBY)
+    assert change.status == 0, change.output
+    assert change.report["servers"]["fs2"]["run_ids"] == [newest]
+    assert written(change) < written(whole) / 2
+    assert sum_of(lab, "dr1", TARGET) == content(lab, newest)
+
+
+def runs(lab: Lab) -> list[str]:
+    """The runs that have saved fs2, oldest first."""
+    found = [r["run_id"] for r in lab.journal() if r["event"] == "saveset" and r["data"]["server"] == "fs2"]
+    return list(dict.fromkeys(found))
+
+
+def written(drill: Any) -> int:
+    (volume,) = drill.report["servers"]["fs2"]["volumes"]
+    return int(volume["restored"]["stats"]["bytes_written"])
+
+
+def test_a_failover(drills: Drills, lab: Lab) -> None:
+    lab.on("dr1", "mkdir -p /srv/standby")
+    options = ("-e", "idr_mode=failover", "-e", "idr_servers=fs2", "-e", json.dumps({"idr_confirm": "failover fs2"}))
+    refused = drills.run(*options, host_vars=STANDBY)
+    assert refused.status != 0 and refused.id == ""
+    assert "fs2 still answers" in refused.said and "Ansible reaches it" in refused.said
+
+    failover = drills.run(*options, "-e", "idr_override_fencing=fs2", host_vars=STANDBY)
+    try:
+        assert failover.status == 0, failover.output
+        assert f"Failover {failover.id}: PASSED" in failover.output
+        assert "fs2/m is at /srv/m of dr1" in failover.said
+        assert f"--tags teardown -e idr_end={failover.id}" in failover.said
+        lab.on("dr1", "mountpoint -q /srv/m && touch /srv/m/.after-the-failover && sync -f /srv/m")
+
+        # Neither a sweep nor an end of what is kept touches it.
+        status, output = lab.play("idr.yml", "--tags", "teardown")
+        assert status == 0, output
+        assert f"drill {failover.id} on dr1: it was a failover, and stays for good" in " ".join(output.split())
+        lab.on("dr1", "test -e /srv/m/.after-the-failover")
+    finally:
+        status, output = lab.play("idr.yml", "--tags", "teardown", "-e", f"idr_end={failover.id}")
+    assert status == 0, output
+    lab.on("dr1", "! mountpoint -q /srv/m")
+    assert lab.left_of_drills() == {}
+    # The disk keeps what was written since.
+    lab.on("dr1", f"grep -q -a after-the-failover {TARGET}")
