@@ -13,7 +13,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test test-faults check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
+.PHONY: help isb test test-faults test-idr check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ integration: ready ## tests that drive whole runs in the lab
 
 test-faults: ready ## hurt whole runs in the lab, and prove that no server stays frozen
 	@scripts/test faults
+
+test-idr: ready ## drills in the lab: that pass, are kept, killed, refused, or have damage to find; nothing is left of any
+	@scripts/test idr
 
 consistency: ready ## N runs under load: every restored copy one point in time, and how long servers were frozen
 	@scripts/consistency $(N)

@@ -42,6 +42,7 @@ KINDS = {
     "gtm": "M database",
     "postgresql": "PostgreSQL",
     "command": "Command",
+    "content": "Saveset",
 }
 JOURNAL = {
     True: "whole: each record was found to follow the one before when this report was made",

@@ -62,6 +62,15 @@ def test_the_dead_and_those_out_of_time_are_ended_and_nothing_else() -> None:
         NOON,
     )
     assert drills_to_end(drills, [])["drills"] == ["dead", "expired"]
+    assert drills_to_end(drills, [])["died"] == ["dead"]
+    assert drills_to_end(drills, ["live"])["died"] == ["dead"]
+    assert drills_to_end(drills, [], named="live")["died"] == ["live", "dead"]
+    live, kept, failover = drills_to_end(drills, [])["left_alone"]
+    assert live.startswith("drill live on dr1: its playbook is at work")
+    assert kept == (
+        "drill kept on dr1: it is kept until 2026-11-29T13:00:00+00:00; 'idr.yml --tags teardown -e idr_end=kept' ends it"
+    )
+    assert "it was a failover, and stays for good" in failover
     assert drills_to_end(drills, ["live"])["drills"] == ["live", "dead", "expired"]
     assert drills_to_end(drills, [], kept=True)["drills"] == ["dead", "kept", "expired"]
     assert drills_to_end(drills, [], named="failover", kept=True)["drills"] == ["dead", "expired", "failover"]
