@@ -54,7 +54,9 @@ class Drills:
         """What came of it: of the newest drill that was opened since ``known``."""
         new = [drill for drill in self.opened() if drill not in known]
         name = new[-1] if new else ""
-        closed = name and [r for r in self.lab.drills() if r["run_id"] == name and r["event"] in ("closed", "kept", "failed_over")]
+        closed = name and [
+            r for r in self.lab.drills() if r["run_id"] == name and r["event"] in ("closed", "kept", "failed_over")
+        ]
         return Drill(status, output, name, self.lab.drill_report(name) if closed else {})
 
     def opened(self) -> list[str]:

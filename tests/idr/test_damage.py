@@ -68,7 +68,9 @@ def removed(lab: Lab) -> Iterator[None]:
 def test_a_bit_in_a_pack(drills: Drills, lab: Lab) -> None:
     with flipped(lab):
         problems = not_passed(drills.run("-e", "idr_servers=fs1"))
-    assert any("the check content of every byte of its savesets" in text and "damage found" in text for text in problems)
+    assert any(
+        "the check content of every byte of its savesets" in text and "damage found" in text for text in problems
+    )
 
 
 def test_packs_that_are_gone(drills: Drills, lab: Lab) -> None:
@@ -84,7 +86,11 @@ def test_wrong_in_several_ways_at_once(drills: Drills, lab: Lab) -> None:
     status, output = lab.play("isb.yml")
     assert status == 0, output
     second = lab.journal()[-1]["run_id"]
-    gtm = {"name": "gtm", "gtm_dist": "/usr/lib/x86_64-linux-gnu/fis-gtm/V7.0-005_x86_64", "files": ["/srv/m/mumps.dat"]}
+    gtm = {
+        "name": "gtm",
+        "gtm_dist": "/usr/lib/x86_64-linux-gnu/fis-gtm/V7.0-005_x86_64",
+        "files": ["/srv/m/mumps.dat"],
+    }
     hurt = ["/usr/bin/dd", "if=/dev/urandom", "of=/srv/idr/fs2/srv/m/mumps.dat", "bs=512", "seek=1000", "count=400"]
     host_vars = {
         "fs1": {"idr_checks": [{"name": "command", "argv": ["/usr/bin/sleep", "8765"], "timeout": 3}]},
@@ -96,9 +102,15 @@ def test_wrong_in_several_ways_at_once(drills: Drills, lab: Lab) -> None:
     problems = not_passed(drill)
     verdicts = {server: entry["verdict"] for server, entry in drill.report["servers"].items()}
     assert verdicts == {"fs1": "failed", "fs2": "failed", "fs3": "passed"}
-    assert any(text.startswith("fs1: the check command of /usr/bin/sleep 8765 failed: ") and "within 3 s" in text for text in problems)
+    assert any(
+        text.startswith("fs1: the check command of /usr/bin/sleep 8765 failed: ") and "within 3 s" in text
+        for text in problems
+    )
     assert any(text.startswith("fs2: the check gtm of ") for text in problems)
-    assert any("not of one consistency point but of the runs " + ", ".join(sorted([first, second])) in text for text in problems)
+    assert any(
+        "not of one consistency point but of the runs " + ", ".join(sorted([first, second])) in text
+        for text in problems
+    )
     assert any(text.startswith("all servers together: the check command of one point in time") for text in problems)
     (closed,) = [r for r in lab.drills() if r["run_id"] == drill.id and r["event"] == "closed"]
     assert closed["data"]["proven"] == []

@@ -47,7 +47,9 @@ def test_an_instant_drill_of_all_servers(drills: Drills, lab: Lab, tmp_path: Pat
     status, output = lab.play("catalog.yml", "-e", f"catalog_path={savesets}")
     assert status == 0, output
     (run_id,) = drill.report["servers"]["fs1"]["run_ids"]
-    proven = [saveset["proven"].get("drill") for saveset in json.loads(savesets.read_text()) if saveset["run_id"] == run_id]
+    proven = [
+        saveset["proven"].get("drill") for saveset in json.loads(savesets.read_text()) if saveset["run_id"] == run_id
+    ]
     assert proven == [drill.id] * 5
 
 
@@ -97,7 +99,9 @@ def test_kept_drills(drills: Drills, lab: Lab) -> None:
     first = drills.run("-e", "idr_servers=fs1", "-e", "idr_keep=true")
     second = drills.run("-e", "idr_servers=fs2", "-e", "idr_keep=true", "-e", "idr_ttl=1")
     assert (first.status, second.status) == (0, 0), first.output + second.output
-    lab.on("dr1", f"ls {MOUNT.format('fs1')}/mumps.dat {MOUNT.format('fs2')}/mumps.dat && touch {MOUNT.format('fs1')}/here")
+    lab.on(
+        "dr1", f"ls {MOUNT.format('fs1')}/mumps.dat {MOUNT.format('fs2')}/mumps.dat && touch {MOUNT.format('fs1')}/here"
+    )
     left = lab.left_of_drills()
     assert len([line for line in left["dr1"] if line.startswith("/dev/")]) >= 3
     assert left["backup1"] and left["machine"]
@@ -131,7 +135,9 @@ def test_a_drill_whose_playbook_was_killed(drills: Drills, lab: Lab, tmp_path: P
     assert lab.left_of_drills() == left
 
     # Somebody works in what is left: nothing is torn from under him, and that it stays is no success.
-    holder = lab.on("dr1", "cd $(ls -d /run/openisb/luns/*/fuse | head -n 1) && { sleep 300 >/dev/null 2>&1 & echo $!; }")
+    holder = lab.on(
+        "dr1", "cd $(ls -d /run/openisb/luns/*/fuse | head -n 1) && { sleep 300 >/dev/null 2>&1 & echo $!; }"
+    )
     try:
         status, output = lab.play("recover.yml")
     finally:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drills from the storage and by restoring, and failovers: what is a copy stays one, whatever is written to what is up."""
+"""Drills from the storage and by restoring, and failovers: a copy stays one, whatever is written to what is up."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def sum_of(lab: Lab, host: str, path: str) -> str:
 def test_the_storage_as_it_is_now(drills: Drills, lab: Lab) -> None:
     """What is written to a clone reaches neither the snapshot nor production, and the snapshot goes with the drill."""
     bases = lab.luns_in_snapshots()
-    drill = drills.run(
-        "-e", "idr_servers=fs2", "-e", "idr_keep=true", playbook="idr_fresh.yml"
-    )
+    drill = drills.run("-e", "idr_servers=fs2", "-e", "idr_keep=true", playbook="idr_fresh.yml")
     assert drill.status == 0, drill.output
     (volume,) = drill.report["servers"]["fs2"]["volumes"]
     assert volume["method"] == "storage" and volume["run_id"] not in bases[SERIAL]

@@ -150,15 +150,16 @@ class Lab:
         return found
 
     def left_of_drills(self) -> dict[str, list[str]]:
-        """What any drill has left, by host: mounts, loop devices, programs, shared memory, files, exports, leases, clones.
+        """What any drill has left, by host: mounts, loop devices, programs, memory, files, exports, leases, clones.
 
         What is restored to a volume's own target is no part of a drill, and stays.
         """
         found = {
             "dr1": self._lines(
                 "dr1",
-                "awk '$2 ~ \"^/srv/\" || $2 ~ \"^/run/openisb\" {print $1, $2}' /proc/mounts",
-                "find /srv/idr /run/openisb/luns /run/openisb/exports /var/lib/openisb/idr -mindepth 1 2>/dev/null || true",
+                'awk \'$2 ~ "^/srv/" || $2 ~ "^/run/openisb" {print $1, $2}\' /proc/mounts',
+                "find /srv/idr /run/openisb/luns /run/openisb/exports -mindepth 1 2>/dev/null || true",
+                "find /var/lib/openisb/idr -mindepth 1",
                 "ps -e -o comm=,args= | grep -E '^(nbdkit|nbdfuse|nbd-client|mupip|mumps|sleep 8)' || true",
                 "ipcs --shmems | grep '^0x' || true",
             ),

@@ -22,12 +22,18 @@ def checks(results):
 
     ``results``: of saveset_verify, by item (a job of jobs()). Damage that is of no volume is everybody's.
     """
-    return [{"server": server, "check": _check(result, server)} for result in results for server in result["item"]["servers"]]
+    return [
+        {"server": server, "check": _check(result, server)}
+        for result in results
+        for server in result["item"]["servers"]
+    ]
 
 
 def _check(result, server):
     read = "problems" in result
-    mine = [problem for problem in result.get("problems") or [] if (problem["volume"] or server).split("/")[0] == server]
+    mine = [
+        problem for problem in result.get("problems") or [] if (problem["volume"] or server).split("/")[0] == server
+    ]
     return {
         "kind": KIND,
         "what": "every byte of its savesets of run {}".format(result["item"]["run_id"]),

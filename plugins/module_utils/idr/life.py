@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The life of drills: which of those that are open have to be taken down, and what was proven by those that ended.
 
-A drill is open from its record ``opened`` to ``closed``. Its record ``kept`` says that its LUNs stay up for as long as
-``opened`` says, ``failed_over`` that they stay for good.
+A drill is open from its record ``opened`` to ``closed``. Its record ``kept`` says that its LUNs stay up from then on
+for as long as ``opened`` says, ``failed_over`` that they stay for good.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def open_drills(open_runs, now):
     """
     found = []
     for run in open_runs:
-        expires = _time(run["opened"]) + datetime.timedelta(seconds=run["data"].get("ttl_s", 0))
+        since = run["last_time"] if run["last_event"] == "kept" else run["opened"]
+        expires = _time(since) + datetime.timedelta(seconds=run["data"].get("ttl_s", 0))
         found.append(
             {
                 "drill": run["run_id"],

@@ -66,7 +66,9 @@ def missing_programs(volumes: list[Volume], source: str, mode: str) -> list[str]
     lacking = [name for name in dict.fromkeys(wanted) if shutil.which(name, path=luns_commands.PATH) is None]
     texts = [f"{name} is not installed: install the package {PACKAGES.get(name, name)}" for name in lacking]
     if "nbdfuse" in wanted and not os.path.exists("/dev/fuse"):
-        texts.append("there is neither an NBD device nor /dev/fuse: load the kernel module nbd (and install nbd-client) or fuse")
+        texts.append(
+            "there is neither an NBD device nor /dev/fuse: load the kernel module nbd (and install nbd-client) or fuse"
+        )
     return texts
 
 
@@ -81,10 +83,11 @@ def production_problems(volume: Volume) -> list[str]:
         device = device_of(volume["name"], volume.get("serial") or "")
     except VolumeError:
         return []
-    return [
-        f"{volume['volume']}: production's own LUN {volume['serial']} is attached to this host ({device}), so nothing is "
-        "mounted here: name a DR host that has no LUNs of production, or unmap it"
-    ]
+    text = (
+        f"{volume['volume']}: production's own LUN {volume['serial']} is attached to this host ({device}), so nothing "
+        "is mounted here: name a DR host that has no LUNs of production, or unmap it"
+    )
+    return [text]
 
 
 def place_problems(volume: Volume, luns: list[dict[str, Any]]) -> list[str]:
@@ -102,8 +105,7 @@ def place_problems(volume: Volume, luns: list[dict[str, Any]]) -> list[str]:
         return [f"{name}: {place} is no folder: remove it, or name another place with idr_mount"]
     if os.listdir(real):
         return [
-            f"{name}: {place} has files in it, which the mount would hide: move them away, or name another place with "
-            "idr_mount"
+            f"{name}: {place} has files in it, which the mount would hide: move them away, or name another idr_mount"
         ]
     return []
 

@@ -27,8 +27,8 @@ def plan(servers, hostvars, dr_hosts, points, asked):
     source. ``asked``: what the operator wants, a dict of
 
         servers       names with commas; empty for all
-        point         empty (the latest before the disaster), a run id, a moment (ISO 8601, the latest run not after it), or a run id for
-                      each server as ``fs1=<run id>,fs2=<run id>``
+        point         empty (the latest before the disaster), a run id, a moment (ISO 8601, the latest run not after
+                      it), or a run id for each server as ``fs1=<run id>,fs2=<run id>``
         any_verdict   whether copies that are not application-consistent may be used
         mode          test or failover
         root          the folder below which a test mounts
@@ -71,8 +71,9 @@ def plan_summary(servers, source, mode):
 def opening(servers, told):
     """What goes into the journal when a drill is opened.
 
-    ``servers``: of the plan. ``told``: mode, source, declared, root, who, repository, keep, ttl_s, fresh_run (the run whose
-    snapshot goes with the drill, or empty), any_verdict, content (whether every byte is read, not only what checks need), rpo_target_s, rto_target_s.
+    ``servers``: of the plan. ``told``: mode, source, declared, root, who, repository, keep, ttl_s, fresh_run (the run
+    whose snapshot goes with the drill, or empty), any_verdict, content (whether every byte is read, not only what
+    checks need), rpo_target_s, rto_target_s.
     """
     this = controller.this_controller()
     return {
@@ -97,11 +98,16 @@ def opening(servers, told):
 def _wish_problems(asked):
     """What is wrong with what the operator asked for, whatever there is to bring up."""
     problems = []
-    for name, wish, choices in [("idr_mode", asked["mode"], (TEST, FAILOVER)), ("idr_source", asked["source"], SOURCES)]:
+    for name, wish, choices in [
+        ("idr_mode", asked["mode"], (TEST, FAILOVER)),
+        ("idr_source", asked["source"], SOURCES),
+    ]:
         if wish not in choices:
             problems.append(f"{name} is '{wish}': it can be {' or '.join(choices)}")
     if asked["mode"] == FAILOVER and asked["source"] in ("instant", "storage"):
-        problems.append(f"a failover restores to disks that stay, never from idr_source {asked['source']}: leave that out")
+        problems.append(
+            f"a failover restores to disks that stay, never from idr_source {asked['source']}: leave that out"
+        )
     return problems + _declared_problems(asked["declared"], float(asked["now"]))
 
 
@@ -112,13 +118,14 @@ def _declared_problems(declared, now):
     try:
         moment = _time(declared)
     except ValueError:
-        return [f"idr_declared '{declared}' is no moment like 2026-11-23T02:15:00+00:00: correct it, or leave it out for now"]
-    if moment.timestamp() > now + AHEAD:
-        return [
-            f"idr_declared is {declared}, which is in the future: a disaster that has yet to come cannot be recovered "
-            "from; correct it (UTC where it names no zone), or leave it out for now"
-        ]
-    return []
+        return [f"idr_declared '{declared}' is no moment like 2026-11-23T02:15:00+00:00: correct it or leave it out"]
+    if moment.timestamp() <= now + AHEAD:
+        return []
+    text = (
+        f"idr_declared is {declared}, which is in the future: what has yet to come cannot be recovered from; "
+        "correct it (UTC where it names no zone), or leave it out for now"
+    )
+    return [text]
 
 
 def _failover_problems(found, asked):
@@ -135,8 +142,8 @@ def _failover_problems(found, asked):
     without = [volume["volume"] for entry in found.values() for volume in entry["volumes"] if not volume["target"]]
     if without:
         problems.append(
-            f"a failover needs disks that stay: give {', '.join(without)} an idr_target in the inventory, a device or file "
-            "of the DR host"
+            f"a failover needs disks that stay: give {', '.join(without)} an idr_target in the inventory, a device or "
+            "file of the DR host"
         )
     return problems
 

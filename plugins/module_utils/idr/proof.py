@@ -151,7 +151,9 @@ def remarks(report: Entry) -> list[str]:
             if volume["verdict"] != APPLICATION
         ]
     if report["source"] == "instant" and not report["content"]:
-        texts.append("only what the checks looked at was read: damage elsewhere in the savesets would not have been found")
+        texts.append(
+            "only what the checks looked at was read: damage elsewhere in the savesets would not have been found"
+        )
     if report["keep"] and not report["torn_down"]:
         for_how_long = f" for {duration(report['ttl_s'])}" if report["ttl_s"] else ""
         texts.append(f"the volumes were kept in use{for_how_long} when this report was made, so no teardown is proven")

@@ -51,7 +51,7 @@ def way_back(report: Entry) -> list[str]:
         *places,
         "The way back (docs/idr.md, Failover):",
         "  1. Keep production's servers off the network: two with the same data must never both be at work.",
-        "  2. Back these disks up as those of production: name the DR hosts in the inventory, then setup.yml and isb.yml.",
+        "  2. Back these disks up as production: name the DR hosts in the inventory, then setup.yml and isb.yml.",
         "  3. Once production is mended, stop the applications here and take a last isb.yml.",
         f"  4. ansible-playbook idr.yml --tags teardown -e idr_end={report['drill']}",
         "     unmounts and lets go; the disks keep what is on them.",

@@ -117,8 +117,8 @@ def _time_of(run_id):
 def obstacles(asked, targets):
     """What is in the way on the DR hosts, as texts that name the host.
 
-    ``asked``: the results of idr_host_info, by item (the host); ``targets``: those of restore_target, by item (the plan of
-    a server, and one of its volumes).
+    ``asked``: the results of idr_host_info, by item (the host); ``targets``: those of restore_target, by item (the
+    plan of a server, and one of its volumes).
     """
     found = []
     for result in asked:

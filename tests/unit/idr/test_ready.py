@@ -29,7 +29,9 @@ def volume(place: str = "", target: str = "", filesystem: str = "ext4", size: in
     }
 
 
-def found(volumes: list[dict[str, Any]], source: str = "instant", luns: Any = (), scratch: str = "/var/tmp") -> list[str]:
+def found(
+    volumes: list[dict[str, Any]], source: str = "instant", luns: Any = (), scratch: str = "/var/tmp"
+) -> list[str]:
     return luns_ready.problems(volumes, source, "test", scratch, list(luns))
 
 
