@@ -19,6 +19,10 @@ options:
   drill:
     description: List only the LUNs of this drill.
     type: str
+  probe:
+    description: Whether the source of each LUN is asked whether it answers, which takes some seconds where it does not.
+    type: bool
+    default: false
   run_dir:
     description: Folder for volatile state.
     type: path
@@ -37,6 +41,7 @@ luns:
   description:
     - The LUNs, each with what M(openisb.backup.idr_lun) returns of it as far as it was made, and C(created) (seconds
       since 1970), C(running) (whether all of it is there) and C(mounts).
+    - With O(probe) also C(trouble), what keeps it from its source, or an empty text.
     - C(mounts) is a list of dicts with C(device), C(path) and C(type), in the order in which they were mounted.
   returned: success
   type: list
@@ -50,11 +55,18 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors imp
 
 def main():
     module = AnsibleModule(
-        argument_spec={"drill": {"type": "str"}, "run_dir": {"type": "path", "default": "/run/openisb"}},
+        argument_spec={
+            "drill": {"type": "str"},
+            "probe": {"type": "bool", "default": False},
+            "run_dir": {"type": "path", "default": "/run/openisb"},
+        },
         supports_check_mode=True,
     )
     try:
-        luns = Luns(module.params["run_dir"]).list(module.params["drill"] or "")
+        known = Luns(module.params["run_dir"])
+        luns = known.list(module.params["drill"] or "")
+        for lun in luns if module.params["probe"] else []:
+            lun["trouble"] = known.trouble(lun["name"])
     except (LunError, OSError) as error:
         module.fail_json(msg=f"The LUNs cannot be listed: {error}")
     module.exit_json(changed=False, luns=luns)

@@ -40,9 +40,10 @@ options:
     description: The saveset's id. Its first digits do.
     type: str
   name:
-    description: Name of the export, unique on the host.
+    description:
+      - Name of the export, unique on the host.
+      - Needed with O(state=present). With O(state=absent) and without it, all exports of O(drill) are ended.
     type: str
-    required: true
   drill:
     description: The drill that the export belongs to, recorded as the export's C(run_id). Needed with O(state=present).
     type: str
@@ -145,7 +146,7 @@ ARGUMENTS = dict(
     volume={"type": "str"},
     run_id={"type": "str"},
     saveset={"type": "str"},
-    name={"type": "str", "required": True},
+    name={"type": "str"},
     drill={"type": "str"},
     address={"type": "str"},
     tls={"type": "bool", "default": True},
@@ -205,16 +206,30 @@ def ensure_absent(module, exports, current):
     return current is not None, {}
 
 
+def end_all(module, exports):
+    """End every export of a drill, also those of files and devices, and leave the module."""
+    there = [export for export in exports.list() if export["run_id"] == module.params["drill"]]
+    for export in there if not module.check_mode else []:
+        try:
+            exports.end(export["name"])
+        except (ExportError, SavesetError, OSError) as error:
+            module.fail_json(msg="Export {}: {}".format(export["name"], error))
+    module.exit_json(changed=bool(there), export={}, psk="", diff={"before": {"exports": there}, "after": {}})
+
+
 def main():
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        required_if=[("state", "present", ("repository", "volume", "drill", "address"))],
+        required_if=[("state", "present", ("name", "repository", "volume", "drill", "address"))],
+        required_one_of=[("name", "drill")],
         supports_check_mode=True,
     )
     name = module.params["name"]
+    exports = SavesetExports(module.params["run_dir"])
+    if name is None:
+        end_all(module, exports)
     if not NAME.match(name):
         module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
-    exports = SavesetExports(module.params["run_dir"])
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:
         current = exports.get(name)

@@ -137,6 +137,11 @@ class Lab:
         assert self.on("storage1", "find /srv/pool/snapshots -name '*.kept'") == ""
         assert "nbdkit" not in self.on("storage1", "ps -e -o comm=")
 
+    def runs(self, server: str) -> list[str]:
+        """The runs that have saved a server, oldest first."""
+        saved = [r["run_id"] for r in self.journal() if r["event"] == "saveset" and r["data"]["server"] == server]
+        return list(dict.fromkeys(saved))
+
     # Drills
 
     def drills(self) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ from .luns_errors import LunError
 from .luns_records import Records, shown
 
 METHODS = ("auto", "nbd", "fuse")
+# Seconds in which the source of a LUN has to answer who asks whether it is there.
+PROBE = 5.0
 
 
 class Luns:
@@ -49,6 +51,21 @@ class Luns:
             "running": is_running(record),
             "mounts": [{"device": each.source, "path": each.point, "type": each.type} for each in mounts],
         }
+
+    def trouble(self, name: str) -> str:
+        """What keeps a LUN from its source, as far as can be told: that does not answer, or its nbdkit says something.
+
+        Programs only see that a disk cannot be read, and call it what they like.
+        """
+        record = self.records.get(name)
+        if record is None or not luns_source.is_uri(record["source"]):
+            return ""
+        try:
+            luns_source.connect(luns_source.parse(record["source"]), PROBE).close()
+        except LunError as error:
+            return str(error)
+        said = luns_serve.last_words(record["folder"])
+        return f"its nbdkit says: {said}" if said else ""
 
     def start(self, wanted: dict[str, Any], psk: str) -> dict[str, Any]:
         """Make the LUN that ``wanted`` tells of: name, drill, source, overlay, scratch, timeout, expires, method."""

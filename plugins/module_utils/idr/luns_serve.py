@@ -66,6 +66,16 @@ def start_nbdfuse(record: dict[str, Any]) -> dict[str, Any]:
     return process
 
 
+def last_words(directory: str) -> str:
+    """The last thing that a LUN's nbdkit complained of; empty where it did not."""
+    try:
+        with open(_log(directory, "nbdkit"), encoding="utf-8", errors="replace") as stream:
+            lines = [" ".join(line.split()) for line in stream if line.strip()]
+    except OSError:
+        return ""
+    return lines[-1][-luns_commands.TOLD :] if lines else ""
+
+
 def find_of(directory: str) -> list[dict[str, Any]]:
     """The processes of a LUN, by what only their command line can hold: a path in the LUN's folder."""
     found = []

@@ -77,21 +77,22 @@ def test_packs_that_are_gone(drills: Drills, lab: Lab) -> None:
     with removed(lab):
         problems = not_passed(drills.run("-e", "idr_servers=fs2"))
     assert any(text.startswith("fs2: ") for text in problems)
-    assert any("is missing" in text for text in problems), problems
+    assert any("there is no such object" in text for text in problems), problems
 
 
 def test_wrong_in_several_ways_at_once(drills: Drills, lab: Lab) -> None:
     """Servers of two runs, a check that hangs, and a database that is damaged inside: each is told of its server."""
-    first = next(r["run_id"] for r in lab.journal() if r["event"] == "saveset")
-    status, output = lab.play("isb.yml")
-    assert status == 0, output
-    second = lab.journal()[-1]["run_id"]
+    if len(lab.runs("fs2")) == 1:
+        status, output = lab.play("isb.yml")
+        assert status == 0, output
+    first, *_others, second = lab.runs("fs2")
     gtm = {
         "name": "gtm",
         "gtm_dist": "/usr/lib/x86_64-linux-gnu/fis-gtm/V7.0-005_x86_64",
         "files": ["/srv/m/mumps.dat"],
     }
-    hurt = ["/usr/bin/dd", "if=/dev/urandom", "of=/srv/idr/fs2/srv/m/mumps.dat", "bs=512", "seek=1000", "count=400"]
+    # Behind the header, where the blocks are.
+    hurt = ["/usr/bin/dd", "if=/dev/urandom", "of=/srv/idr/fs2/srv/m/mumps.dat", "bs=512", "seek=8256", "count=4000"]
     host_vars = {
         "fs1": {"idr_checks": [{"name": "command", "argv": ["/usr/bin/sleep", "8765"], "timeout": 3}]},
         "fs2": {"idr_checks": [{"name": "command", "argv": [*hurt, "conv=notrunc"]}, gtm]},
@@ -103,7 +104,7 @@ def test_wrong_in_several_ways_at_once(drills: Drills, lab: Lab) -> None:
     verdicts = {server: entry["verdict"] for server, entry in drill.report["servers"].items()}
     assert verdicts == {"fs1": "failed", "fs2": "failed", "fs3": "passed"}
     assert any(
-        text.startswith("fs1: the check command of /usr/bin/sleep 8765 failed: ") and "within 3 s" in text
+        text.startswith("fs1: the check command of /usr/bin/sleep 8765 failed: ") and "took longer than its 3 s" in text
         for text in problems
     )
     assert any(text.startswith("fs2: the check gtm of ") for text in problems)
@@ -132,4 +133,4 @@ def test_the_network_is_cut_in_mid_mount(drills: Drills, lab: Lab, tmp_path: Pat
     drill = drills.ended(process.returncode, output, known)
     problems = not_passed(drill)
     assert seconds < 120
-    assert any(text.startswith("fs2: ") for text in problems), problems
+    assert any(text.startswith("fs2: ") and "backup1 does not answer at port" in text for text in problems), problems
