@@ -19,6 +19,7 @@ from .luns_errors import LunError
 # stays a small read.
 BLOCK = 4096
 POLL = 0.01
+HANDSHAKE = "reading initial client flags"
 PROGRAMS = ("nbdkit", "nbdfuse", "nbd-client")
 
 
@@ -67,10 +68,13 @@ def start_nbdfuse(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def last_words(directory: str) -> str:
-    """The last thing that a LUN's nbdkit complained of; empty where it did not."""
+    """The last thing that a LUN's nbdkit complained of; empty where it did not.
+
+    Who only asks whether it greets goes without a word, which it complains of, too.
+    """
     try:
         with open(_log(directory, "nbdkit"), encoding="utf-8", errors="replace") as stream:
-            lines = [" ".join(line.split()) for line in stream if line.strip()]
+            lines = [" ".join(line.split()) for line in stream if line.strip() and HANDSHAKE not in line]
     except OSError:
         return ""
     return lines[-1][-luns_commands.TOLD :] if lines else ""

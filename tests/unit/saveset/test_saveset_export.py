@@ -252,6 +252,26 @@ def test_it_is_ended_by_name_as_any_export(call: Call, exports: SavesetExports, 
 
 
 @needs_nbdkit
+@pytest.mark.parametrize("module", [saveset_export, nbd_export])
+def test_all_of_a_drill_are_ended_at_once(
+    call: Call, exports: SavesetExports, volume: Path, module: t.Any, options: Result
+) -> None:
+    """And nobody else's. Leases go with them."""
+    other = DRILL[:-1] + "b"
+    for name, drill in [(NAME, DRILL), (NAME + "2", DRILL), ("other", other)]:
+        call(name=name, drill=drill)
+    # saveset_export is told of no repository here: it finds by the records which one it was.
+    words: Result = {"run_id": DRILL} if module is nbd_export else {"drill": DRILL, "name": None}
+    planned = call(module, state="absent", check_mode=True, **words)
+    assert planned["changed"] and len(exports.list()) == 3
+    assert call(module, state="absent", **words)["changed"]
+    assert [record["name"] for record in exports.list()] == ["other"]
+    assert not call(module, state="absent", **words)["changed"]
+    leases = os.listdir(Path(options["repository"]) / "gc/leases")
+    assert len(leases) == 1 or module is nbd_export
+
+
+@needs_nbdkit
 def test_what_was_read_can_be_kept_on_a_disk(call: Call, exports: SavesetExports, volume: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     refused = call(cache="64M", scratch=str(scratch))
