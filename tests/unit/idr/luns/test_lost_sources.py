@@ -60,15 +60,15 @@ def test_a_killed_server(disks: Disks, served: Served, made: Made, mount: Mount)
     disk = disks.filesystem("ext4")
     uri, psk = served.start(disk)
     lun = made.start(uri, psk=psk)
+    assert made.luns.trouble(lun["name"]) == ""
     point = mount(lun["parts"][0])
     assert read(lun["device"], 20 * MIB)[0] == 0
-    assert made.luns.trouble(lun["name"]) == ""
+    (point / "new").write_text("stays in the cache")
     os.kill(served.pid(disk), signal.SIGKILL)
     status, seconds = read(lun["device"], 30 * MIB)
     assert status != 0
     assert seconds < 5
     assert "127.0.0.1 does not answer at port" in made.luns.trouble(lun["name"])
-    (point / "new").write_text("stays in the cache")
     assert made.luns.stop(lun["name"]) == []
     assert made.traces() == []
     assert not os.path.ismount(point)
