@@ -13,7 +13,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test test-faults check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window isb-saveset lock clean ready
+.PHONY: help isb test test-faults check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ production-view: ready ## what the servers' own transactions notice of a run: th
 
 bench-window: ready ## measure how long 3 and 30 servers are frozen, and where that time goes
 	@scripts/bench-window
+
+bench-instant: ready ## measure a saveset that is read as a disk, nothing restored first, beside plain restoring
+	@scripts/bench-instant
 
 bench: ready ## measure the saveset engine beside other backup engines, on this machine
 	@scripts/bench

@@ -43,7 +43,7 @@ class Clones:
         missing = [serial for serial in serials if not os.path.isfile(self.snapshots.lun_path(run_id, serial))]
         if missing:
             raise CloneError(
-                "the snapshot of run {} has no LUN with serial {}: name another run (idr_point), or back up first".format(
+                "the snapshot of run {} has no LUN with serial {}: name another run (idr_point)".format(
                     run_id, ", ".join(missing)
                 )
             )

@@ -17,9 +17,12 @@ import socket
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.tls import prefer_aes
 
 START_TIMEOUT = 10.0
 USER = "openisb"
+#: What an export may have below ``run_dir``; the record goes last, so that what is left is always known.
+ENDINGS = ("log", "psk", "pid", "py", "pyz", "tls", "new", "json")
 
 
 class ExportError(Exception):
@@ -46,6 +49,8 @@ class Exports:
                 record = json.load(stream)
         except FileNotFoundError:
             return None
+        if not record["pid"]:  # its maker was killed in the middle
+            record["pid"], record["ticks"] = processes.find(self._file(name, "pid")) or (0, None)
         record["running"] = processes.is_running(record["pid"], record["ticks"])
         return record
 
@@ -59,40 +64,59 @@ class Exports:
 
     def start(self, name, path, address, tls, readonly, run_id):
         """Serve ``path`` at ``address`` (name or number; the port is chosen), and return the export's record."""
+        if not os.path.exists(path):
+            raise ExportError(f"{path} is not there, so it cannot be exported")
+        facts = {"name": name, "run_id": run_id, "path": path, "readonly": readonly}
+        mode = ["--readonly"] if readonly else []
+        return self.run(facts, address, tls, _nbdkit(), [*mode, "--exportname", name, "file", path])
+
+    def run(self, facts, address, tls, nbdkit, words, inherited=(), environment=None, timeout=START_TIMEOUT):
+        """Have nbdkit serve at ``address``, and return the export's record.
+
+        ``facts``: of the record: name, run_id, path, readonly and whatever else. ``words``: nbdkit's, but for those
+        that say where it listens and with which key. ``inherited`` and ``environment``: see processes.spawn_orphan().
+        """
+        name = facts["name"]
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         _check_encrypted(address, tls)
-        key_file = self._new_key(name) if tls else None
-        with _listen(address) as listener:
-            port = listener.getsockname()[1]
-            pid = processes.spawn_orphan(
-                _command(name, path, key_file, readonly), self._file(name, "log"), listener.fileno()
-            )
-        scheme = f"nbds://{USER}@" if tls else "nbd://"
-        record = {
-            "name": name,
-            "run_id": run_id,
-            "path": path,
-            "readonly": readonly,
-            "uri": f"{scheme}{address}:{port}/{name}",
-            "pid": pid,
-            "ticks": processes.start_ticks(pid),
-        }
-        self._write(record)
-        if not _answers(record, address, port):
-            log = self._log(name)
+        environment = dict(os.environ if environment is None else environment)
+        # Recorded before it is started: whoever is killed in between leaves nothing that nobody knows of.
+        record = dict(facts, uri="", pid=0, ticks=None)
+        try:
+            with _listen(address) as listener:
+                port = listener.getsockname()[1]
+                record["uri"] = "{}{}:{}/{}".format(f"nbds://{USER}@" if tls else "nbd://", address, port, name)
+                self._write(record)
+                tls_words = ["--tls=require", "--tls-psk=" + self._new_key(name)] if tls else ["--tls=off"]
+                environment.update(prefer_aes(self._file(name, "tls")) if tls else {})
+                command = [nbdkit, "--pidfile", self._file(name, "pid"), *tls_words, *words]
+                record["pid"] = processes.spawn_orphan(
+                    command, self._file(name, "log"), environment, listener.fileno(), inherited
+                )
+            record["ticks"] = processes.start_ticks(record["pid"])
+            self._write(record)
+            if not _answers(record, address, port, timeout):
+                raise ExportError(
+                    "nbdkit did not start to serve {}: {}".format(facts["path"], self._log(name) or "it gave no reason")
+                )
+        except BaseException:
             self.stop(name)
-            raise ExportError("nbdkit did not start to serve {}: {}".format(path, log or "it gave no reason"))
+            raise
         record["running"] = True
         return record
 
-    def stop(self, name):
-        """End an export and forget it. Fine where there is none."""
+    def change(self, name, **facts):
+        """Record other facts of an export, and return the record."""
+        record = dict(self.get(name), **facts)
+        self._write({key: value for key, value in record.items() if key != "running"})
+        return record
+
+    def stop(self, name, grace=5.0):
+        """End an export and forget it. Fine where there is none. ``grace``: seconds that it may take to end."""
         record = self.get(name)
-        if record is None:
-            return
-        if not processes.stop(record["pid"], record["ticks"]):
+        if record and not processes.stop(record["pid"], record["ticks"], grace):
             raise ExportError(f"nbdkit (process {record['pid']}) that serves {record['path']} does not end")
-        for ending in ("log", "psk", "json"):
+        for ending in ENDINGS:
             if os.path.exists(self._file(name, ending)):
                 os.unlink(self._file(name, ending))
 
@@ -109,22 +133,21 @@ class Exports:
         os.replace(temporary, self._file(record["name"], "json"))
 
     def _log(self, name):
-        with open(self._file(name, "log"), encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
+        try:
+            with open(self._file(name, "log"), encoding="utf-8", errors="replace") as stream:
+                return stream.read().strip()
+        except FileNotFoundError:  # it ended before it could become nbdkit
+            return ""
 
     def _file(self, name, ending):
         return os.path.join(self.folder, f"{name}.{ending}")
 
 
-def _command(name, path, key_file, readonly):
+def _nbdkit():
     nbdkit = shutil.which("nbdkit", path="/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/sbin:/bin")
     if nbdkit is None:
         raise ExportError("nbdkit is not installed on this host: install the package nbdkit")
-    if not os.path.exists(path):
-        raise ExportError(f"{path} is not there, so it cannot be exported")
-    tls = ["--tls=require", "--tls-psk=" + key_file] if key_file else ["--tls=off"]
-    mode = ["--readonly"] if readonly else []
-    return [nbdkit, *tls, *mode, "--exportname", name, "file", path]
+    return nbdkit
 
 
 def _check_encrypted(address, tls):
@@ -157,9 +180,9 @@ def _listen(address):
     return listener
 
 
-def _answers(record, address, port):
+def _answers(record, address, port, timeout):
     """Whether nbdkit takes connections: it greets whoever connects."""
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and processes.is_running(record["pid"], record["ticks"]):
         try:
             with socket.create_connection((address, port), timeout=1.0) as probe:

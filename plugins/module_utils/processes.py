@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
 
 FIRST_SOCKET = 3  # where socket activation puts the first one
+FIRST_INHERITED = 4  # and where spawn_orphan() puts what else a program gets
+OUT_OF_THE_WAY = 1024
 HIGHEST_DESCRIPTOR = 65536
 
 
@@ -50,36 +53,49 @@ def stop(pid, ticks, grace=5.0):
     return not is_running(pid, ticks)
 
 
-def spawn_orphan(command, log, listener):
+def find(word):
+    """The process that has exactly this word on its command line, as (id, ticks); None where there is none."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if word in command_line(pid):
+            ticks = start_ticks(pid)
+            if ticks is not None:
+                return int(pid), ticks
+    return None
+
+
+def spawn_orphan(command, log, environment, listener=None, inherited=()):
     """Start ``command`` (a list, its program as a path) as nobody's child, and return its process id.
 
-    It gets the socket ``listener`` as systemd's socket activation would give it, and the file ``log`` as output. nbdkit
-    ends with its parent when it is activated so; an orphan's parent is the system's first process, which stays.
+    It gets the file ``log`` as output, the socket ``listener`` (None: none) as systemd's socket activation would give
+    it, and after that, from FIRST_INHERITED on (without a listener from FIRST_SOCKET on), the descriptors ``inherited``.
+    nbdkit that stays in the foreground, or is activated so, ends with its parent; an orphan's parent is the system's
+    first process, which stays.
     """
     reader, writer = os.pipe()
     middle = os.fork()
     if middle == 0:
-        _in_middle(command, log, listener, writer)
+        descriptors = inherited if listener is None else (listener, *inherited)
+        _in_middle(command, log, descriptors, listener is not None, environment, writer)
     os.close(writer)
     os.waitpid(middle, 0)
     with os.fdopen(reader, "rb") as stream:
         return int(stream.read())
 
 
-def _in_middle(command, log, listener, writer):
+def _in_middle(command, log, descriptors, is_activated, environment, writer):
     """In the first child: start the second one, tell its id, and end, so that it becomes an orphan."""
     try:
         os.setsid()
         middle = os.getpid()
         child = os.fork()
         if child == 0:
-            _in_orphan(command, log, listener, middle)
+            _in_orphan(command, log, descriptors, is_activated, environment, middle)
         os.write(writer, str(child).encode())
     finally:
         os._exit(0)
 
 
-def _in_orphan(command, log, listener, middle):
+def _in_orphan(command, log, descriptors, is_activated, environment, middle):
     """In the second child: wait until it is an orphan, and become the program."""
     try:
         while os.getppid() == middle:
@@ -87,10 +103,13 @@ def _in_orphan(command, log, listener, middle):
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDONLY)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        for descriptor, place in ((listener, FIRST_SOCKET + 1), (null, 0), (output, 1), (output, 2)):
+        # First out of the way of the places that they are to have, then there.
+        moved = [fcntl.fcntl(each, fcntl.F_DUPFD, OUT_OF_THE_WAY) for each in (null, output, output, *descriptors)]
+        for place, descriptor in enumerate(moved):
             os.dup2(descriptor, place)
-        os.dup2(FIRST_SOCKET + 1, FIRST_SOCKET)
-        os.closerange(FIRST_SOCKET + 1, HIGHEST_DESCRIPTOR)
-        os.execve(command[0], command, dict(os.environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid())))
+        os.closerange(len(moved), HIGHEST_DESCRIPTOR)
+        if is_activated:
+            environment = dict(environment, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+        os.execve(command[0], command, environment)
     finally:
         os._exit(127)

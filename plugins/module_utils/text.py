@@ -176,10 +176,8 @@ def catalog_table(savesets):
     for saveset in savesets:
         sizes = [size(saveset["size"]), size(saveset["stats"]["bytes_stored"])]
         verdict = verdict_text(dict(saveset.get("metadata", {}), verdict=saveset["verdict"]))
-        proven = saveset.get("proven") or {"time": "never"}
-        rows.append(
-            [saveset["volume"], moment_of(saveset), verdict, *sizes, proven["time"].partition("T")[0], saveset["run_id"]]
-        )
+        proven = saveset["proven"]["time"].partition("T")[0] if saveset.get("proven") else "never"
+        rows.append([saveset["volume"], moment_of(saveset), verdict, *sizes, proven, saveset["run_id"]])
     return "\n".join(table(rows, right=(3, 4)))
 
 

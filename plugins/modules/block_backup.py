@@ -131,7 +131,8 @@ EXAMPLES = r"""
 RETURN = r"""
 saveset:
   description:
-    - The saveset, with id, volume, server, run_id, time, verdict, size (bytes), stats, metadata and origin.
+    - The saveset, with id, volume, server, run_id, time, verdict, size (bytes), digest, stats, metadata and
+      origin.
     - C(origin) tells how it was read; with C(method) V(changed), changed extents since the source C(since); with
       V(full), all of it, for a C(reason).
   returned: success

@@ -46,7 +46,8 @@ luns:
   returned: success
   type: dict
 snapshots:
-  description: The snapshots that are there, each with run_id, path, luns (serials) and luns_bytes (size in bytes by serial).
+  description:
+    - The snapshots that are there, each with run_id, path, luns (serials) and luns_bytes (their sizes, by serial).
   returned: success
   type: list
   elements: dict

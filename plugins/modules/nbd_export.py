@@ -54,6 +54,7 @@ options:
     default: present
 seealso:
   - module: openisb.backup.nbd_export_info
+  - module: openisb.backup.saveset_export
 """
 
 EXAMPLES = r"""

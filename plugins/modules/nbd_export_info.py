@@ -11,7 +11,8 @@ short_description: List the NBD exports of this host
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists the exports that M(openisb.backup.nbd_export) recorded on this host, whether they still run or not.
+  - Lists the exports that M(openisb.backup.nbd_export) and M(openisb.backup.saveset_export) recorded on this host,
+    whether they still run or not.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
@@ -28,7 +29,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 exports:
-  description: The exports, each with name, run_id, path, readonly, uri, pid, ticks and running.
+  description:
+    - The exports, each with name, run_id, path, readonly, uri, pid, ticks and running.
+    - Those of savesets have the drill's id as C(run_id), the repository as C(path), and also C(expires) and C(saveset).
   returned: success
   type: list
   elements: dict

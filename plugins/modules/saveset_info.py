@@ -38,7 +38,8 @@ EXAMPLES = r"""
 RETURN = r"""
 savesets:
   description:
-    - The savesets, each with id, volume, server, run_id, time, verdict, size (bytes), digest, stats, metadata and origin.
+    - The savesets, each with id, volume, server, run_id, time, verdict, size (bytes), digest, stats, metadata and
+      origin.
     - Two volumes of one repository with the same C(digest) have the same content.
   returned: success
   type: list

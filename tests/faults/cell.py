@@ -168,6 +168,8 @@ class Bench:
 
     def _mend(self, stage: Stage) -> None:
         """As an operator would: links, daemons and folders are back, and whatever hung is gone."""
+        for host in self.machine.names:
+            self.machine.join(host)  # first: nothing else reaches a host that is cut off
         for fault in FAULTS.values():
             fault.mend(stage)
         for host in self.machine.names:

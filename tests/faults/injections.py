@@ -84,10 +84,6 @@ def _cut(host: str = "") -> Act:
     return lambda stage: stage.machine.cut(host or stage.step.host)
 
 
-def _join(host: str = "") -> Act:
-    return lambda stage: stage.machine.join(host or stage.step.host)
-
-
 def _run(host: str, command: str) -> Act:
     def act(stage: Stage) -> None:
         stage.machine.run(host, command)
@@ -126,7 +122,7 @@ FAULTS = {
         Fault("module_hangs", "a module on the step's host never ends", before=_HANGS[0], strike=_HANGS[1]),
         Fault("driver_fails", "the driver's freeze or thaw fails once", before=_driver("fails")),
         Fault("driver_hangs", "the driver's freeze or thaw hangs once", before=_driver("hangs")),
-        Fault("host_unreachable", "the step's host is cut off the network", strike=_cut(), mend=_join()),
+        Fault("host_unreachable", "the step's host is cut off the network", strike=_cut()),
         Fault(
             "sshd_killed",
             "sshd of the step's host is killed with its sessions",
@@ -144,7 +140,6 @@ FAULTS = {
             "storage_unreachable",
             "the storage host is cut off the network",
             strike=_cut(STORAGE),
-            mend=_join(STORAGE),
             tasks=UNCHECKED,
         ),
         Fault(
@@ -157,8 +152,7 @@ FAULTS = {
         Fault(
             "backup_server_lost",
             "the backup server, which is the listener, is cut off",
-            _cut(BACKUP),
-            _join(BACKUP),
+            strike=_cut(BACKUP),
             tasks=UNCHECKED,
         ),
         Fault(

@@ -51,9 +51,7 @@ def drills_to_end(drills, current, named="", kept=False):
     ``kept``: whether those that are kept, and whose time is not over, are ended too.
     """
     ends = {EXPIRED, DEAD} | ({KEPT} if kept and not named else set())
-    chosen = [
-        entry["drill"] for entry in drills if entry["drill"] in [*current, named] or entry["state"] in ends
-    ]
+    chosen = [entry["drill"] for entry in drills if entry["drill"] in [*current, named] or entry["state"] in ends]
     problems = []
     if named and named not in chosen:
         problems.append(f"there is no open drill {named}: leave idr_end out to end all that are kept")
@@ -101,7 +99,7 @@ def last_proof(records):
     times = {}
     for record in records:
         if record["event"] == "closed":
-            times.update({server: record["time"] for server in record["data"].get("proven", [])})
+            times.update(dict.fromkeys(record["data"].get("proven", []), record["time"]))
     return times
 
 
@@ -121,7 +119,10 @@ def due_servers(servers, proofs, within_days, every_days, now):
 
 def due_summary(servers, proofs):
     """Which servers a drill was chosen for, and when each was proven last."""
-    return ["{}: {}".format(server, "proven last on " + proofs[server] if server in proofs else "never proven") for server in servers]
+    return [
+        "{}: {}".format(server, "proven last on " + proofs[server] if server in proofs else "never proven")
+        for server in servers
+    ]
 
 
 def _time(text):

@@ -32,8 +32,8 @@ def plan(servers, hostvars, dr_hosts, points, asked):
 
     Of each server the plan has dr_host, ring, rpo_target_s, rto_target_s (None: no target), checks (None: not said) and
     volumes: dicts of volume, name, serial, saveset, run_id, consistency_point, verdict, size, digest, mount (in
-    production), dr_mount (here; both empty where the inventory names none), target (where a restore goes) and part (which filesystem
-    of the LUN it is, where there are several).
+    production), dr_mount (here; both empty where the inventory names none), target (where a restore goes) and part
+    (which filesystem of the LUN it is, where there are several).
     """
     chosen, problems = _chosen(servers, asked["servers"])
     found = {}
@@ -140,7 +140,7 @@ def _latest_whole_run(members, hostvars, points, asked):
     if not whole:
         return {}, _no_whole_run(members, held, wanted, asked)
     latest = max(whole, key=lambda run_id: max(held[run_id].values()))
-    return {server: latest for server in members}, ""
+    return dict.fromkeys(members, latest), ""
 
 
 def _no_whole_run(members, held, wanted, asked):

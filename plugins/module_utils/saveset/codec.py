@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import typing as t
 
 from .deps import zstandard
@@ -32,7 +32,7 @@ class Compressor:
         return ZSTD, packed
 
 
-_local = threading.local()
+_contexts: list[t.Any] = []
 
 
 def decompress(codec: int, data: Buffer, length: int, room: memoryview | None = None) -> Buffer | None:
@@ -61,13 +61,14 @@ def _copy_into(data: Buffer, room: memoryview) -> Buffer:
 
 
 def _unpack(data: Buffer, length: int) -> bytes:
-    return bytes(_context().decompress(data, max_output_size=length))
+    with _context() as context:
+        return bytes(context.decompress(data, max_output_size=length))
 
 
 def _unpack_into(data: Buffer, room: memoryview) -> Buffer:
     """``room``, filled; anything shorter when it is not exactly filled."""
     done = 0
-    with _context().stream_reader(data) as reader:
+    with _context() as context, context.stream_reader(data) as reader:
         while done < len(room):
             got = reader.readinto(room[done:])
             if not got:
@@ -76,8 +77,14 @@ def _unpack_into(data: Buffer, room: memoryview) -> Buffer:
         return b"" if reader.read(1) else room
 
 
-def _context() -> t.Any:
-    """This thread's decompressor."""
-    if not hasattr(_local, "context"):
-        _local.context = zstandard.ZstdDecompressor()
-    return _local.context
+@contextlib.contextmanager
+def _context() -> t.Iterator[t.Any]:
+    """A decompressor that no other thread uses meanwhile. A thread has none of its own: nbdkit's live for one call."""
+    try:
+        context = _contexts.pop()
+    except IndexError:
+        context = zstandard.ZstdDecompressor()
+    try:
+        yield context
+    finally:
+        _contexts.append(context)

@@ -151,6 +151,12 @@ def living_leases(store: Store, ring: KeyRing, remove_dead: bool = False) -> lis
     return found
 
 
+def sweep(store: Store) -> None:
+    """Remove the leases of processes that are known to be dead; whoever collects does so too."""
+    for name in store.list(FOLDER):
+        store.abandoned(name, remove=True)
+
+
 def _take(store: Store, ring: KeyRing, fields: dict[str, t.Any]) -> tuple[Hold, Withheld]:
     fields = {"id": secrets.token_hex(16), **fields, **_owner()}
     hold = store.hold(f"{FOLDER}/{fields['id']}", encode_document(KIND, {**fields, "seen": None}, ring.mac))

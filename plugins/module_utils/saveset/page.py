@@ -19,6 +19,8 @@ from .keys import KeyRing
 #: An entry: identity, pack id, frame offset, frame length, place in the frame (in chunks), kind.
 ENTRY = struct.Struct("<32s16sQIHH")
 ENTRY_BYTES = ENTRY.size
+#: Where its kind is: the first byte tells all of them.
+_KIND = ENTRY_BYTES - 2
 LEAF_ENTRIES = 1024
 
 HOLE_ENTRY = ENTRY.pack(bytes(32), bytes(16), 0, 0, 0, HOLE)
@@ -111,6 +113,14 @@ class Page:
         """The entry at ``position``."""
         return Entry(*ENTRY.unpack_from(self.data, position * ENTRY_BYTES))
 
+    def kind(self, position: int) -> int:
+        """The kind of the entry at ``position``."""
+        return self.data[position * ENTRY_BYTES + _KIND]
+
+    def kinds(self, begin: int, end: int) -> bytes:
+        """The kinds of the entries from ``begin`` to ``end``, a byte each."""
+        return self.data[begin * ENTRY_BYTES + _KIND : min(end * ENTRY_BYTES, self._tail) : ENTRY_BYTES]
+
     def entries(self) -> list[Entry]:
         """All entries in order."""
         return [Entry(*fields) for fields in ENTRY.iter_unpack(memoryview(self.data)[: self._tail])]
@@ -157,7 +167,7 @@ class Page:
             (ENTRY_BYTES, 0, self._tail),
             (PIECE.size, self._tail, len(self.data)),
         ):
-            kinds = self.data[begin + ENTRY_BYTES - 2 : end : size]
+            kinds = self.data[begin + _KIND : end : size]
             for at, kind in zip(range(begin, end, size), kinds):
                 if kind in (DATA, GRAINS):
                     yield self.data[at : at + ENTRY_BYTES]

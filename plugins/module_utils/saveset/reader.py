@@ -15,6 +15,7 @@ from .extent import DATA, GRAINS, SPLIT
 from .frame import UNIT_GRAIN
 from .keys import KeyRing
 from .page import ALL_GRAINS, GRAINS_PER_CHUNK, Entry, Page, Piece, grain_runs
+from .recent import Recent
 from .store import Buffer, Store
 
 _CONTAINERS = 512
@@ -32,27 +33,8 @@ class Frame(t.NamedTuple):
     unit: int
 
 
-class _FrameCache:
-    """The frames used last, as many as fit into so many bytes, one at least.  Its user locks."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = 0
-        self._frames: collections.OrderedDict[tuple[bytes, int], Frame] = collections.OrderedDict()
-
-    def get(self, key: tuple[bytes, int]) -> Frame | None:
-        frame = self._frames.get(key)
-        if frame is not None:
-            self._frames.move_to_end(key)
-        return frame
-
-    def put(self, key: tuple[bytes, int], frame: Frame) -> None:
-        if key not in self._frames:
-            self._bytes += len(frame.plain)
-        self._frames[key] = frame
-        while self._bytes > self._limit and len(self._frames) > 1:
-            _key, oldest = self._frames.popitem(last=False)
-            self._bytes -= len(oldest.plain)
+def _frame_bytes(frame: Frame) -> int:
+    return len(frame.plain)
 
 
 class Place(t.Protocol):
@@ -80,31 +62,25 @@ class ChunkReader:
         self._ring = ring
         self._lock = threading.Lock()
         self._containers: collections.OrderedDict[bytes, Container] = collections.OrderedDict()
-        self._frames = {DATA: _FrameCache(_CHUNK_FRAMES_BYTES), GRAINS: _FrameCache(_GRAIN_FRAMES_BYTES)}
+        self._frames: dict[int, Recent[tuple[bytes, int], Frame]] = {
+            DATA: Recent(_CHUNK_FRAMES_BYTES, _frame_bytes),
+            GRAINS: Recent(_GRAIN_FRAMES_BYTES, _frame_bytes),
+        }
         #: Bytes of packs that were read.
         self.bytes_read = 0
 
     def frame(self, place: Place) -> Frame:
-        """The frame that holds a chunk or piece.  Raises NotFound, Damaged."""
-        key = (place.pack, place.offset)
-        cache = self._frames[place.kind]
-        with self._lock:
-            frame = cache.get(key)
-        if frame is not None:
-            return frame
-        return self._load(place)
+        """The frame that holds a chunk or piece; it stays in memory for a while.  Raises NotFound, Damaged."""
+        return self._frames[place.kind].get((place.pack, place.offset), lambda: self._load(place))
 
     def _load(self, place: Place, room: memoryview | None = None) -> Frame:
-        """Read a frame; into ``room`` where it has just its length, else into memory, where it stays for a while."""
+        """Read a frame; into ``room`` where it has just its length, else into new memory."""
         container = self._container(place.pack)
         head, plain = container.frame(place.offset, place.length, room)
         chunk_size = container.layout.chunk_size
-        frame = Frame(plain, chunk_size // GRAINS_PER_CHUNK if head.unit == UNIT_GRAIN else chunk_size)
         with self._lock:
             self.bytes_read += place.length
-            if plain is not room:
-                self._frames[place.kind].put((place.pack, place.offset), frame)
-        return frame
+        return Frame(plain, chunk_size // GRAINS_PER_CHUNK if head.unit == UNIT_GRAIN else chunk_size)
 
     def chunk(self, page: Page, position: int, length: int) -> bytes | memoryview | bytearray:
         """The bytes of the chunk at ``position`` of a page; what is stored is hashed and compared.
@@ -141,6 +117,7 @@ class ChunkReader:
                 for chunk, length in zip(run, lengths):
                     self.stored(chunk, frame, length)
                 return len(run)
+            self._frames[DATA].keep((entry.pack, entry.offset), frame)
         buffer[: lengths[0]] = self.chunk(page, position, lengths[0])
         return 1
 

@@ -126,7 +126,8 @@ class Saveset:
         return self._repository.open_map(self.info)
 
     @functools.cached_property
-    def _reader(self) -> ChunkReader:
+    def reader(self) -> ChunkReader:
+        """What reads its chunks, and keeps some.  Raises WrongSecret (a write-only key)."""
         return self._repository.reader()
 
     def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
@@ -146,8 +147,8 @@ class Saveset:
         number, stop = begin // self.info.chunk_size, -(-end // self.info.chunk_size)
         while number < stop and begin < end:
             leaf, position = divmod(number, LEAF_ENTRIES)
-            for entry in self.map.entries(leaf)[position : position + stop - number]:
-                yield min(entry.kind, DATA)  # a chunk in pieces is data too
+            for kind in self.map.page(leaf).kinds(position, position + stop - number):
+                yield min(kind, DATA)  # a chunk in pieces is data too
                 number += 1
 
     def read(self, offset: int, length: int) -> bytes:
@@ -170,7 +171,7 @@ class Saveset:
 
     def _chunk(self, number: int, length: int) -> bytes | bytearray | memoryview:
         leaf, position = divmod(number, LEAF_ENTRIES)
-        return self._reader.chunk(self.map.page(leaf), position, length)
+        return self.reader.chunk(self.map.page(leaf), position, length)
 
     def restore(
         self,
@@ -190,8 +191,8 @@ class Saveset:
         see RestoreJob.run().
         """
         with self._repository.reading(RESTORE, self.info):
-            comparer = self._repository.comparer(self._reader)
-            job = RestoreJob(self.map, comparer, self._reader, target, only_changed, check)
+            comparer = self._repository.comparer(self.reader)
+            job = RestoreJob(self.map, comparer, self.reader, target, only_changed, check)
             # One more than processors, as writing past the page cache waits for the disk.
             return job.run(workers or default_workers() + 1, progress)
 
@@ -296,6 +297,11 @@ class Repository:
         """Raise WrongSecret when the repository was opened with a write-only key."""
         if self.write_only:
             raise write_only_error(self.location)
+
+    def reading_secret(self) -> Secret:
+        """What opens it again for reading, without the work that a passphrase costs.  Raises WrongSecret."""
+        self.require_reading()
+        return Secret(master=self._ring.master) if self.encryption != NO_ENCRYPTION else Secret()
 
     @property
     def location(self) -> str:

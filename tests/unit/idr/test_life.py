@@ -83,7 +83,9 @@ def records(*drills: tuple[str, str, list[str]]) -> list[dict[str, Any]]:
 
 def test_savesets_are_proven_by_the_last_drill_that_passed_for_their_server() -> None:
     savesets = [{"id": "s1"}, {"id": "s3"}, {"id": "s9"}]
-    drills = records(("idr-1", "2026-11-20", ["fs1", "fs2"]), ("idr-2", "2026-11-21", ["fs1"]), ("idr-3", "2026-11-22", []))
+    drills = records(
+        ("idr-1", "2026-11-20", ["fs1", "fs2"]), ("idr-2", "2026-11-21", ["fs1"]), ("idr-3", "2026-11-22", [])
+    )
     first, second, third = with_proof(savesets, drills)
     assert first["proven"] == {"drill": "idr-2", "time": "2026-11-21T02:00:00+00:00", "server": "fs1"}
     assert second["proven"]["drill"] == "idr-1"
@@ -97,7 +99,7 @@ def test_every_server_comes_round_in_time() -> None:
     for week in range(12):
         now = NOON + week * 7 * DAY
         chosen = due_servers(servers, proofs, 28, 7, now)
-        proofs.update(dict.fromkeys(chosen, datetime.datetime.fromtimestamp(now, datetime.timezone.utc).isoformat()))
+        proofs.update(dict.fromkeys(chosen, datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat()))
         ages = [now - datetime.datetime.fromisoformat(proofs[server]).timestamp() for server in servers]
         assert max(ages) <= 28 * DAY
 
@@ -112,4 +114,3 @@ def test_what_was_never_proven_comes_first() -> None:
 def test_once_all_are_proven_only_as_many_as_it_takes() -> None:
     proofs = dict.fromkeys("abcdefgh", "2026-11-28T00:00:00+00:00")
     assert due_servers(list("abcdefgh"), proofs, 28, 7, NOON) == ["a", "b"]
-

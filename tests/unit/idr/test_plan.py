@@ -125,13 +125,18 @@ def test_a_failover_mounts_as_production_does_and_two_cannot_be_at_one_place() -
     found = planned(run_of(FIRST), variables, mode="failover", dr_hosts=["dr1", "dr2"])
     assert found["servers"]["fs2"]["volumes"][0]["dr_mount"] == "/srv/m"
     together = planned(run_of(FIRST), mode="failover")["problems"]
-    assert together == [
-        "fs1/m and fs2/m would both be mounted at /srv/m of dr1: give one an idr_mount of its own"
-    ]
+    assert together == ["fs1/m and fs2/m would both be mounted at /srv/m of dr1: give one an idr_mount of its own"]
 
 
 def test_the_inventory_names_place_part_and_target() -> None:
-    volume = {"name": "m", "serial": "c" * 16, "mount": "/srv/m", "idr_mount": "/dr/m", "idr_part": 2, "idr_target": "/dev/x"}
+    volume = {
+        "name": "m",
+        "serial": "c" * 16,
+        "mount": "/srv/m",
+        "idr_mount": "/dr/m",
+        "idr_part": 2,
+        "idr_target": "/dev/x",
+    }
     found = planned(run_of(FIRST), hostvars(fs2={"isb_volumes": [volume], "idr_rto_target": 60}))
     entry = found["servers"]["fs2"]
     assert entry["rto_target_s"] == 60

@@ -14,8 +14,8 @@ from ..errors import DriverError, OptionError
 class Option(NamedTuple):
     """One option of a driver.
 
-    ``kind``: str, path, number, bool, list (of texts), dict (of texts), command (a list that begins with a path) or
-    statuses (a list of exit statuses).
+    ``kind``: str, path, number, bool, list (of texts), dict (of texts), command (a list that begins with a path),
+    statuses (a list of exit statuses) or items (a list, whose items whoever asked for them checks).
     """
 
     kind: str
@@ -144,18 +144,22 @@ class Driver:
 
 def check_options(driver: type[Driver], given: dict[str, Any]) -> dict[str, Any]:
     """The driver's options, complete with defaults and of the right types. Raises OptionError."""
-    known = {"timeout": TIMEOUT, **driver.options}
+    return complete(f"driver {driver.name}", {"timeout": TIMEOUT, **driver.options}, given)
+
+
+def complete(whose: str, known: dict[str, Option], given: dict[str, Any]) -> dict[str, Any]:
+    """The options of ``whose``, complete with defaults and of the right types. Raises OptionError."""
     unknown = sorted(set(given) - set(known) - {"name"})
     if unknown:
-        raise OptionError(f"driver {driver.name} has no option '{unknown[0]}': it knows {', '.join(sorted(known))}")
+        raise OptionError(f"{whose} has no option '{unknown[0]}': it knows {', '.join(sorted(known))}")
     values = {}
     for name, option in known.items():
         value = given.get(name)
         if value is None and option.required:
-            raise OptionError(f"driver {driver.name} needs the option '{name}': {option.help}")
-        values[name] = _copy(option.default) if value is None else _convert(driver.name, name, option.kind, value)
+            raise OptionError(f"{whose} needs the option '{name}': {option.help}")
+        values[name] = _copy(option.default) if value is None else _convert(whose, name, option.kind, value)
     if values["timeout"] <= 0:
-        raise OptionError(f"driver {driver.name}: 'timeout' must be more than 0 s")
+        raise OptionError(f"{whose}: 'timeout' must be more than 0 s")
     return values
 
 
@@ -163,11 +167,11 @@ def _copy(default: Any) -> Any:
     return type(default)(default) if isinstance(default, (list, dict)) else default
 
 
-def _convert(driver: str, name: str, kind: str, value: Any) -> Any:
+def _convert(whose: str, name: str, kind: str, value: Any) -> Any:
     try:
         return _CONVERTERS[kind](value)
     except (TypeError, ValueError) as error:
-        raise OptionError(f"driver {driver}: '{name}' must be {_KINDS[kind]}, not {value!r}") from error
+        raise OptionError(f"{whose}: '{name}' must be {_KINDS[kind]}, not {value!r}") from error
 
 
 def _text(value: Any) -> str:
@@ -220,6 +224,12 @@ def _statuses(value: Any) -> list[int]:
     return statuses
 
 
+def _items(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise TypeError
+    return list(value)
+
+
 def _dict(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise TypeError
@@ -235,6 +245,7 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "dict": _dict,
     "command": _command,
     "statuses": _statuses,
+    "items": _items,
 }
 _KINDS = {
     "str": "a text",
@@ -245,4 +256,5 @@ _KINDS = {
     "dict": "a dictionary of texts",
     "command": "a list of texts that begins with the absolute path of a program",
     "statuses": "a list of exit statuses, from 0 to 255",
+    "items": "a list with at least one item",
 }

@@ -44,28 +44,22 @@ def add_repository(parser: argparse.ArgumentParser, positional: bool = False) ->
 
 def open_repository(options: argparse.Namespace) -> Repository:
     """The repository that a command line names.  Raises SavesetError."""
-    return open_with_secret(options)[0]
-
-
-def open_with_secret(options: argparse.Namespace) -> tuple[Repository, Secret]:
-    """The repository that a command line names, and the secret that opened it.  Raises SavesetError."""
     store = repository_store(options)
     secret = given_secret(options)
     if secret is not None:
-        return Repository.open(store, secret), secret
+        return Repository.open(store, secret)
     try:
-        return Repository.open(store, Secret()), Secret()
+        return Repository.open(store, Secret())
     except WrongSecret:
         return _ask(store)
 
 
-def _ask(store: Store) -> tuple[Repository, Secret]:
+def _ask(store: Store) -> Repository:
     """Ask for the passphrase, again where it was mistyped."""
     tries = 1
     while True:
-        secret = Secret(ask(f"Passphrase of {store.location}: "))
         try:
-            return Repository.open(store, secret), secret
+            return Repository.open(store, Secret(ask(f"Passphrase of {store.location}: ")))
         except WrongSecret as error:
             if tries == _TRIES:
                 raise

@@ -10,16 +10,20 @@ through a pipe whose descriptor is named on nbdkit's command line, so that no ot
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import json
 import os
 import traceback
 import typing as t
 
+from ..commit import SavesetInfo
 from ..errors import SavesetError
 from ..extent import HOLE, ZERO
-from ..repository import Repository, Saveset
+from ..lease import SERVE
+from ..repository import Repository
 from ..secret import Secret
+from ..serving import ServedSaveset
 from ..store import open_store
 
 if t.TYPE_CHECKING:
@@ -36,6 +40,7 @@ __all__ = [
     "can_extents",
     "can_multi_conn",
     "cache",
+    "cleanup",
     "config",
     "extents",
     "get_ready",
@@ -48,16 +53,26 @@ __all__ = [
 
 API_VERSION = 2
 
-#: Of the secret what may be in the pipe; all of them bytes.
-_SECRET_FIELDS = ("passphrase", "private_key", "private_key_password", "master", "exported")
 _served: dict[str, t.Any] = {}
+_lease = contextlib.ExitStack()
 
 
-def encode_order(location: str, secret: Secret, volume: str, saveset_id: str) -> bytes:
-    """What is to be served, for the pipe."""
-    fields = {name: getattr(secret, name) for name in _SECRET_FIELDS}
-    encoded = {name: base64.b64encode(value).decode() for name, value in fields.items() if value is not None}
-    order = {"location": location, "secret": encoded, "volume": volume, "saveset": saveset_id}
+def encode_order(repository: Repository, info: SavesetInfo, readahead: bool, lease: bool = False) -> bytes:
+    """What is to be served, and the key to it, for the pipe.
+
+    :param readahead: whether to read ahead where reads are sequential.
+    :param lease: whether nbdkit itself is to keep what the saveset uses from being removed; else its caller does.
+    Raises WrongSecret (a write-only key).
+    """
+    master = repository.reading_secret().master
+    order = {
+        "location": repository.location,
+        "master": base64.b64encode(master).decode() if master else None,
+        "volume": info.volume,
+        "saveset": info.id,
+        "readahead": readahead,
+        "lease": lease,
+    }
     return json.dumps(order).encode()
 
 
@@ -73,9 +88,19 @@ def get_ready() -> None:
     """Open the saveset before anybody may connect."""
     _tell_errors_in_one_line()
     order = _served.pop("order")
-    fields: dict[str, t.Any] = {name: base64.b64decode(value) for name, value in order["secret"].items()}
-    repository = Repository.open(open_store(order["location"]), Secret(**fields))
-    _served["saveset"] = repository.find(order["volume"], saveset_id=order["saveset"])
+    secret = Secret(master=base64.b64decode(order["master"])) if order["master"] else Secret()
+    repository = Repository.open(open_store(order["location"]), secret)
+    saveset = repository.find(order["volume"], saveset_id=order["saveset"])
+    if order["lease"]:
+        _lease.enter_context(repository.reading(SERVE, saveset.info))
+    _served["saveset"] = ServedSaveset(saveset, order["readahead"])
+
+
+def cleanup() -> None:
+    """Let go of the lease; whoever kills nbdkit leaves one that others see to be dead."""
+    if "saveset" in _served:
+        _served["saveset"].close()
+    _lease.close()
 
 
 def thread_model() -> int:
@@ -83,52 +108,52 @@ def thread_model() -> int:
     return int(nbdkit.THREAD_MODEL_PARALLEL)
 
 
-def open(readonly: bool) -> Saveset:  # noqa: A001  # nbdkit's name for it
+def open(readonly: bool) -> ServedSaveset:  # noqa: A001  # nbdkit's name for it
     """A connection: all of them read the one saveset."""
-    saveset: Saveset = _served["saveset"]
+    saveset: ServedSaveset = _served["saveset"]
     return saveset
 
 
-def get_size(saveset: Saveset) -> int:
+def get_size(saveset: ServedSaveset) -> int:
     """The volume's size."""
     return saveset.size
 
 
-def can_multi_conn(saveset: Saveset) -> bool:
+def can_multi_conn(saveset: ServedSaveset) -> bool:
     """Nothing ever changes, so all connections see the same."""
     return True
 
 
-def is_rotational(saveset: Saveset) -> bool:
+def is_rotational(saveset: ServedSaveset) -> bool:
     """Neighbouring reads are cheaper."""
     return True
 
 
-def can_cache(saveset: Saveset) -> int:
+def can_cache(saveset: ServedSaveset) -> int:
     """Reading ahead helps: what was read stays in memory for a while."""
     return int(nbdkit.CACHE_NATIVE)
 
 
-def can_extents(saveset: Saveset) -> bool:
+def can_extents(saveset: ServedSaveset) -> bool:
     """Holes and zeros are known."""
     return True
 
 
-def pread(saveset: Saveset, buffer: bytearray, offset: int, flags: int) -> None:
+def pread(saveset: ServedSaveset, buffer: bytearray, offset: int, flags: int) -> None:
     """Fill the buffer; every chunk is proven before a byte of it is given out."""
     try:
-        buffer[:] = saveset.read(offset, len(buffer))
+        saveset.read_into(offset, buffer)
     except Exception:
         nbdkit.set_error(errno.EIO)
         raise
 
 
-def cache(saveset: Saveset, count: int, offset: int, flags: int) -> None:
+def cache(saveset: ServedSaveset, count: int, offset: int, flags: int) -> None:
     """Read ahead."""
-    saveset.read(offset, count)
+    saveset.prepare(offset, count)
 
 
-def extents(saveset: Saveset, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
+def extents(saveset: ServedSaveset, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
     """What is hole, zero or data in a range, as (offset, length, NBD's flags)."""
     types = {HOLE: nbdkit.EXTENT_HOLE | nbdkit.EXTENT_ZERO, ZERO: nbdkit.EXTENT_ZERO}
     found = []

@@ -15,7 +15,7 @@ import typing as t
 from ..commit import SavesetInfo
 from ..lease import SERVE
 from . import server
-from .access import add_repository, find_saveset, open_with_secret
+from .access import add_repository, find_saveset, open_repository
 from .listener import Listener, add_listener, check_listener, make_listener
 from .nbdplugin import encode_order
 from .output import saveset_text, say, size_text, warn
@@ -61,11 +61,11 @@ def run(options: argparse.Namespace) -> int:
     """Serve a saveset until told to end."""
     check_listener(options)
     program = server.find_nbdkit()
-    repository, secret = open_with_secret(options)
+    repository = open_repository(options)
     repository.require_reading()
     info = find_saveset(repository, options.saveset).info
-    order = encode_order(repository.location, secret, info.volume, info.id)
-    layers = server.Layers(options.cow, options.readahead, options.cache or "", options.scratch or "")
+    order = encode_order(repository, info, options.readahead)
+    layers = server.Layers(options.cow, options.cache or "", options.scratch or "")
     try:
         with _signals_raise(), server.private_folder() as folder, contextlib.ExitStack() as cleanup:
             cleanup.enter_context(repository.reading(SERVE, info))

@@ -18,13 +18,14 @@ import typing as t
 from dataclasses import dataclass
 
 from ..errors import InvalidValue, MissingLibrary, SavesetError
+from ..tls import prefer_aes
 from .access import PACKAGE_HOME
 from .listener import Listener
 
 #: nbdkit finds its Python's own modules by the python3 that it finds, which must be the system's.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_START_S = 60.0
-_END_S = 1.0  # nbdkit waits for its clients to go; nothing can be lost by not waiting for them
+START_S = 60.0
+END_S = 1.0  # nbdkit waits for its clients to go; nothing can be lost by not waiting for them
 _POLL_S = 0.02
 
 #: Libraries of the embedded Python's own, mostly older ones, must not get in the way.
@@ -44,18 +45,17 @@ class ServerEnded(SavesetError):
 class Layers:
     """Filters between the saveset and whoever reads it.
 
-    ``cow``: a view that can be written, in ``scratch``; ``readahead``; ``cache``: a size that nbdkit understands, of
-    what may be kept in ``scratch`` of what was read.
+    ``cow``: a view that can be written, in ``scratch``; ``cache``: a size that nbdkit understands, of what may be kept
+    in ``scratch`` of what was read.
     """
 
     cow: bool = False
-    readahead: bool = False
     cache: str = ""
     scratch: str = ""
 
     def filters(self) -> list[str]:
         """As nbdkit takes them, the one that is next to the client first."""
-        wanted = (("cow", self.cow), ("readahead", self.readahead), ("cache", bool(self.cache)))
+        wanted = (("cow", self.cow), ("cache", bool(self.cache)))
         filters = [f"--filter={name}" for name, is_wanted in wanted if is_wanted]
         return filters if self.cow else ["--readonly", *filters]
 
@@ -82,7 +82,7 @@ def find_nbdkit() -> str:
             "nbdkit", "it is not installed", "Install it. On Debian: apt install nbdkit nbdkit-plugin-python"
         )
     asked = subprocess.run(
-        [nbdkit, "python", "--dump-plugin"], env=_environment(), capture_output=True, text=True, check=False
+        [nbdkit, "python", "--dump-plugin"], env=environment(), capture_output=True, text=True, check=False
     )
     if asked.returncode:
         raise MissingLibrary(
@@ -111,18 +111,16 @@ def start(nbdkit: str, folder: str, listener: Listener, layers: Layers, order: b
     :param order: what nbdplugin.config() reads.
     """
     script, pid_file = os.path.join(folder, "saveset.py"), os.path.join(folder, "pid")
-    with open(script, "w", encoding="utf-8") as stream:
-        stream.write(_SCRIPT.format(home=PACKAGE_HOME, libraries=_libraries()))
-    read_end, write_end = os.pipe()
-    try:
-        _fill(write_end, order)
+    write_script(script)
+    settings = prefer_aes(os.path.join(folder, "tls")) if listener.psk else {}
+    with order_pipe(order) as pipe:
         command = [nbdkit, "--foreground", "--exit-with-parent", "--pidfile", pid_file, *listener.arguments()]
-        command += [*layers.filters(), "python", script, f"order-fd={read_end}", *layers.parameters()]
         process = subprocess.Popen(
-            command, env=_environment(layers.scratch), pass_fds=[read_end], stdin=subprocess.DEVNULL
+            [*command, *plugin_words(layers, script, pipe)],
+            env={**environment(layers.scratch), **settings},
+            pass_fds=[pipe],
+            stdin=subprocess.DEVNULL,
         )
-    finally:
-        os.close(read_end)
     try:
         _wait_until_ready(process, pid_file)
     except BaseException:
@@ -131,12 +129,40 @@ def start(nbdkit: str, folder: str, listener: Listener, layers: Layers, order: b
     return process
 
 
+def write_script(path: str, home: str = PACKAGE_HOME) -> None:
+    """Write what nbdkit's python plugin runs.
+
+    :param home: the folder, or the archive, that holds the package ``saveset``.
+    """
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(_SCRIPT.format(home=home, libraries=_libraries()))
+
+
+def plugin_words(layers: Layers, script: str, order_fd: int) -> list[str]:
+    """nbdkit's arguments but for those that say where it listens.
+
+    :param order_fd: the descriptor, in nbdkit, of order_pipe().
+    """
+    return [*layers.filters(), "python", script, f"order-fd={order_fd}", *layers.parameters()]
+
+
+@contextlib.contextmanager
+def order_pipe(order: bytes) -> t.Iterator[int]:
+    """A descriptor that ``order`` can be read from, for nbdkit to inherit.  Raises InvalidValue."""
+    read_end, write_end = os.pipe()
+    try:
+        _fill(write_end, order)
+        yield read_end
+    finally:
+        os.close(read_end)
+
+
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End nbdkit, also when clients are connected."""
     if process.poll() is None:
         process.terminate()
     try:
-        process.wait(_END_S)
+        process.wait(END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -147,8 +173,8 @@ def ended(status: int) -> ServerEnded:
     return ServerEnded("nbdkit", f"it ended with status {status}", "See what it wrote above")
 
 
-def _environment(scratch: str = "") -> dict[str, str]:
-    """Of our environment nothing: it may hold the passphrase."""
+def environment(scratch: str = "") -> dict[str, str]:
+    """nbdkit's environment: of ours nothing, as it may hold the passphrase."""
     return {"PATH": _PATH, "LANG": "C.UTF-8", **({"TMPDIR": scratch} if scratch else {})}
 
 
@@ -175,11 +201,11 @@ def _fill(write_end: int, order: bytes) -> None:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], pid_file: str) -> None:
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + START_S
     while not os.path.exists(pid_file):
         status = process.poll()
         if status is not None:
             raise ended(status)
         if time.monotonic() > deadline:
-            raise ServerEnded("nbdkit", f"it is not ready after {_START_S:.0f} s", "See what it wrote above")
+            raise ServerEnded("nbdkit", f"it is not ready after {START_S:.0f} s", "See what it wrote above")
         time.sleep(_POLL_S)

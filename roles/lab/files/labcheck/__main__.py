@@ -12,17 +12,26 @@ Reads a JSON document from its input: ``images`` (server to volume to path of th
     servers             per server: volumes (path, filesystem, clean, said), database (clean, said), and how far it came
 
 The copies themselves are never changed.
+
+With ``--mounted`` it is a check of a drill: it reads what openisb.backup.recovery_check tells its commands, and looks
+at the databases on the mounts of all servers. The rest comes from arguments. It prints the same report, and a line that
+says what it comes to; its exit status is 0 only for one point in time and sound databases, 2 for anything else, and 1
+where that could not be told.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import shutil
 import sys
 from typing import Any
 
 import copies
 import cross_check
+import judgement
+import mounted
 from command import CheckError
 from database_check import Database
 
@@ -36,11 +45,7 @@ def check(asked: dict[str, Any]) -> dict[str, Any]:
             servers[server], states[server] = check_server(server, volumes, asked, scratch)
         finally:
             shutil.rmtree(scratch)
-    violations = cross_check.violations(states)
-    sound = all(
-        part["clean"] for server in servers.values() for part in [*server["volumes"].values(), server["database"]]
-    )
-    return {"one_point_in_time": not violations, "sound": sound, "violations": violations, "servers": servers}
+    return judgement.report(servers, states)
 
 
 def check_server(server: str, volumes: dict[str, str], asked: dict[str, Any], scratch: str) -> tuple[Any, Any]:
@@ -53,12 +58,40 @@ def check_server(server: str, volumes: dict[str, str], asked: dict[str, Any], sc
         where = ", ".join(volumes.values())
         raise CheckError(f"{server}: none of its copies holds {copies.DATABASE}: {where}")
     integrity, told = Database(database, asked["gtm_dist"], asked["routines"]).check()
-    state = cross_check.parse(told)
-    return {"volumes": checked, "database": integrity, **cross_check.summary(state)}, state
+    return {"volumes": checked, "database": integrity}, cross_check.parse(told)
+
+
+def check_mounted(arguments: argparse.Namespace) -> int:
+    """Check what a drill has mounted; returns the exit status."""
+    for name in ("gtm_dist", "scratch"):
+        if not getattr(arguments, name):
+            raise CheckError(f"--{name.replace('_', '-')} is needed with --mounted")
+    report = mounted.check(json.load(sys.stdin), arguments.gtm_dist, arguments.routines, arguments.scratch)
+    json.dump(report, sys.stdout)
+    print(flush=True)
+    print(judgement.sentence(report), file=sys.stderr)
+    return 0 if judgement.good(report) else 2
+
+
+def parse_arguments() -> argparse.Namespace:
+    """What stands on the command line."""
+    beside = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "m/src")
+    parser = argparse.ArgumentParser(prog="check", description="Checks copies of the lab's volumes.")
+    parser.add_argument("--mounted", action="store_true", help="check what a drill has mounted")
+    dist = os.environ.get("gtm_dist")  # noqa: SIM112  # GT.M's name for it
+    parser.add_argument("--gtm-dist", default=dist, help="GT.M's folder (default: $gtm_dist)")
+    parser.add_argument("--routines", default=beside, help=f"folder of LABCHECK.m (default: {beside})")
+    parser.add_argument(
+        "--scratch", default=os.environ.get("OPENISB_SCRATCH"), help="folder for copies (default: $OPENISB_SCRATCH)"
+    )
+    return parser.parse_args()
 
 
 def main() -> int:
+    arguments = parse_arguments()
     try:
+        if arguments.mounted:
+            return check_mounted(arguments)
         report = check(json.load(sys.stdin))
     except CheckError as error:
         print(error, file=sys.stderr)

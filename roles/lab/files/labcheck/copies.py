@@ -82,6 +82,13 @@ def _copy(source: str, target: str) -> None:
     os.chmod(target, 0o600)
 
 
+def copy_file(path: str, folder: str) -> str:
+    """Copy a file into a folder; returns the copy."""
+    target = os.path.join(folder, os.path.basename(path))
+    _copy(path, target)
+    return target
+
+
 def fresh_folder(path: str) -> str:
     """An empty folder for scratch files; what an earlier check left there is dropped."""
     shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,179 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs one check in a process of its own, bounded in time, and ends whatever it has started.
+
+The process tells what it has found as it goes on, a line of JSON each time: where it has to be killed, because it
+waits for a disk that does not answer, what it found until then is on record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import shutil
+import tempfile
+import time
+import traceback
+from typing import Any
+
+from ..quiesce.errors import QuiesceError
+from ..quiesce.mounts import current
+from ..quiesce.processes import identity
+from . import ending
+from .base import Check
+from .bench import CLEAN_UP, Bench
+from .errors import CheckFailed
+from .isolation import MOUNTS, shut_off
+from .record import Record
+
+MARK = "OPENISB_CHECK"
+GRACE = 1.0
+"""Seconds between the polite and the hard end of what a check leaves running."""
+PATIENCE = 10.0
+"""Seconds that killed processes may take to be gone."""
+LATE = CLEAN_UP + GRACE + PATIENCE + 5
+"""Seconds after its time that the process of a check may take to end by itself."""
+READ_SIZE = 65536
+UNREADABLE = "the copy is damaged, or its disk does not answer"
+
+
+def run(check: Check, scratch: str) -> dict[str, Any]:
+    """The result of a check. ``scratch`` is a folder for what it writes. Raises OSError where that cannot be used."""
+    os.makedirs(scratch, mode=0o711, exist_ok=True)
+    work = tempfile.mkdtemp(prefix="openisb-check-", dir=scratch)
+    os.chmod(work, 0o711)  # a check may run programs as another user
+    mark = f"{MARK}={secrets.token_hex(8)}"
+    begun = time.monotonic()
+    try:
+        pid, reader = _fork(check, work, mark)
+        told = _listen(reader, check.timeout + LATE)
+        left = _cannot_end(_end(pid, mark))
+    finally:
+        still = _remove(work)
+    seconds = round(time.monotonic() - begun, 3)
+    return _result(check, told, seconds, left + still)
+
+
+def _result(check: Check, told: dict[str, Any], seconds: float, left: list[str]) -> dict[str, Any]:
+    """``left``: what is still there."""
+    result = {"kind": check.name, "what": check.what, "ok": False, "detail": "", **told, "seconds": seconds}
+    if "ok" not in told:
+        hung = seconds >= check.timeout
+        result["detail"] = (
+            f"it did not end within {check.timeout:g} s, and was killed: a disk or a mount may not answer"
+            if hung
+            else "the process of the check was ended by somebody else"
+        )
+    if left:
+        result.update(ok=False, detail="; ".join([result["detail"], *left]))
+    return result
+
+
+def _cannot_end(processes: list[int]) -> list[str]:
+    return [f"process {pid} cannot be ended, as it waits for a disk" for pid in processes]
+
+
+def _fork(check: Check, work: str, mark: str) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _in_child(check, work, mark, writer)
+    os.close(writer)
+    return pid, reader
+
+
+def _listen(reader: int, seconds: float) -> dict[str, Any]:
+    """What the process has told last, once it has ended, or is given up."""
+    give_up, heard, told = time.monotonic() + seconds, b"", b"{}"
+    try:
+        while select.select([reader], [], [], max(give_up - time.monotonic(), 0))[0]:
+            piece = os.read(reader, READ_SIZE)
+            if not piece:
+                break
+            *lines, heard = (heard + piece).split(b"\n")
+            told = lines[-1] if lines else told
+    finally:
+        os.close(reader)
+    found: dict[str, Any] = json.loads(told)
+    return found
+
+
+def _end(pid: int, mark: str) -> list[int]:
+    """End the process with all that it has started; returns those that cannot be ended."""
+    worker = identity(pid)
+    left = ending.end_below(pid, mark, 0, PATIENCE)
+    if not ending.end(worker, PATIENCE):
+        left.append(pid)
+    left = sorted({*left, *ending.end_below(pid, mark, 0, PATIENCE if not left else 0)})
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return left
+
+
+def _remove(work: str) -> list[str]:
+    """Remove the folder of a check; what hinders. Mounts in it there only are where these could not be shut off."""
+    mounted = [mount.point for mount in current() if mount.point.startswith(work + "/")]
+    if mounted:
+        return [f"{point} is still mounted: unmount it, and remove {work}" for point in mounted]
+    shutil.rmtree(work, ignore_errors=True)
+    return [f"{work} cannot be removed"] if os.path.lexists(work) else []
+
+
+# In the process of the check
+
+
+def _in_child(check: Check, work: str, mark: str, writer: int) -> None:
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        teller = _Teller(check, writer)
+        ok, detail = _attempt(check, work, mark, teller)
+        left = _cannot_end(ending.end_below(os.getpid(), mark, GRACE, PATIENCE))
+        teller.tell(ok=ok and not left, detail="; ".join([detail, *left]))
+    finally:
+        os._exit(0)  # nothing may return into the module's own code
+
+
+class _Teller:
+    """Tells the module what there is to know of the check until now."""
+
+    def __init__(self, check: Check, writer: int) -> None:
+        self.record = Record()
+        self._check = check
+        self._writer = writer
+
+    def tell(self, **more: Any) -> None:
+        document = {"what": self._check.what, **self.record.as_dict(), **more}
+        self._write(json.dumps(document).encode() + b"\n")
+
+    def _write(self, text: bytes) -> None:
+        while text:
+            text = text[os.write(self._writer, text) :]
+
+
+def _attempt(check: Check, work: str, mark: str, teller: _Teller) -> tuple[bool, str]:
+    """Whether the check passed, and what it found, in one line."""
+    teller.tell()
+    bench = Bench(teller.record, work, check.timeout, mark, teller.tell)
+    try:
+        bench.own_mounts = MOUNTS not in shut_off(check.network)
+        return True, _line(check.run(bench))
+    except (CheckFailed, QuiesceError) as error:
+        return False, _line(str(error))
+    except OSError as error:
+        where = f"{check.places.there(str(error.filename))} cannot be read" if error.filename else "it broke off"
+        return False, _line(f"{where} ({error.strerror or error}): {UNREADABLE}")
+    except Exception as error:  # one check that breaks off must not keep the others from their turn
+        teller.record.say(traceback.format_exc())
+        return False, _line(f"the check broke off: {error!r}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,177 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that have to be there: hashed, and as large and as new as expected."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+from typing import Any
+
+from ..quiesce.drivers.base import Option
+from ..quiesce.errors import OptionError
+from .base import Check, Surroundings
+from .bench import Bench
+from .errors import CheckFailed
+from .patterns import matching
+
+PIECE = 1024 * 1024
+MANY = 3
+"""Patterns that a check's name repeats."""
+
+
+class Wanted:
+    """One entry of ``paths``: a path or pattern, and what its files must be like."""
+
+    def __init__(self, item: Any) -> None:
+        given = {"path": item} if isinstance(item, str) else dict(item) if isinstance(item, dict) else {}
+        unknown = sorted(set(given) - {"path", "sha256", "min_size", "newer_than"})
+        if unknown:
+            raise OptionError(
+                f"check files: an entry of 'paths' has no '{unknown[0]}': it knows path, sha256, min_size, newer_than"
+            )
+        self.path = given.get("path")
+        if not isinstance(self.path, str) or not self.path.startswith("/"):
+            raise OptionError(f"check files: an entry of 'paths' must be an absolute path or have one, not {item!r}")
+        self.sha256 = _hash(given.get("sha256"))
+        self.min_size = _size(given.get("min_size"))
+        self.newer_than = _time(given.get("newer_than"))
+
+
+def _hash(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value).lower()
+    if len(text) != 64 or set(text) - set("0123456789abcdef"):
+        raise OptionError(f"check files: 'sha256' must be 64 hex digits, not {value!r}")
+    return text
+
+
+def _size(value: Any) -> int:
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"check files: 'min_size' must be a number of bytes, not {value!r}") from error
+
+
+def _time(value: Any) -> float | None:
+    """Seconds since the epoch, from such a number or from a time in ISO 8601, which is UTC unless it says otherwise."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError as error:
+        raise OptionError(
+            f"check files: 'newer_than' must be a time such as 2026-11-23T02:15:00Z, not {value!r}"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+class FilesCheck(Check):
+    """Every entry has to match a file at least. Hashing is bounded by number and size; a wanted hash always is made."""
+
+    name = "files"
+    options = {
+        "paths": Option(
+            "items",
+            "Paths or patterns ('**' for all folders below), or dicts of path, sha256, min_size and newer_than.",
+            required=True,
+        ),
+        "max_files": Option("number", "Files that are hashed at most.", default=1000),
+        "max_bytes": Option("number", "Bytes that are hashed at most.", default=100 * 1024**3),
+    }
+
+    def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
+        super().__init__(values, surroundings)
+        self._wanted = [Wanted(item) for item in values["paths"]]
+        self._bytes = 0
+        self._unhashed = 0
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def subject(self) -> str:
+        paths = [str(wanted.path) for wanted in self._wanted]
+        more = [f"and {len(paths) - MANY} more"] if len(paths) > MANY else []
+        return ", ".join(paths[:MANY] + more)
+
+    def run(self, bench: Bench) -> str:
+        problems: list[str] = []
+        for wanted in self._wanted:
+            try:
+                self._check(wanted, bench)
+            except CheckFailed as failure:
+                problems.append(str(failure))
+                bench.record.say(str(failure))
+                bench.left()  # one that took too long is no problem of this file alone
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+            raise CheckFailed(problems[0] + more)
+        files = bench.record.files
+        found = f"{len(files)} files, {sum(each['size'] for each in files)} bytes"
+        return found + (f", {self._unhashed} of them beyond the limits and not hashed" if self._unhashed else "")
+
+    def _check(self, wanted: Wanted, bench: Bench) -> None:
+        for path in matching(self.places, str(wanted.path)):
+            entry = self._known.get(path)
+            if entry is None or (wanted.sha256 and not entry["sha256"]):
+                entry = self._look(path, wanted, bench, entry)
+            self._judge(path, entry, wanted)
+
+    def _look(self, path: str, wanted: Wanted, bench: Bench, known: dict[str, Any] | None) -> dict[str, Any]:
+        """Size and hash of a file, on record."""
+        entry = known or {"path": _shown(self.places.there(path)), "size": os.stat(path).st_size, "sha256": ""}
+        if wanted.sha256 or self._within_limits(int(entry["size"])):
+            entry["sha256"] = digest(path, bench)
+            self._unhashed -= 1 if known else 0
+        else:
+            self._unhashed += 1
+        if known is None:
+            self._known[path] = entry
+            bench.record.files.append(entry)
+        return entry
+
+    def _within_limits(self, size: int) -> bool:
+        hashed = sum(1 for entry in self._known.values() if entry["sha256"])
+        if hashed >= self.values["max_files"] or self._bytes + size > self.values["max_bytes"]:
+            return False
+        self._bytes += size
+        return True
+
+    def _judge(self, path: str, entry: dict[str, Any], wanted: Wanted) -> None:
+        name = entry["path"]
+        if entry["size"] < wanted.min_size:
+            raise CheckFailed(f"{name} has {entry['size']} bytes, {wanted.min_size} are the least that was expected")
+        if wanted.sha256 and entry["sha256"] != wanted.sha256:
+            raise CheckFailed(f"{name} is not what was expected: its SHA-256 is {entry['sha256']}")
+        changed = os.stat(path).st_mtime
+        if wanted.newer_than is not None and changed <= wanted.newer_than:
+            raise CheckFailed(f"{name} was last changed at {_iso(changed)}, not after {_iso(wanted.newer_than)}")
+
+
+def _shown(path: str) -> str:
+    """A path as text; what is no Unicode in it by its bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _iso(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def digest(path: str, bench: Bench) -> str:
+    """The SHA-256 of a file. Raises CheckFailed where there is no time left, OSError where it cannot be read."""
+    hashed = hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:
+        while True:
+            bench.left()
+            try:
+                piece = stream.read(PIECE)
+            except OSError as error:  # which does not know the file
+                raise OSError(error.errno, error.strerror, path) from error
+            if not piece:
+                return hashed.hexdigest()
+            hashed.update(piece)

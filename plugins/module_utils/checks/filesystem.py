@@ -1,0 +1,166 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A filesystem that is not mounted, by its own checker, which changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any, NamedTuple
+
+from ..quiesce.drivers.base import Option
+from ..quiesce.errors import OptionError
+from ..quiesce.mounts import MOUNTINFO
+from ..quiesce.users import environment_of
+from .base import Check, Surroundings, first_line, telling
+from .bench import Bench, Finished
+from .errors import CheckFailed
+
+ENVIRONMENT = environment_of(None)
+NEEDS_RECOVERY = "needs_recovery"
+SAFE = "nosuid,nodev,noexec"
+
+
+class Checker(NamedTuple):
+    """How a type is checked. ``sound``: how lines begin that say nothing of damage."""
+
+    program: str
+    package: str
+    arguments: tuple[str, ...]
+    sound: tuple[str, ...]
+
+
+XFS_SOUND = ("- ", "Phase ", "No modify flag", "Cannot get host", "Repair may fail", "the image and the host")
+BTRFS_SOUND = ("Opening filesystem", "Checking filesystem", "UUID:", "[")
+NTFS_SOUND = ("Mounting volume... OK", "Processing of $MFT", "Checking the alternate", "NTFS volume version")
+EXT = Checker("e2fsck", "e2fsprogs", ("-f", "-n"), ("e2fsck ", "Pass ", "Warning!"))
+CHECKERS = {
+    "ext2": EXT,
+    "ext3": EXT,
+    "ext4": EXT,
+    "xfs": Checker("xfs_repair", "xfsprogs", ("-n",), XFS_SOUND),
+    "btrfs": Checker("btrfs", "btrfs-progs", ("check", "--readonly"), BTRFS_SOUND),
+    "ntfs": Checker("ntfsfix", "ntfs-3g", ("-n",), NTFS_SOUND),
+}
+
+
+class FilesystemCheck(Check):
+    """Logs that wait for their replay are replayed first, by a mount: a checker would call what they mend damaged.
+
+    A frozen xfs always leaves a record in its log; an ext4 only says that it needs recovery where it was not frozen.
+    """
+
+    name = "filesystem"
+    options = {
+        "volume": Option("str", "The volume, whose device is known."),
+        "device": Option("path", "The device, or a file, on this host; instead of 'volume'."),
+        "type": Option("str", "The filesystem's type, as blkid calls it. Found out where it is left out."),
+        "replay": Option("bool", "Whether the log may be replayed: the device is an overlay.", default=True),
+    }
+
+    def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
+        super().__init__(values, surroundings)
+        if (values["volume"] is None) == (values["device"] is None):
+            raise OptionError("check filesystem needs either 'volume' or 'device'")
+        self._type = values["type"] or ""
+
+    def subject(self) -> str:
+        return f"{self.values['volume'] or self.values['device']} {self._type}".strip()
+
+    def run(self, bench: Bench) -> str:
+        device = self._device()
+        _refuse_used(device)
+        self._type = self._type or _type(device, bench)
+        checker = CHECKERS.get(self._type)
+        if checker is None:
+            raise CheckFailed(f"there is no checker for a filesystem of type {self._type} on a Linux host: {device}")
+        program = bench.need(checker.program, checker.package)
+        replayed = self._replay(device, bench)
+        finished = bench.call([program, *checker.arguments, device], ENVIRONMENT)
+        if finished.rc != 0:
+            raise CheckFailed(_outcome(checker, finished))
+        if self._type == "ntfs":
+            _check_clusters(device, bench)
+        return f"{self._type} is clean{', after its log was replayed' if replayed else ''}"
+
+    def _device(self) -> str:
+        volume = self.values["volume"]
+        if volume is None:
+            return str(self.values["device"])
+        if volume not in self.surroundings.devices:
+            known = ", ".join(sorted(self.surroundings.devices)) or "none"
+            raise CheckFailed(f"volume {volume} has no device here (known: {known}): it was not brought up")
+        return self.surroundings.devices[volume]
+
+    def _replay(self, device: str, bench: Bench) -> bool:
+        """Whether the log was replayed. Raises CheckFailed where it cannot be."""
+        if not self.values["replay"] or not self._has_log(device, bench):
+            return False
+        folder = bench.folder("mnt")
+        options = f"{SAFE},rw{',nouuid' if self._type == 'xfs' else ''}"
+        loop = "" if _is_block_device(device) else ",loop"
+        mounted = bench.call(["mount", "-t", self._type, "-o", options + loop, device, folder], ENVIRONMENT)
+        if mounted.rc != 0:
+            raise CheckFailed(f"{device} cannot be mounted to replay its log: {telling(mounted.output, 'mount:')}")
+        unmounted = bench.call(["umount", folder], ENVIRONMENT)
+        if unmounted.rc != 0:
+            raise CheckFailed(f"{device} cannot be unmounted after its log was replayed: {telling(unmounted.output)}")
+        return True
+
+    def _has_log(self, device: str, bench: Bench) -> bool:
+        if self._type == "xfs":
+            return True
+        if self._type not in ("ext3", "ext4"):
+            return False
+        return NEEDS_RECOVERY in bench.call([bench.need("dumpe2fs", "e2fsprogs"), "-h", device], ENVIRONMENT).output
+
+
+def _is_block_device(path: str) -> bool:
+    return stat.S_ISBLK(os.stat(path).st_mode)
+
+
+def _refuse_used(device: str) -> None:
+    """Raise CheckFailed where the device is mounted: a checker would see what changes under its eyes."""
+    try:
+        exclusive = os.O_EXCL if _is_block_device(device) else 0
+        os.close(os.open(device, os.O_RDONLY | os.O_CLOEXEC | exclusive))
+    except FileNotFoundError as error:
+        raise CheckFailed(f"there is no {device} on this host: the volume was not brought up") from error
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise CheckFailed(f"{device} cannot be read: {error.strerror}") from error
+        mounts = ", ".join(_mounted_at(device)) or "something that is not a mount here"
+        raise CheckFailed(f"{device} is in use by {mounts}: check it before it is mounted") from error
+
+
+def _mounted_at(device: str) -> list[str]:
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
+        lines = [line.split(" - ") for line in stream]
+    real = os.path.realpath(device)
+    return [words[0].split()[4] for words in lines if os.path.realpath(words[1].split()[1]) == real]
+
+
+def _type(device: str, bench: Bench) -> str:
+    probe = ["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", device]
+    found = bench.call(probe, ENVIRONMENT).output.strip()
+    if not found:
+        raise CheckFailed(f"there is no filesystem on {device}, or its beginning is damaged")
+    return found
+
+
+def _outcome(checker: Checker, finished: Finished) -> str:
+    lines = finished.output.splitlines()
+    said = "\n".join(line for line in lines if not line.strip().startswith(checker.sound)) or finished.output
+    return f"{checker.program} found damage (exit status {finished.rc}): {first_line(said)}"
+
+
+def _check_clusters(device: str, bench: Bench) -> None:
+    """Have all of the MFT read and its clusters counted, which ntfsfix does not do. Raises CheckFailed."""
+    program = bench.need("ntfsresize", "ntfs-3g")
+    finished = bench.call([program, "--info", "--force", "--no-progress-bar", device], ENVIRONMENT)
+    counted = "Collecting resizing constraints" in finished.output or "Space in use" in finished.output
+    if finished.rc != 0 and not counted:  # a full volume cannot be made smaller; that is no damage
+        trouble = ("accounting failed", "Corrupt", "corrupt", "ERROR", "failed")
+        raise CheckFailed(f"ntfsresize found damage (exit status {finished.rc}): {telling(finished.output, *trouble)}")

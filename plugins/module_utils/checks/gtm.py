@@ -1,0 +1,170 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Databases of GT.M and YottaDB: each file closed, as after a crash of its server, and checked by ``mupip integ``.
+
+A copied file says that it is frozen and names shared memory of its server, and has to be told that both are over. That
+changes its header, so it is done on an overlay, or else on a copy. Journal files are left alone: a database that was
+frozen is complete without them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+from typing import Any
+
+from ..quiesce.drivers.base import Option
+from ..quiesce.errors import OptionError
+from .base import Check, Surroundings, telling
+from .bench import Bench, Finished
+from .errors import CheckFailed
+from .patterns import is_wild, literal, matching
+from .space import copy_file, writable
+
+CLEAN = "No errors detected by integ"
+DESIGN = 'change -segment DEFAULT -file="{file}"\nexit\n'
+SHOW = "show -command\nexit\n"
+REGION = re.compile(r"^ADD -REGION (\S+) -DYNAMIC(?:_SEGMENT)?=(\S+)")
+SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"$')
+
+
+TROUBLE = ("%GTM-E", "%YDB-E", "%GTM-F", "%SYSTEM-E", "Error ")
+
+
+class GtmCheck(Check):
+    """The files of a global directory's regions, or those that are named."""
+
+    name = "gtm"
+    options = {
+        "gtm_dist": Option("path", "The folder of GT.M or YottaDB on this host, with mupip in it.", required=True),
+        "gbldir": Option("path", "The global directory, which tells the database files."),
+        "regions": Option("list", "The regions of 'gbldir'; '*' for all.", default=["*"]),
+        "files": Option("list", "The database files, or patterns of them; instead of 'gbldir'."),
+        "copy": Option("bool", "Whether to work on copies even where the files may be changed.", default=False),
+        "environment": Option(
+            "dict", "More environment variables, also for names in the global directory.", default={}
+        ),
+        "timeout": Option("number", "Seconds that the check may take.", default=3600),
+    }
+
+    def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
+        super().__init__(values, surroundings)
+        if (values["gbldir"] is None) == (values["files"] is None):
+            raise OptionError("check gtm needs either 'gbldir' or 'files'")
+        if any(not path.startswith("/") for path in values["files"] or []):
+            raise OptionError("check gtm: 'files' must be absolute paths")
+
+    def subject(self) -> str:
+        return str(self.values["gbldir"] or ", ".join(self.values["files"]))
+
+    def run(self, bench: Bench) -> str:
+        for program in ("mupip", "mumps"):
+            if not os.access(self._in_dist(program), os.X_OK):
+                raise CheckFailed(
+                    f"there is no {program} in {self.values['gtm_dist']}: install GT.M there, or correct 'gtm_dist'"
+                )
+        databases = self._files_of_directory(bench) if self.values["gbldir"] else self._named_files()
+        problems = [
+            problem
+            for problem in (self._check(number, path, bench) for number, path in enumerate(databases))
+            if problem
+        ]
+        if problems:
+            more = f" (and {len(problems) - 1} more of {len(databases)} files)" if problems[1:] else ""
+            raise CheckFailed(problems[0] + more)
+        return f"{len(databases)} database file{'s' if databases[1:] else ''} without errors"
+
+    # Which files
+
+    def _named_files(self) -> list[str]:
+        found: list[str] = []
+        for pattern in self.values["files"]:
+            there = matching(self.places, pattern, must=not is_wild(pattern))
+            found += [path for path in there if path not in found]
+        if not found:
+            raise CheckFailed(f"{self.subject()}: there is no such file in the copy")
+        return found
+
+    def _files_of_directory(self, bench: Bench) -> list[str]:
+        """The files of the chosen regions. GDE reads a copy of the directory, and opens none of the files, which it
+        names as production does."""
+        (there,) = matching(self.places, literal(self.values["gbldir"]))
+        directory = os.path.join(bench.work, "regions.gld")
+        shutil.copyfile(there, directory)
+        told = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=SHOW)
+        lines = told.output.splitlines()
+        regions = [(found[1], found[2]) for found in map(REGION.match, lines) if found]
+        files = {found[1]: found[2] for found in map(SEGMENT.match, lines) if found}
+        if told.rc != 0 or not regions or not all(segment in files for _region, segment in regions):
+            said = telling(told.output, "%GDE-E", "%GDE-F", "%GTM-E", "%YDB-E")
+            raise CheckFailed(f"{self.values['gbldir']} cannot be read (exit status {told.rc}): {said}")
+        chosen = [self._file_name(files[segment]) for region, segment in regions if self._is_chosen(region)]
+        if not chosen:
+            raise CheckFailed(f"{self.values['gbldir']} has no region {', '.join(self.values['regions'])}")
+        return [path for name in dict.fromkeys(chosen) for path in matching(self.places, literal(name))]
+
+    def _is_chosen(self, region: str) -> bool:
+        return any(fnmatch.fnmatchcase(region.upper(), name.upper()) for name in self.values["regions"])
+
+    def _file_name(self, name: str) -> str:
+        """A file as the global directory names it: with variables, and relative to the directory itself."""
+        for variable, value in self.values["environment"].items():
+            name = name.replace(f"${{{variable}}}", value).replace(f"${variable}", value)
+        if "$" in name:
+            raise CheckFailed(f"{self.values['gbldir']} names {name}: tell its variable in 'environment'")
+        path = os.path.join(os.path.dirname(self.values["gbldir"]), name)
+        return path if "." in os.path.basename(path) else f"{path}.dat"
+
+    # One file
+
+    def _check(self, number: int, path: str, bench: Bench) -> str:
+        """What is wrong with a database file; empty for nothing."""
+        name = self.places.there(path)
+        bench.left()
+        file = path
+        if self.values["copy"] or not writable(path):
+            file = os.path.join(bench.folder(f"copy-{number}"), os.path.basename(path))
+            copy_file(path, file, bench)
+        directory = os.path.join(bench.work, f"{number}.gld")
+        made = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=DESIGN.format(file=file))
+        if made.rc != 0 or not os.path.exists(directory):
+            return f"{name}: no global directory can be made for it: {telling(made.output, '%GDE-E', '%GTM-E')}"
+        try:
+            return self._judge(name, file, directory, bench)
+        finally:
+            with bench.cleaning_up():  # leave no shared memory behind
+                self._call(bench, "mupip", "rundown", "-file", file, "-override", gbldir=directory)
+
+    def _judge(self, name: str, file: str, directory: str, bench: Bench) -> str:
+        steps = (
+            ["rundown", "-file", file, "-override"],
+            ["freeze", "-off", "-override", "*"],
+            ["integ", "-noonline", "-file", file],
+        )
+        for arguments in steps:
+            finished = self._call(bench, "mupip", *arguments, gbldir=directory)
+            if finished.rc != 0 or (arguments[0] == "integ" and CLEAN not in finished.output):
+                said = telling(_joined(finished.output), *TROUBLE)
+                return f"{name}: mupip {arguments[0]} failed (exit status {finished.rc}): {said}"
+        return ""
+
+    def _call(self, bench: Bench, program: str, *arguments: str, gbldir: str, text: str | None = None) -> Finished:
+        return bench.call([self._in_dist(program), *arguments], self._environment(bench, gbldir), text, bench.work)
+
+    def _in_dist(self, name: str) -> str:
+        return os.path.join(self.values["gtm_dist"], name)
+
+    def _environment(self, bench: Bench, gbldir: str) -> dict[str, str]:
+        base = {"HOME": bench.work, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "gtm_tmp": bench.work}
+        own = {"gtm_dist": self.values["gtm_dist"], "gtmgbldir": gbldir, "gtm_log": bench.work}
+        library, dist = self._in_dist("libgtmutil.so"), self.values["gtm_dist"]
+        routines = f"{library} {dist}" if os.path.exists(library) else f".({dist})"  # older ones are compiled first
+        return {**base, **self.values["environment"], "gtmroutines": routines, **own}
+
+
+def _joined(output: str) -> str:
+    """What integ says, with the place and the kind of an error in one line with its name."""
+    return re.sub(r"(Nature: \S+)\n", r"\1 ", output)

@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The checks by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..quiesce.drivers.base import complete
+from ..quiesce.errors import OptionError
+from .base import COMMON, Check, Surroundings
+from .command import CommandCheck
+from .files import FilesCheck
+from .filesystem import FilesystemCheck
+from .gtm import GtmCheck
+from .postgresql import PostgresqlCheck
+
+CHECKS: dict[str, type[Check]] = {
+    check.name: check for check in (CommandCheck, FilesCheck, FilesystemCheck, GtmCheck, PostgresqlCheck)
+}
+NAMES = ", ".join(sorted(CHECKS))
+
+
+def build(description: dict[str, Any], surroundings: Surroundings) -> Check:
+    """A check from its description: ``name`` and the check's own options. Raises OptionError."""
+    name = description.get("name")
+    if name is None:
+        raise OptionError(f"a check needs a 'name': one of {NAMES}")
+    if name not in CHECKS:
+        raise OptionError(f"there is no check '{name}': use one of {NAMES}")
+    return CHECKS[name](complete(f"check {name}", {**COMMON, **CHECKS[name].options}, description), surroundings)

@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Loop devices, found by the label that they were given.
+
+`losetup` names a device by the path of its file, which means nothing in another mount namespace, and does not tell a
+file from one of the same path before it. The label (``lo_file_name``, free text for the kernel) says which LUN it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import glob
+import os
+import stat
+import struct
+
+from .luns_errors import LunError
+
+# linux/loop.h
+LOOP_CTL_GET_FREE = 0x4C82
+LOOP_SET_FD = 0x4C00
+LOOP_CLR_FD = 0x4C01
+LOOP_SET_STATUS64 = 0x4C04
+LOOP_GET_STATUS64 = 0x4C05
+LOOP_SET_DIRECT_IO = 0x4C08
+LOOP_SET_BLOCK_SIZE = 0x4C09
+LOOP_CONFIGURE = 0x4C0A
+READ_ONLY = 1
+DIRECT_IO = 16
+# linux/fs.h: how far the kernel reads ahead, in sectors
+BLKRASET = 0x1262
+READ_AHEAD = 4 * 1024**2 // 512
+MAJOR = 7
+SECTOR = 512
+# device, inode, rdevice, offset, size limit, number, encryption type and key size, flags, names, key, two reserved
+INFO = struct.Struct("=5Q4I64s64s32s2Q")
+# fd, block size, info, eight reserved
+CONFIG = struct.Struct(f"=2I{INFO.size}s64x")
+
+
+def attach(
+    file: str,
+    label: str,
+    offset: int = 0,
+    size: int = 0,
+    sector: int = SECTOR,
+    direct: bool = False,
+) -> tuple[str, bool]:
+    """Attach a file or device, or a part of it, to a free loop device; returns the device and whether it can be written.
+
+    With ``direct`` it goes around the page cache of what it is attached to, so that nothing is kept twice.
+    """
+    backing, writable = _open(file)
+    flags = (0 if writable else READ_ONLY) | (DIRECT_IO if direct else 0)
+    info = INFO.pack(0, 0, 0, offset, size, 0, 0, 0, flags, label.encode(), b"", b"", 0, 0)
+    try:
+        device = _configure(CONFIG.pack(backing, sector, info), file)
+    finally:
+        os.close(backing)
+    return device, writable
+
+
+def detach(device: str) -> None:
+    """Let a device go: at once, or with its last user. One that is gone already is fine."""
+    try:
+        opened = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.ioctl(opened, LOOP_CLR_FD)
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.EBUSY):
+            raise LunError(f"{device} cannot be detached: {error.strerror}") from error
+    finally:
+        os.close(opened)
+
+
+def labelled(label: str) -> dict[str, str]:
+    """Attached devices of a LUN, the one of the whole LUN and those of its partitions: label to device."""
+    return {found: device for found, device in _labels() if found == label or found.startswith(label + "/p")}
+
+
+def read_ahead(device: str, sectors: int = READ_AHEAD) -> None:
+    """Have the kernel read further ahead: each request of a served LUN takes its time, whatever its size."""
+    with open(device, "rb") as stream, contextlib.suppress(OSError):
+        fcntl.ioctl(stream, BLKRASET, sectors)
+
+
+def node(number: int) -> str:
+    """The node of a loop device; made where the host has no udev."""
+    path = f"/dev/loop{number}"
+    if not os.path.exists(path):
+        with contextlib.suppress(FileExistsError):
+            os.mknod(path, stat.S_IFBLK | 0o660, os.makedev(MAJOR, number))
+    return path
+
+
+def _open(file: str) -> tuple[int, bool]:
+    """The opened file, and whether it can be written."""
+    try:
+        return os.open(file, os.O_RDWR | os.O_CLOEXEC), True
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise LunError(f"{file} cannot be opened: {error.strerror}") from error
+    return os.open(file, os.O_RDONLY | os.O_CLOEXEC), False
+
+
+def _configure(config: bytes, file: str) -> str:
+    # Another program may take the free device first.
+    for _try in range(64):
+        number = _free()
+        device = os.open(node(number), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(device, LOOP_CONFIGURE, config)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                continue
+            if error.errno != errno.EINVAL:
+                raise LunError(f"{file} cannot be attached to {node(number)}: {error.strerror}") from error
+            if not _configure_in_steps(device, config):
+                continue
+        finally:
+            os.close(device)
+        return node(number)
+    raise LunError(f"{file}: every free loop device was taken by another program: try again")
+
+
+def _configure_in_steps(device: int, config: bytes) -> bool:
+    """As LOOP_CONFIGURE does at once, for kernels before 5.8; returns whether the device was free."""
+    backing, sector, packed = CONFIG.unpack(config)
+    fields = list(INFO.unpack(packed))
+    direct, fields[8] = fields[8] & DIRECT_IO, fields[8] & ~DIRECT_IO
+    try:
+        fcntl.ioctl(device, LOOP_SET_FD, backing)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        raise LunError(f"the kernel refuses the loop device: {error.strerror}") from error
+    try:
+        fcntl.ioctl(device, LOOP_SET_STATUS64, INFO.pack(*fields))
+        if sector != SECTOR:
+            fcntl.ioctl(device, LOOP_SET_BLOCK_SIZE, sector)
+        if direct:
+            with contextlib.suppress(OSError):  # it is only slower without
+                fcntl.ioctl(device, LOOP_SET_DIRECT_IO, 1)
+    except OSError as error:
+        fcntl.ioctl(device, LOOP_CLR_FD)
+        raise LunError(f"the kernel refuses the loop device: {error.strerror}") from error
+    return True
+
+
+def _free() -> int:
+    try:
+        with open("/dev/loop-control", "rb") as control:
+            return fcntl.ioctl(control, LOOP_CTL_GET_FREE)
+    except OSError as error:
+        raise LunError(
+            f"this host has no loop devices ({error.strerror}: /dev/loop-control): load the kernel module loop"
+        ) from error
+
+
+def _labels() -> list[tuple[str, str]]:
+    found = []
+    for entry in glob.glob("/sys/block/loop*/loop"):
+        number = int(os.path.basename(os.path.dirname(entry))[4:])
+        try:
+            device = os.open(node(number), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            info = INFO.unpack(fcntl.ioctl(device, LOOP_GET_STATUS64, bytes(INFO.size)))
+            found.append((info[9].rstrip(b"\0").decode(errors="replace"), node(number)))
+        except OSError:
+            continue  # detached meanwhile
+        finally:
+            os.close(device)
+    return found

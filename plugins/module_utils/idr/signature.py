@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a document was signed, as roles/idr_report signs it: Ed25519, the signature in base64 beside the document."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+AGAIN = "fetch the file that ends in .sig once more"
+
+
+class SignatureProblem(ValueError):
+    """A signature or a key that cannot be used; the text says why, and what to do."""
+
+
+def signature_facts(document: bytes, signature: bytes, public_key: bytes) -> dict[str, Any]:
+    """Whether ``signature`` is of ``document`` and by the key: a dict of valid, fingerprint and sha256.
+
+    ``signature``: base64, as in the file. ``public_key``: PEM. ``fingerprint``: SHA-256 of the key in DER form, as the
+    report names it. Raises SignatureProblem where key or signature are none.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+
+    key = ed25519_key(public_key)
+    try:
+        key.verify(raw_signature(signature), document)
+        valid = True
+    except InvalidSignature:
+        valid = False
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return {
+        "valid": valid,
+        "fingerprint": hashlib.sha256(der).hexdigest(),
+        "sha256": hashlib.sha256(document).hexdigest(),
+    }
+
+
+def ed25519_key(pem: bytes) -> Any:
+    """The public key in a PEM file."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except ValueError as error:
+        raise SignatureProblem(
+            f"the public key cannot be read ({error}): name the PEM file that begins with '-----BEGIN PUBLIC KEY-----'"
+        ) from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise SignatureProblem("the public key is not of the kind Ed25519, by which reports are signed: name that one")
+    return key
+
+
+def raw_signature(text: bytes) -> bytes:
+    """The signature's 64 bytes."""
+    try:
+        raw = base64.b64decode(b"".join(text.split()), validate=True)
+    except ValueError as error:
+        raise SignatureProblem(
+            f"the signature is not base64 ({error}): fetch the file that ends in .sig anew"
+        ) from error
+    if len(raw) != 64:
+        raise SignatureProblem(f"the signature has {len(raw)} bytes instead of 64: {AGAIN}")
+    return raw

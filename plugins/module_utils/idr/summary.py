@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows the report of a drill as text that fits a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import duration, moment
+from ansible_collections.openisb.backup.plugins.module_utils.text import BAR, WIDTH, table
+
+Entry = dict[str, Any]
+
+MODES = {"test": "Drill", "failover": "Failover"}
+
+
+def idr_summary(report: Entry) -> str:
+    """What a drill has shown, for the person who started it."""
+    parts = [headline(report), server_table(report), check_lines(report), chart(report)]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def headline(report: Entry) -> list[str]:
+    """Verdict first, then the measures, and what went wrong."""
+    group = report["group"]
+    lines = [
+        f"{MODES[report['mode']]} {report['drill']}: {report['verdict'].upper()}",
+        f"Declared           {moment(report['declared'])}",
+        f"RPO, all servers   {measure(group, 'rpo')}",
+        f"RTO, all servers   {measure(group, 'rto')}",
+        f"One moment         {'yes' if group['one_consistency_point'] else 'no'}",
+        f"Journal's head     {report['journal_head']}",
+    ]
+    lines += [f"Problem            {problem}" for problem in report["problems"]]
+    return lines + [f"Remark             {remark}" for remark in report["remarks"]]
+
+
+def measure(entry: Entry, kind: str) -> str:
+    """A measure and its target: ``41.2 s of 4 h``."""
+    target = entry[f"{kind}_target_s"]
+    text = duration(entry[f"{kind}_s"])
+    return text if target is None else f"{text} of {duration(target)}"
+
+
+def server_table(report: Entry) -> list[str]:
+    """A row a server."""
+    rows = [["server", "verdict", "on", "consistency point", "RPO", "RTO", "checks"]]
+    for server, entry in report["servers"].items():
+        passed = sum(check["ok"] for check in entry["checks"])
+        rows.append(
+            [
+                server,
+                entry["verdict"],
+                entry["dr_host"],
+                moment(entry["consistency_point"]),
+                measure(entry, "rpo"),
+                measure(entry, "rto"),
+                f"{passed} of {len(entry['checks'])}",
+            ]
+        )
+    return table(rows, right=(4, 5, 6)) if rows[1:] else []
+
+
+def check_lines(report: Entry) -> list[str]:
+    """A line a check over all servers, as those of one server are in its row."""
+    return [
+        f"{check['kind']} over all servers: {'passed' if check['ok'] else 'failed'} in {duration(check['seconds'])}"
+        for check in report["group"]["checks"]
+    ]
+
+
+def chart(report: Entry) -> list[str]:
+    """The drill's timeline: a row a phase and server, drawn to scale, from its first beginning to its last end."""
+    rows = [
+        (f"{server} {phase}", min(item["start"] for item in items), max(item["end"] for item in items))
+        for server, entry in [*report["servers"].items(), ("all", report["group"])]
+        for phase, items in by_phase(entry["phases"]).items()
+    ]
+    scale = WIDTH / max(report["seconds"], 0.001)
+    width = max((len(name) for name, dummy, dummy in rows), default=0)
+    lines = [f"Timeline, {duration(report['seconds'])}"]
+    for name, start, end in rows:
+        column = min(int(start * scale), WIDTH - 1)
+        row = (" " * column + BAR * max(1, round((end - start) * scale)))[:WIDTH].ljust(WIDTH)
+        lines.append(f"{name.ljust(width)} │{row}│ {duration(end - start)}")
+    return lines
+
+
+def by_phase(phases: list[Entry]) -> dict[str, list[Entry]]:
+    """The phases by their names, in the order in which these first occur."""
+    found: dict[str, list[Entry]] = {}
+    for phase in phases:
+        found.setdefault(phase["phase"], []).append(phase)
+    return found

@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A saveset read as a disk: many small reads, anywhere, most of them near each other.
+
+A read of 4 KiB costs the frame that holds it: read, decrypted, unpacked, and its chunk hashed.  So proven chunks are
+kept in memory, what several requests want at once is made once, and ahead of whoever reads in order a few threads
+prepare what comes next: unpacking and hashing hold no lock of Python's.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import itertools
+import typing as t
+
+from .backup import default_workers
+from .errors import SavesetError
+from .extent import DATA, SPLIT, Extent
+from .page import LEAF_ENTRIES
+from .readahead import ReadAhead
+from .recent import Recent
+from .repository import Saveset
+from .store import Buffer
+
+#: Plain bytes of chunks that are kept; what is ahead of a reader is in it, so it must be some times as large.
+KEPT_BYTES = 64 << 20
+AHEAD_BYTES = 8 << 20
+#: The most that a client's wish to have something read ahead is taken for.
+_CACHE_BYTES = 32 << 20
+
+
+class ServedSaveset:
+    """A saveset for any number of threads that read it.  Within Repository.reading() nothing of it is removed."""
+
+    def __init__(self, saveset: Saveset, readahead: bool, workers: int | None = None) -> None:
+        self._saveset = saveset
+        self._map, self._reader = saveset.map, saveset.reader
+        self.size = saveset.size
+        self._geometry = self._map.geometry
+        self._chunk_size = saveset.info.chunk_size
+        self._kept: Recent[int, Buffer] = Recent(KEPT_BYTES, len)
+        self._ahead = (
+            ReadAhead(-(-self.size // self._chunk_size), AHEAD_BYTES // self._chunk_size) if readahead else None
+        )
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers or default_workers(), "saveset-ahead")
+
+    def close(self) -> None:
+        """Read nothing ahead any more."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def read_into(self, offset: int, buffer: t.Any) -> None:
+        """Fill ``buffer`` with the volume's bytes from ``offset``; every chunk is proven before it is given out.
+
+        Raises NotFound, Damaged.
+        """
+        view = memoryview(buffer)
+        done = 0
+        while done < len(view):
+            number, skip = divmod(offset + done, self._chunk_size)
+            take = min(self._geometry.chunk_length(number) - skip, len(view) - done)
+            self._read_ahead(number)
+            if self._is_stored(number):
+                view[done : done + take] = memoryview(self._chunk(number))[skip : skip + take]
+            else:
+                view[done : done + take] = bytes(take)
+            done += take
+
+    def prepare(self, offset: int, length: int) -> None:
+        """Begin to read what will be asked for soon."""
+        end = min(offset + min(length, _CACHE_BYTES), self.size)
+        self._load_soon(range(offset // self._chunk_size, -(-end // self._chunk_size)))
+
+    def extents(self, offset: int, length: int) -> t.Iterator[Extent]:
+        """See Saveset.extents()."""
+        return self._saveset.extents(offset, length)
+
+    def _read_ahead(self, number: int) -> None:
+        if self._ahead is not None:
+            self._load_soon(self._ahead.touched(number))
+
+    def _load_soon(self, chunks: range) -> None:
+        """Have the chunks loaded by the pool, those of one frame by one thread."""
+        wanted = [number for number in chunks if number not in self._kept and self._is_stored(number)]
+        for _frame, group in itertools.groupby(wanted, self._frame):
+            self._pool.submit(self._load, list(group))
+
+    def _load(self, chunks: t.Sequence[int]) -> None:
+        # Whoever wants a chunk that cannot be read meets the error himself.
+        with contextlib.suppress(SavesetError):
+            for number in chunks:
+                self._chunk(number)
+
+    def _chunk(self, number: int) -> Buffer:
+        """A stored chunk's proven bytes."""
+        return self._kept.get(number, lambda: self._make(number))
+
+    def _make(self, number: int) -> Buffer:
+        # A copy: what the reader gives is a part of a whole frame, which it would keep in memory.
+        leaf, position = divmod(number, LEAF_ENTRIES)
+        return bytes(self._reader.chunk(self._map.page(leaf), position, self._geometry.chunk_length(number)))
+
+    def _is_stored(self, number: int) -> bool:
+        leaf, position = divmod(number, LEAF_ENTRIES)
+        return self._map.page(leaf).kind(position) in (DATA, SPLIT)
+
+    def _frame(self, number: int) -> tuple[bytes, int]:
+        """What tells whether two chunks lie in one frame."""
+        leaf, position = divmod(number, LEAF_ENTRIES)
+        entry = self._map.page(leaf).entry(position)
+        return (entry.pack, entry.offset) if entry.kind == DATA else (b"", number)

@@ -1,0 +1,294 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: idr_lun
+short_description: Make or end a LUN of a drill on a DR host
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Makes a block device of what a backup server or a storage serves over NBD, or of a file or device of this host, and
+    finds the filesystems on it, also in partitions (GPT and MBR) and in volume groups.
+  - With O(overlay) what is written goes to a file of this host and never to the source.
+  - A source that is gone, or has been silent for O(timeout) seconds, makes reads fail with an error; they never wait for
+    ever.
+  - The LUN outlives the module. Each step is recorded below O(run_dir) before it is taken, so that what a killed module
+    left can be found and ended.
+  - Nothing depends on udev. Partitions are loop devices of their own, and missing device nodes are made.
+  - A volume group is imported under a name of ours, which is written to the LUN or its overlay. It has to be on one LUN
+    as a whole.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+requirements:
+  - nbdkit, where O(source) is an export or O(overlay) is set, and C(nbd-client) with the kernel module nbd, or
+    C(nbdfuse) with the kernel modules fuse and loop
+  - lvm2, where there are volume groups
+options:
+  name:
+    description:
+      - Name of the LUN, unique on the host, as in V(idr-20261128T210000Z-4f1c2a.fs1.m).
+      - Needed with O(state=present).
+    type: str
+  drill:
+    description:
+      - The drill that the LUN belongs to.
+      - Needed with O(state=present). With O(state=absent) and without O(name), all LUNs of the drill are ended.
+    type: str
+  source:
+    description:
+      - An export (V(nbd://HOST:PORT/NAME), or V(nbds://USER@HOST:PORT/NAME) for one with TLS), or the path of a file or
+        block device of this host.
+      - Needed with O(state=present).
+    type: str
+  psk:
+    description: The key of an export with TLS, as hex digits. It is kept in the memory of nbdkit alone.
+    type: str
+  overlay:
+    description:
+      - Whether what is written goes to a file below O(scratch), which is gone with the LUN.
+      - Without it what is written goes to the source.
+    type: bool
+    default: true
+  scratch:
+    description:
+      - Folder for the overlay; made if it is missing. When its filesystem is full, writes to the LUN fail.
+    type: path
+    default: /var/tmp
+  method:
+    description:
+      - How a block device is made of what nbdkit serves, by the kernel's NBD client (V(nbd)) or by nbdfuse and a loop
+        device (V(fuse)).
+      - V(auto) takes the first where the kernel has it and C(nbd-client) is installed.
+    type: str
+    choices: [auto, nbd, fuse]
+    default: auto
+  timeout:
+    description:
+      - Seconds for each step, and after which a source that is silent is given up.
+    type: float
+    default: 30
+  expires:
+    description: When the LUN may be swept, in seconds since 1970; V(0) for never. It is recorded and nothing more.
+    type: int
+    default: 0
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+  state:
+    description:
+      - Whether the LUN is to be there.
+      - With V(absent) what is mounted from the LUN is unmounted, and the module fails if anything of it is left. Nothing
+        is torn from under who still works with a mount.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: openisb.backup.idr_lun_info
+  - module: ansible.posix.mount
+"""
+
+EXAMPLES = r"""
+- name: Make a LUN of an export of the backup server
+  openisb.backup.idr_lun:
+    name: idr-20261128T210000Z-4f1c2a.fs1.m
+    drill: idr-20261128T210000Z-4f1c2a
+    source: nbds://openisb@backup1:45001/fs1-m
+    psk: "{{ export.psk }}"
+    scratch: /var/lib/openisb/scratch
+  register: made
+
+- name: Mount what is on it
+  ansible.posix.mount:
+    src: "{{ made.lun.parts[0].device }}"
+    path: /srv/dr/fs1/m
+    fstype: "{{ made.lun.parts[0].type | openisb.backup.idr_mount_type }}"
+    opts: "{{ made.lun.parts[0].type | openisb.backup.idr_mount_options(made.lun.writable) }}"
+    state: ephemeral
+
+- name: End all LUNs of the drill
+  openisb.backup.idr_lun:
+    drill: idr-20261128T210000Z-4f1c2a
+    state: absent
+"""
+
+RETURN = r"""
+lun:
+  description: The LUN; empty where it is absent. In check mode, what is known before it is made.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name of the LUN.
+      type: str
+      returned: always
+    drill:
+      description: The drill that it belongs to.
+      type: str
+      returned: always
+    source:
+      description: What it is made from, without secrets.
+      type: str
+      returned: always
+    overlay:
+      description: Whether what is written stays on this host.
+      type: bool
+      returned: always
+    expires:
+      description: When it may be swept, in seconds since 1970; 0 for never.
+      type: int
+      returned: always
+    method:
+      description: How it is made; nbd, fuse, loop (a file without overlay) or device (a device without overlay).
+      type: str
+      returned: when it is made
+    device:
+      description: The block device of the whole LUN.
+      type: str
+      returned: when it is made
+    writable:
+      description: Whether it can be written to.
+      type: bool
+      returned: when it is made
+    size:
+      description: Its size in bytes.
+      type: int
+      returned: when it is made
+    table:
+      description: The kind of its partition table, gpt or dos; empty without one.
+      type: str
+      returned: when it is made
+    parts:
+      description:
+        - Its partitions, without those that only hold others; the whole LUN as number 0 where it has no table; and after
+          a part with a volume group the logical volumes of that, with the same number.
+      type: list
+      elements: dict
+      returned: when it is made
+      contains:
+        number:
+          description: Number of the partition; 0 for the whole LUN.
+          type: int
+          returned: always
+        device:
+          description: Its block device.
+          type: str
+          returned: always
+        offset:
+          description: Where it begins on the LUN, in bytes; 0 for a logical volume.
+          type: int
+          returned: always
+        size:
+          description: Its size in bytes.
+          type: int
+          returned: always
+        type:
+          description: What is on it, as C(blkid) says it, as in V(ext4), V(ntfs), V(LVM2_member); empty if unknown.
+          type: str
+          returned: always
+        uuid:
+          description: UUID of that.
+          type: str
+          returned: always
+        label:
+          description: Label of that.
+          type: str
+          returned: always
+        name:
+          description: Name of the partition, or volume group and name of the logical volume on the original.
+          type: str
+          returned: always
+left:
+  description: What is left of what should be absent, each with what to do about it. The module fails if there is any.
+  returned: when O(state=absent)
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import METHODS, Luns
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_source import without_secrets
+
+WANTED = ("name", "drill", "source", "overlay", "scratch", "timeout", "expires", "method")
+
+
+def ensure_present(module, luns):
+    params = module.params
+    current = luns.get(params["name"])
+    planned = {key: params[key] for key in ("name", "drill", "overlay", "expires")}
+    planned["source"] = without_secrets(params["source"])
+    if current and current["running"]:
+        check_same(current, planned)
+        return {"changed": False, "lun": without_state(current), "diff": {"before": current, "after": current}}
+    if module.check_mode:
+        return {"changed": True, "lun": planned, "diff": {"before": current or {}, "after": planned}}
+    if luns.traces(params["name"]):
+        left = luns.stop(params["name"])  # what a killed module left
+        if left:
+            raise LunError("a LUN of this name is half there and cannot be ended: {}".format("; ".join(left)))
+    lun = luns.start({key: params[key] for key in WANTED}, params["psk"] or "")
+    return {"changed": True, "lun": lun, "diff": {"before": current or {}, "after": lun}}
+
+
+def check_same(current, planned):
+    different = [key for key in ("drill", "source", "overlay") if current[key] != planned[key]]
+    if different:
+        raise LunError(
+            f"it is there already with another {different[0]}: {current[different[0]]}. End it first, or choose another name"
+        )
+
+
+def without_state(lun):
+    return {key: value for key, value in lun.items() if key not in ("running", "mounts", "created")}
+
+
+def ensure_absent(module, luns):
+    name, drill = module.params["name"], module.params["drill"]
+    names = [name] if name else [lun["name"] for lun in luns.list(drill)]
+    there = [each for each in names if luns.traces(each)]
+    before = {each: luns.get(each) or {"name": each} for each in there}
+    left = []
+    if not module.check_mode:
+        for each in there:
+            left += [f"{each}: {text}" for text in luns.stop(each)]
+    return {"changed": bool(there), "lun": {}, "left": left, "diff": {"before": before, "after": {}}}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str"},
+            "drill": {"type": "str"},
+            "source": {"type": "str"},
+            "psk": {"type": "str", "no_log": True},
+            "overlay": {"type": "bool", "default": True},
+            "scratch": {"type": "path", "default": "/var/tmp"},
+            "method": {"type": "str", "choices": list(METHODS), "default": "auto"},
+            "timeout": {"type": "float", "default": 30},
+            "expires": {"type": "int", "default": 0},
+            "run_dir": {"type": "path", "default": "/run/openisb"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        required_if=[("state", "present", ("name", "drill", "source"))],
+        required_one_of=[("name", "drill")],
+        supports_check_mode=True,
+    )
+    what = module.params["name"] or module.params["drill"]
+    luns = Luns(module.params["run_dir"])
+    ensure = ensure_present if module.params["state"] == "present" else ensure_absent
+    try:
+        result = ensure(module, luns)
+    except (LunError, OSError) as error:
+        module.fail_json(msg=f"LUN {what}: {error}")
+    if result.get("left"):
+        module.fail_json(msg="Something is left of {}: {}".format(what, "; ".join(result["left"])), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

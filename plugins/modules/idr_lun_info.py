@@ -1,0 +1,64 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: idr_lun_info
+short_description: List the LUNs of drills on this host
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Lists the LUNs that M(openisb.backup.idr_lun) recorded on this host, whether they still run or not, and what is
+    mounted from them.
+extends_documentation_fragment:
+  - openisb.backup.attributes.info
+options:
+  drill:
+    description: List only the LUNs of this drill.
+    type: str
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+seealso:
+  - module: openisb.backup.idr_lun
+"""
+
+EXAMPLES = r"""
+- name: List the LUNs
+  openisb.backup.idr_lun_info:
+"""
+
+RETURN = r"""
+luns:
+  description:
+    - The LUNs, each with what M(openisb.backup.idr_lun) returns of it as far as it was made, and C(created) (seconds
+      since 1970), C(running) (whether all of it is there) and C(mounts).
+    - C(mounts) is a list of dicts with C(device), C(path) and C(type), in the order in which they were mounted.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={"drill": {"type": "str"}, "run_dir": {"type": "path", "default": "/run/openisb"}},
+        supports_check_mode=True,
+    )
+    try:
+        luns = Luns(module.params["run_dir"]).list(module.params["drill"] or "")
+    except (LunError, OSError) as error:
+        module.fail_json(msg=f"The LUNs cannot be listed: {error}")
+    module.exit_json(changed=False, luns=luns)
+
+
+if __name__ == "__main__":
+    main()

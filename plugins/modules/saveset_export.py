@@ -1,0 +1,230 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: saveset_export
+short_description: Serve a saveset over NBD, without restoring it first
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - Serves a volume as it was at a consistency point with C(nbdkit) at a free port, encrypted, to whoever has the
+    export's own key. Nothing is restored first. What is read is taken out of the repository, and proven before it is
+    given out.
+  - It can only be read. Who wants to write puts a layer over it that takes what is written, such as nbdkit's C(cow).
+  - The export outlives the module, is recorded below O(run_dir) as those of M(openisb.backup.nbd_export) are, and
+    carries the id of the drill, so that what a dead drill left can be found and ended.
+    M(openisb.backup.nbd_export_info) lists it.
+  - As long as it serves, nothing of what the saveset uses is pruned.
+  - The repository's secret is in no file, on no command line and in no environment of what is left running.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+  - openisb.backup.repository
+requirements:
+  - nbdkit with its python plugin, of the same Python as the one that runs the module
+options:
+  repository:
+    description: Folder of the repository. Needed with O(state=present).
+    type: path
+  volume:
+    description: The volume, as C(server/name). Needed with O(state=present).
+    type: str
+  run_id:
+    description:
+      - The run whose saveset is served. The latest saveset of the volume where this and O(saveset) are left out.
+    type: str
+  saveset:
+    description: The saveset's id. Its first digits do.
+    type: str
+  name:
+    description: Name of the export, unique on the host.
+    type: str
+    required: true
+  drill:
+    description: The drill that the export belongs to, recorded as the export's C(run_id). Needed with O(state=present).
+    type: str
+  address:
+    description: Name or address of this host at which it listens. Needed with O(state=present).
+    type: str
+  tls:
+    description:
+      - Whether clients need the export's key and all that is sent is encrypted.
+      - Can be turned off only where O(address) is a loopback address.
+    type: bool
+    default: true
+  readahead:
+    description: Whether to read ahead where reads are sequential.
+    type: bool
+    default: true
+  cache:
+    description:
+      - How much of what was read may be kept, in clear, in a file below O(scratch), such as V(4G). The file is gone
+        when the export ends, however it ends.
+      - Where it is empty nothing is kept but in memory.
+    type: str
+    default: ''
+  scratch:
+    description: Folder for the file of O(cache), on a disk.
+    type: path
+    default: /var/tmp
+  expires:
+    description: When the export may be swept, in seconds since 1970. Only recorded. V(0) for never.
+    type: int
+    default: 0
+  run_dir:
+    description: Folder for volatile state.
+    type: path
+    default: /run/openisb
+  state:
+    description: Whether the export is to be there.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: openisb.backup.nbd_export_info
+  - module: openisb.backup.block_restore
+"""
+
+EXAMPLES = r"""
+- name: Serve the latest saveset of a volume to the DR host
+  openisb.backup.saveset_export:
+    repository: /var/lib/openisb/repository
+    volume: fs1/m
+    name: idr-20261128T210000Z-4f1c2a.fs1.m
+    drill: idr-20261128T210000Z-4f1c2a
+    address: backup1
+  vars:
+    ansible_python_interpreter: "{{ openisb_host.python }}"
+  register: export
+  no_log: true
+
+- name: End it
+  openisb.backup.saveset_export:
+    name: idr-20261128T210000Z-4f1c2a.fs1.m
+    state: absent
+  vars:
+    ansible_python_interpreter: "{{ openisb_host.python }}"
+"""
+
+RETURN = r"""
+export:
+  description:
+    - The export as recorded, with name, uri, run_id (the drill), path (the repository), readonly, expires, pid, ticks
+      and running, and in C(saveset) what is served, with id, volume, run_id, time, verdict, size (bytes) and digest.
+    - Empty where it is absent.
+  returned: success
+  type: dict
+psk:
+  description: The export's key, as hex digits, for the user C(openisb); empty without TLS. Register it with C(no_log).
+  returned: success
+  type: str
+"""
+
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli.server import Layers
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports
+from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+    REPOSITORY_ARGUMENTS,
+    open_repository,
+    require_libraries,
+    saveset_facts,
+)
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+
+ARGUMENTS = dict(
+    REPOSITORY_ARGUMENTS,
+    repository={"type": "path"},
+    volume={"type": "str"},
+    run_id={"type": "str"},
+    saveset={"type": "str"},
+    name={"type": "str", "required": True},
+    drill={"type": "str"},
+    address={"type": "str"},
+    tls={"type": "bool", "default": True},
+    readahead={"type": "bool", "default": True},
+    cache={"type": "str", "default": ""},
+    scratch={"type": "path", "default": "/var/tmp"},
+    expires={"type": "int", "default": 0},
+    run_dir={"type": "path", "default": "/run/openisb"},
+    state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+)
+
+#: What the record tells of the saveset.
+SAVESET = ("id", "volume", "run_id", "time", "verdict", "size", "digest")
+
+
+def serves(current, params):
+    """Whether an export serves what is asked for; the latest saveset may be another one by now, and that is fine."""
+    saveset = current.get("saveset") or {}
+    return (
+        saveset.get("volume") == params["volume"]
+        and saveset["id"].startswith(params["saveset"] or "")
+        and params["run_id"] in (None, saveset["run_id"])
+    )
+
+
+def ensure_present(module, exports, current):
+    params = module.params
+    if current and current["running"]:
+        if not serves(current, params):
+            raise ExportError("it serves something else already: end it first, or choose another name")
+        if current["expires"] == params["expires"]:
+            return False, current
+        if module.check_mode:
+            return True, dict(current, expires=params["expires"])
+        return True, exports.change(params["name"], expires=params["expires"])
+    require_libraries(module)
+    repository = open_repository(module)
+    repository.require_reading()
+    info = repository.find(params["volume"], saveset_id=params["saveset"], run_id=params["run_id"]).info
+    found = saveset_facts(info)
+    facts = {
+        "name": params["name"],
+        "run_id": params["drill"],
+        "expires": params["expires"],
+        "saveset": {key: found[key] for key in SAVESET},
+    }
+    if module.check_mode:
+        return True, dict(facts, path=repository.location, readonly=True)
+    layers = Layers(cache=params["cache"], scratch=params["scratch"])
+    listen = params["address"], params["tls"]
+    return True, exports.serve(repository, info, facts, *listen, layers, params["readahead"])
+
+
+def ensure_absent(module, exports, current):
+    if current and not module.check_mode:
+        exports.end(module.params["name"])
+    return current is not None, {}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_if=[("state", "present", ("repository", "volume", "drill", "address"))],
+        supports_check_mode=True,
+    )
+    name = module.params["name"]
+    if not NAME.match(name):
+        module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
+    exports = SavesetExports(module.params["run_dir"])
+    ensure = ensure_present if module.params["state"] == "present" else ensure_absent
+    try:
+        current = exports.get(name)
+        changed, export = ensure(module, exports, current)
+    except (ExportError, SavesetError, OSError) as error:
+        module.fail_json(msg=f"Export {name}: {error}")
+    module.exit_json(
+        changed=changed, export=export, psk=exports.key(name) or "", diff={"before": current or {}, "after": export}
+    )
+
+
+if __name__ == "__main__":
+    main()

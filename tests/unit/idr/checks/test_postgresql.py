@@ -1,0 +1,268 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real PostgreSQL clusters, copied while they run: they recover and pass; damaged ones are found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded
+
+from ...quiesce.servers import Postgres, as_user, give, new, postgres_program, remove_templates, running
+from .conftest import Run
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def templates() -> Iterator[None]:
+    """Removes what new servers are copied from."""
+    yield
+    remove_templates()
+
+
+class Site:
+    """Production's server, and the copy of its data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.there = folder / "srv"
+        self.here = folder / "copy"
+        for each in (self.there, folder / "socket"):
+            each.mkdir()
+            give(each, "postgres")
+        self.server: Postgres = new(Postgres, self.there / "data", folder / "socket")
+
+    def copy(self) -> None:
+        """As a snapshot has it: the server runs, has committed, and has made no checkpoint of it."""
+        subprocess.run(["cp", "-a", self.there, self.here], check=True)
+        assert (self.here / "data/postmaster.pid").exists()
+
+    def file_of(self, relation: str) -> Path:
+        """The copied file of a table or an index."""
+        return self.here / "data" / self.server.ask(f"SELECT pg_relation_filepath('{relation}')")
+
+
+@pytest.fixture
+def site(open_folder: Path) -> Site:
+    return Site(open_folder)
+
+
+def fill(server: Postgres) -> None:
+    server.ask("CREATE TABLE t (n int PRIMARY KEY, filler text)")
+    server.ask("INSERT INTO t SELECT n, repeat('x', 200) FROM generate_series(1, 5000) AS n")
+
+
+def check(run: Run, site: Site, **options: Any) -> dict[str, Any]:
+    description = {"name": "postgresql", "data": f"{site.there}/data", **options}
+    return run(description, mounts={str(site.there): site.here})
+
+
+def test_a_copy_of_a_running_server_recovers_and_passes(run: Run, site: Site, isolation: str) -> None:
+    with running(site.server):
+        fill(site.server)
+        site.copy()
+        result = check(run, site)
+        assert site.server.ask("SELECT count(*) FROM t") == "5000"  # production's own is as it was
+    assert result["ok"], result
+    assert result["what"] == f"{site.there}/data"
+    assert result["detail"].startswith("PostgreSQL 15 recovered, 3 databases, ")
+    assert result["detail"].endswith("no corruption found")
+    assert "redo done at" in result["output"]  # it was not stopped before
+    assert "database system is shut down" in result["output"]
+    assert not (site.here / "data/postmaster.pid").exists()
+    again = run({"name": "postgresql"}, mounts={str(site.there): site.here})  # and found without being named
+    assert again["ok"], again
+
+
+def test_settings_of_the_copy_reach_nobody(run: Run, site: Site) -> None:
+    """A copied server must not write to production's archive, nor listen, nor load what is not there."""
+    leak = site.folder / "archive"
+    leak.mkdir()
+    give(leak, "postgres")
+    with running(site.server, "-c", "archive_mode=on", "-c", f"archive_command=cp %p {leak}/%f"):
+        fill(site.server)
+        for setting in (
+            f"archive_command = 'cp %p {leak}/%f'",
+            "archive_mode = on",
+            "listen_addresses = '*'",
+            "port = 5999",
+            f"unix_socket_directories = '{leak}'",
+            "logging_collector = on",
+        ):
+            site.server.ask(f"ALTER SYSTEM SET {setting}")
+        site.copy()
+    before = sorted(os.listdir(leak))
+    (site.here / "data/postgresql.conf").write_text("shared_preload_libraries = 'none_such'\n")
+    result = check(run, site)
+    assert result["ok"], result
+    assert sorted(os.listdir(leak)) == before
+    assert "5999" not in result["output"]
+
+
+def test_tablespaces_and_wal_elsewhere_are_those_of_the_copy(run: Run, site: Site) -> None:
+    space = site.there / "space"
+    space.mkdir()
+    give(space, "postgres")
+    wal = site.there / "wal"
+    shutil.move(site.server.folder / "pg_wal", wal)
+    (site.server.folder / "pg_wal").symlink_to(wal)
+    with running(site.server):
+        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
+        site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
+        site.server.ask("INSERT INTO far SELECT generate_series(1, 1000)")
+        site.copy()
+    before = sorted(path.stat().st_mtime_ns for path in [*space.rglob("*"), *wal.rglob("*")])
+    result = check(run, site)
+    assert result["ok"], result
+    assert sorted(path.stat().st_mtime_ns for path in [*space.rglob("*"), *wal.rglob("*")]) == before
+    assert (site.here / "data/pg_wal").readlink() == site.here / "wal"
+    assert list((site.here / "space").rglob("PG_15*/*/*"))
+    outside = site.here / "data/pg_tblspc/99999"
+    outside.symlink_to("/var/lib/elsewhere")
+    result = check(run, site)
+    assert not result["ok"]
+    assert result["detail"].startswith("/var/lib/elsewhere is on none of the mounted volumes")
+
+
+def test_a_folder_of_this_host_that_cannot_be_covered_is_not_risked(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "shut_off", lambda network: ["mounts"])
+    space = site.there / "space"
+    space.mkdir()
+    give(space, "postgres")
+    with running(site.server):
+        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
+        site.copy()
+    result = check(run, site)
+    assert not result["ok"]
+    assert result["detail"].startswith(f"{space} is a folder of this host, too")
+
+
+def test_a_read_only_mount_is_checked_on_a_copy(run: Run, site: Site) -> None:
+    with running(site.server):
+        fill(site.server)
+        site.copy()
+    subprocess.run(["mount", "--bind", site.here, site.here], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", site.here], check=True)
+    try:
+        result = check(run, site)
+    finally:
+        subprocess.run(["umount", site.here], check=True)
+    assert result["ok"], result
+    assert (site.here / "data/postmaster.pid").exists()
+
+
+def overwrite(path: Path, start: int, length: int) -> None:
+    with open(path, "r+b") as stream:
+        stream.seek(start)
+        stream.write(b"\xa5" * length)
+
+
+def test_damaged_tables_and_indexes_are_found(run: Run, site: Site) -> None:
+    with running(site.server):
+        fill(site.server)
+        site.server.ask("CHECKPOINT")
+        table, index = (site.server.ask(f"SELECT pg_relation_filepath('{name}')") for name in ("t", "t_pkey"))
+        site.copy()
+    whole = site.here.with_name("whole")
+    site.here.rename(whole)
+
+    def damaged(path: str, start: int, length: int) -> dict[str, Any]:
+        subprocess.run(["rm", "-rf", site.here], check=True)
+        subprocess.run(["cp", "-a", whole, site.here], check=True)
+        overwrite(site.here / "data" / path, start, length)
+        result = check(run, site)
+        assert not result["ok"], result
+        assert "database system is shut down" in result["output"] or "redo" in result["output"]
+        return result
+
+    in_table = damaged(table, 8192 * 3 + 7900, 64)  # among the rows of a page
+    assert in_table["detail"].startswith("pg_amcheck found damage (exit status 2): "), in_table
+    in_index = damaged(index, 8192 * 2 + 4000, 200)
+    assert in_index["detail"].startswith("pg_amcheck found damage (exit status 2): "), in_index
+    assert not check(run, site)["ok"]
+    unseen = check(run, site, amcheck=False)
+    assert unseen["ok"]
+    assert "not checked for corruption" in unseen["detail"]
+
+
+def test_checksums_find_what_amcheck_does_not_look_at(run: Run, site: Site) -> None:
+    program = [postgres_program("pg_checksums"), "--enable", "-D", str(site.server.folder)]
+    subprocess.run(as_user("postgres", program), check=True, capture_output=True, cwd="/")
+    with running(site.server):
+        fill(site.server)
+        site.server.ask("CREATE INDEX hashed ON t USING hash (filler)")
+        site.server.ask("CHECKPOINT")
+        path = site.file_of("hashed")
+        site.copy()
+    good = check(run, site)
+    assert (good["ok"], good["detail"].endswith("no corruption found, checksums right")) == (True, True), good
+    overwrite(path, 8192 * 3 + 4000, 8)
+    bad = check(run, site)
+    assert not bad["ok"]
+    assert bad["detail"].startswith("pg_checksums found damage (exit status 1): "), bad
+    assert check(run, site, checksums=False)["ok"]
+
+
+def test_a_copy_that_cannot_recover_says_why(run: Run, site: Site) -> None:
+    with running(site.server):
+        fill(site.server)
+        site.copy()
+    for path in (site.here / "data/pg_wal").glob("0*"):
+        path.unlink()
+    lost = check(run, site)
+    assert not lost["ok"]
+    assert lost["detail"].startswith("PostgreSQL did not start (exit status 1): "), lost
+    assert "could not locate" in lost["detail"]
+    overwrite(site.here / "data/global/pg_control", 0, 64)
+    control = check(run, site)
+    assert not control["ok"]
+    assert "pg_control" in control["detail"]
+
+
+def test_what_cannot_be_started_here(run: Run, site: Site) -> None:
+    nothing = run({"name": "postgresql"}, mounts={"/srv/m": site.there / "data/base"})
+    assert nothing["detail"] == "there is no data folder of PostgreSQL on /srv/m: name its place in 'data'"
+    with running(site.server):
+        site.copy()
+    (site.here / "data/standby.signal").touch()
+    standby = check(run, site)
+    assert "this is a copy of a standby server (standby.signal is in it)" in standby["detail"]
+    (site.here / "data/PG_VERSION").write_text("97\n")
+    version = check(run, site)
+    assert "the copy is one of PostgreSQL 97, which is not in /usr/lib/postgresql/97/bin or" in version["detail"]
+    (site.here / "data/PG_VERSION").write_text("15\n")
+    (site.here / "data/standby.signal").unlink()
+    os.chown(site.here, 0, 0)
+    site.here.chmod(0o700)
+    access = check(run, site)
+    assert "cannot enter" in access["detail"]
+    assert not any(result["ok"] for result in (nothing, standby, version, access))
+    site.here.chmod(0o755)
+    assert check(run, site)["ok"]
+
+
+def test_one_that_takes_too_long_is_ended(run: Run, site: Site) -> None:
+    with running(site.server):
+        site.copy()
+    programs = site.folder / "bin"
+    programs.mkdir()
+    for path in Path(postgres_program("postgres")).parent.iterdir():
+        (programs / path.name).symlink_to(path)
+    (programs / "pg_amcheck").unlink()
+    (programs / "pg_amcheck").write_text("#!/bin/sh\ntrap '' TERM\nsleep 600 & wait; sleep 600\n")
+    (programs / "pg_amcheck").chmod(0o755)
+    result = check(run, site, bin=str(programs), timeout=6)
+    assert not result["ok"]
+    assert "pg_amcheck" in result["detail"] and "took longer than its 6 s" in result["detail"], result
+    assert result["seconds"] < 20
+    assert "PostgreSQL's log:" in result["output"]

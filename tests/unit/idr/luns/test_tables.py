@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LUNs with partition tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+
+if TYPE_CHECKING:
+    from .conftest import Disks, Made, Served
+
+pytestmark = pytest.mark.root
+Mount = Callable[..., Path]
+MIB = 1024**2
+GPT = """
+label: gpt
+start=2048, size=131072, name="data, \\"M\\" & more"
+start=133120, size=131072, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name="Basic data partition"
+start=264192, size=8192
+"""
+DOS = """
+label: dos
+start=2048, size=131072, type=83
+start=133120, size=278528, type=f
+start=135168, size=131072, type=7
+start=268288, size=8192, type=83
+"""
+GPT_4K = """
+label: gpt
+sector-size: 4096
+start=256, size=16384, name="4Kn"
+"""
+
+
+def test_gpt(disks: Disks, served: Served, made: Made, mount: Mount) -> None:
+    offsets = {1: 2048 * 512, 2: 133120 * 512}
+    parts = {1: disks.filesystem("ext4"), 2: disks.filesystem("ntfs")}
+    uri, psk = served.start(disks.table(GPT, 160 * MIB, parts, offsets))
+    lun = made.start(uri, psk=psk)
+    assert lun["table"] == "gpt"
+    assert [(part["number"], part["type"], part["offset"], part["size"]) for part in lun["parts"]] == [
+        (1, "ext4", MIB, 64 * MIB),
+        (2, "ntfs", 65 * MIB, 64 * MIB),
+        (3, "", 129 * MIB, 4 * MIB),
+    ]
+    assert [part["name"] for part in lun["parts"]] == ['data, "M" & more', "Basic data partition", ""]
+    assert len({lun["device"], *(part["device"] for part in lun["parts"])}) == 4
+    for part in lun["parts"][:2]:
+        assert (mount(part) / "proof").exists()
+    assert made.luns.get(lun["name"])["running"]
+    assert made.luns.stop(lun["name"]) == []
+    assert made.traces() == []
+
+
+def test_dos_with_logical_partitions(disks: Disks, made: Made, mount: Mount) -> None:
+    offsets = {1: 2048 * 512, 5: 135168 * 512}
+    parts = {1: disks.filesystem("ext4"), 5: disks.filesystem("ntfs")}
+    lun = made.start(disks.table(DOS, 210 * MIB, parts, offsets))
+    assert lun["table"] == "dos"
+    assert [(part["number"], part["type"]) for part in lun["parts"]] == [(1, "ext4"), (5, "ntfs"), (6, "")]
+    assert (mount(lun["parts"][0]) / "proof").exists()
+    assert (mount(lun["parts"][1]) / "proof").exists()
+
+
+def test_sectors_of_4096_bytes(disks: Disks, served: Served, made: Made, mount: Mount) -> None:
+    disk = disks.table(GPT_4K, 80 * MIB, {1: disks.filesystem("ext4")}, {1: 256 * 4096})
+    uri, psk = served.start(disk)
+    lun = made.start(uri, psk=psk)
+    assert lun["table"] == "gpt"
+    assert [(part["number"], part["type"], part["offset"], part["size"]) for part in lun["parts"]] == [
+        (1, "ext4", MIB, 64 * MIB)
+    ]
+    assert (mount(lun["parts"][0]) / "proof").exists()
+
+
+def test_what_is_written_to_a_partition_stays_off_the_source(disks: Disks, made: Made, mount: Mount) -> None:
+    disk = disks.table(GPT, 160 * MIB, {1: disks.filesystem("ext4")}, {1: 2048 * 512})
+    before = disk.read_bytes()
+    lun = made.start(disk)
+    point = mount(lun["parts"][0])
+    (point / "new").write_bytes(os.urandom(3 * MIB))
+    os.sync()
+    assert made.luns.stop(lun["name"]) == []
+    assert disk.read_bytes() == before
+
+
+def test_a_cut_disk_is_refused(disks: Disks, made: Made) -> None:
+    disk = disks.table(DOS, 210 * MIB, {}, {})
+    os.truncate(disk, 100 * MIB)
+    with pytest.raises(LunError, match="partition .* ends beyond the end of the LUN"):
+        made.start(disk)
+    assert made.traces() == []
