@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from typing import NamedTuple
 
 from .luns_errors import LunError
@@ -30,6 +31,7 @@ PACKAGES = {
     "vgs": "lvm2",
     "lvs": "lvm2",
 }
+LAST_STANDARD = 2  # input, output and errors
 TOLD = 2000  # characters of a command's errors that a text repeats
 
 
@@ -101,29 +103,66 @@ def told(done: Done) -> str:
 
 
 def spawn(arguments: list[str], log: str, descriptors: tuple[int, ...] = (), **variables: str) -> int:
-    """Start a program that outlives us, with the file ``log`` as its output; returns its process id."""
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
-        process = subprocess.Popen(
-            [program(arguments[0]), *arguments[1:]],
-            env=environment(**variables),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
-    _spawned.append(process)
-    return process.pid
+    """Start a program that outlives us, with the file ``log`` as its output; returns its process id.
+
+    It is nobody's child: nbdkit in the foreground ends with its parent, and an orphan's parent is the system's first
+    process, which stays.
+    """
+    command = [program(arguments[0]), *arguments[1:]]
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        _in_middle(command, log, descriptors, environment(**variables), writer)
+    os.close(writer)
+    os.waitpid(middle, 0)
+    with os.fdopen(reader, "rb") as stream:
+        told_pid = stream.read()
+    if not told_pid:
+        raise LunError(f"{arguments[0]} cannot be started: this host may have no room for another process")
+    return int(told_pid)
 
 
-# Programs that were started to stay: kept, so that their end is noticed and none is a zombie for as long as we live.
-_spawned: list[subprocess.Popen[bytes]] = []
+def _in_middle(
+    command: list[str], log: str, descriptors: tuple[int, ...], variables: dict[str, str], writer: int
+) -> None:
+    """In the first child: start the second one, tell its id, and end, so that it becomes an orphan."""
+    try:
+        os.setsid()
+        middle = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _in_orphan(command, log, descriptors, variables, middle)
+        os.write(writer, str(child).encode())
+    finally:
+        os._exit(0)
 
 
-def reap() -> None:
-    """Take note of what has ended, of all that was started to stay."""
-    _spawned[:] = [process for process in _spawned if process.poll() is None]
+def _in_orphan(
+    command: list[str], log: str, descriptors: tuple[int, ...], variables: dict[str, str], middle: int
+) -> None:
+    """In the second child: wait until it is an orphan, and become the program."""
+    try:
+        while os.getppid() == middle:
+            time.sleep(0.001)
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDONLY)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        for descriptor, place in ((null, 0), (output, 1), (output, 2)):
+            os.dup2(descriptor, place)
+        _keep_only(descriptors)
+        os.execve(command[0], command, variables)
+    finally:
+        os._exit(127)
+
+
+def _keep_only(descriptors: tuple[int, ...]) -> None:
+    """Of all that is open, hand on input, output and these."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > LAST_STANDARD and descriptor not in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, True)
 
 
 def _give_up(process: subprocess.Popen[bytes]) -> None:

@@ -43,7 +43,9 @@ def import_group(device: str, name: str, timeout: float) -> None:
 
 def volumes(device: str, name: str, timeout: float) -> list[dict[str, Any]]:
     """The active logical volumes of an imported group: name, device and size."""
-    found = _report(["lvs", *_settings([device]), "--units", "b", "--nosuffix", "-o", "lv_name,lv_size,lv_active", name], timeout)
+    found = _report(
+        ["lvs", *_settings([device]), "--units", "b", "--nosuffix", "-o", "lv_name,lv_size,lv_active", name], timeout
+    )
     return [
         {"name": row["lv_name"], "device": f"/dev/{name}/{row['lv_name']}", "size": int(row["lv_size"])}
         for row in found

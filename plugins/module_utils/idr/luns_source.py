@@ -37,7 +37,9 @@ def parse(source: str) -> Export:
     """The export that a uri names."""
     parts = urlsplit(source)
     if parts.scheme not in ("nbd", "nbds") or not parts.hostname:
-        raise LunError(f"{without_secrets(source)} is no source of a LUN: give nbd://HOST:PORT/NAME, nbds://, or a path")
+        raise LunError(
+            f"{without_secrets(source)} is no source of a LUN: give nbd://HOST:PORT/NAME, nbds://, or a path"
+        )
     try:
         port = parts.port or PORT
     except ValueError as error:

@@ -94,8 +94,8 @@ def test_a_cut_cable(disks: Disks, made: Made, mount: Mount) -> None:
             assert not os.path.ismount(point)
             assert made.traces() == []
         finally:
-            server.terminate()
-            server.wait()
+            server.kill()  # it waits for its clients when it is asked politely
+            server.wait(10)
 
 
 def started(made: Made, uri: str, timeout: float) -> dict[str, Any]:
