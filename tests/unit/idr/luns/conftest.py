@@ -52,9 +52,7 @@ class Disks:
             (point / "proof").write_text(TEXT)
         return path
 
-    def table(
-        self, script: str, size: int, parts: dict[int, Path], offsets: dict[int, int], sector: int = 512
-    ) -> Path:
+    def table(self, script: str, size: int, parts: dict[int, Path], offsets: dict[int, int], sector: int = 512) -> Path:
         """A disk with the partition table of sfdisk's script, and these filesystems in its partitions."""
         path = self.empty("table.img", size)
         attach = ["losetup", "--find", "--show", "--sector-size", str(sector), path]
