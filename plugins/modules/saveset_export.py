@@ -29,6 +29,7 @@ options:
   repository:
     description: Folder of the repository. Needed with O(state=present).
     type: path
+    required: false
   volume:
     description: The volume, as C(server/name). Needed with O(state=present).
     type: str

@@ -79,7 +79,7 @@ def mapped(name: str) -> list[str]:
 
 
 def _settings(devices: list[str]) -> list[str]:
-    """LVM's settings: only these devices, no list of devices that it would have to be on, no udev where there is none."""
+    """LVM's settings: these devices alone, whether or not they are in its list, and no udev where there is none."""
     accepted = [f'"a|^{re.escape(device)}$|"' for device in devices]
     only = "[{}]".format(",".join([*accepted, '"r|.*|"']))
     words = f"devices {{ filter={only} global_filter={only} use_devicesfile=0 obtain_device_list_from_udev=0 }}"

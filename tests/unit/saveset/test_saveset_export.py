@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.openisb.backup.plugins.module_utils import processes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, tls
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports
 from ansible_collections.openisb.backup.plugins.modules import nbd_export, nbd_export_info, saveset_export
@@ -163,6 +163,17 @@ def test_the_key_and_nothing_else_opens_it(call: Call, exports: SavesetExports, 
     for uri in (plain, uri_of({**result, "psk": "0" * 64}, exports)):
         with pytest.raises(deps.nbd.Error):
             connect(uri)
+
+
+@needs_nbdkit
+def test_the_cipher_is_one_that_the_processor_helps_with(
+    call: Call, exports: SavesetExports, volume: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "LIBNBD_DEBUG": "1"}
+    command = ["nbdinfo", "--size", uri_of(call(), exports)]
+    told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stderr
+    (cipher,) = set(re.findall(r"using TLS: cipher (\S+)", told))
+    assert not tls.prefer_aes(str(tmp_path / "tls")) or cipher.startswith("AES-")
 
 
 @needs_nbdkit
