@@ -31,7 +31,15 @@ EMPTY = ("home", "media", "mnt", "run", "proc", "sys", "dev")
 # How many loop devices a host that may mount images can use. Opening the node of one makes the device.
 LOOPS = 64
 # Character devices: name to major, minor.
-DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0), "fuse": (10, 229)}
+DEVICES = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+    "fuse": (10, 229),
+}
 IMAGE_DEVICES = {"loop-control": (10, 237)}
 
 
