@@ -249,7 +249,7 @@ def without_state(lun):
 
 def ensure_absent(module, luns):
     name, drill = module.params["name"], module.params["drill"]
-    names = [name] if name else [lun["name"] for lun in luns.list(drill)]
+    names = [name] if name else [lun["name"] for lun in luns.of_drill(drill)]
     there = [each for each in names if luns.traces(each)]
     before = {each: luns.get(each) or {"name": each} for each in there}
     left = []

@@ -54,7 +54,7 @@ def main():
         supports_check_mode=True,
     )
     try:
-        luns = Luns(module.params["run_dir"]).list(module.params["drill"] or "")
+        luns = Luns(module.params["run_dir"]).of_drill(module.params["drill"] or "")
     except (LunError, OSError) as error:
         module.fail_json(msg=f"The LUNs cannot be listed: {error}")
     module.exit_json(changed=False, luns=luns)

@@ -32,7 +32,7 @@ class Luns:
         self.folder = os.path.join(run_dir, "luns")
         self.records = Records(self.folder)
 
-    def list(self, drill: str = "") -> list[dict[str, Any]]:
+    def of_drill(self, drill: str = "") -> list[dict[str, Any]]:
         """All LUNs, or those of a drill: each with running and mounts."""
         found = [self.get(name) for name in self.records.names()]
         return [lun for lun in found if lun and drill in ("", lun["drill"])]

@@ -54,7 +54,7 @@ def test_a_filesystem_of_an_export(disks: Disks, served: Served, made: Made, mou
     else:
         (point / "new").write_bytes(os.urandom(5 * MIB))
         os.sync()
-    (told,) = made.luns.list()
+    (told,) = made.luns.of_drill()
     assert told["running"]
     assert told["mounts"][0]["path"] == str(point)
     assert made.luns.stop(lun["name"]) == []
