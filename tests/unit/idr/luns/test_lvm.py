@@ -37,7 +37,7 @@ class Original:
         self.run("pvcreate", *self.settings(), self.loop)
         self.run("vgcreate", *self.settings(), "vg-prod", self.loop)
         for name, size in (("m", "100M"), ("log", "60M")):
-            self.run("lvcreate", *self.settings(), "-n", name, "-L", size, "-Wn", "vg-prod")
+            self.run("lvcreate", *self.settings(), "-n", name, "-L", size, "-Wn", "-Zn", "--yes", "vg-prod")
         self.run("mkfs.ext4", "-q", "/dev/vg-prod/m")
         self.run("mkfs.ext4", "-q", "-L", "log", "/dev/vg-prod/log")
 
