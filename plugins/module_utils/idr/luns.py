@@ -214,7 +214,7 @@ def is_running(record: dict[str, Any]) -> bool:
         and all(processes.is_running(each["pid"], each["ticks"]) for each in record["processes"].values())
         and all(device in attached for device in loops)
         and all(luns_lvm.is_active(group) for group in record.get("groups", []))
-        and (record["method"] != "nbd" or bool(luns_nbd.of(record)))
+        and (record["method"] != "nbd" or bool(luns_nbd.of(record, record["folder"])))
         and (record["method"] != "device" or os.path.exists(record["device"]))
     )
 

@@ -83,6 +83,7 @@ def _settings(devices: list[str]) -> list[str]:
     accepted = [f'"a|^{re.escape(device)}$|"' for device in devices]
     only = "[{}]".format(",".join([*accepted, '"r|.*|"']))
     words = f"devices {{ filter={only} global_filter={only} use_devicesfile=0 obtain_device_list_from_udev=0 }}"
+    words += " backup { backup=0 archive=0 }"  # copies of a group are nothing to keep on this host
     if not _has_udev():
         words += " activation { udev_sync=0 udev_rules=0 }"
     return ["--config", words]
