@@ -238,6 +238,7 @@ def test_one_that_was_killed_is_started_again_and_ended(
     assert second["changed"] and second["export"]["pid"] != first["pid"]
     assert connect(uri_of(second, exports)).get_size() == SIZE
     os.kill(second["export"]["pid"], signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{second['export']['pid']}").exists())  # its last thread holds the lease
     assert call(state="absent")["changed"]
     assert lab.files("gc/leases") == [] and os.listdir(exports.folder) == []
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +129,13 @@ class Served:
     def pid(self, path: Path) -> int:
         """The process that serves a disk."""
         return int(self.exports.get(path.stem)["pid"])
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name: LUNs have sockets in it, whose paths cannot be long."""
+    with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as name:
+        yield Path(name)
 
 
 @pytest.fixture
