@@ -159,7 +159,8 @@ def test_any_range(served: ServedSaveset, image: Path) -> None:
         served.read_into(offset, buffer)
         return buffer == expected[offset : offset + length]
 
-    ranges = [(generator.randrange(len(expected) - 1), generator.choice([1, 4096, 70_000, MIB])) for _number in range(300)]
+    sizes = (1, 4096, 70_000, MIB)
+    ranges = [(generator.randrange(len(expected) - 1), generator.choice(sizes)) for _number in range(300)]
     ranges += [(offset, 128 * KIB) for offset in range(0, len(expected), 128 * KIB)]
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         assert all(pool.map(lambda item: read(item[0], min(item[1], len(expected) - item[0])), ranges))
