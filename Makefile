@@ -13,7 +13,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb test test-faults test-idr check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
+.PHONY: help isb idr test test-faults test-idr check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ help: ## list the targets
 
 isb: ready ## start the lab, back up all servers at one consistency point, verify, restore and check
 	@scripts/isb
+
+idr: ready ## in the lab, bring what was backed up into use on the DR host, check it, report, and take it down
+	@scripts/idr
 
 lab-up: ready ## start the lab, or bring it back to its defined state
 	@scripts/lab up

@@ -67,7 +67,7 @@ def spawn_orphan(command, log, environment, listener=None, inherited=()):
     """Start ``command`` (a list, its program as a path) as nobody's child, and return its process id.
 
     It gets the file ``log`` as output, the socket ``listener`` (None: none) as systemd's socket activation would give
-    it, and after that, from FIRST_INHERITED on (without a listener from FIRST_SOCKET on), the descriptors ``inherited``.
+    it, and after that, from FIRST_INHERITED on (without a listener, from FIRST_SOCKET), the descriptors ``inherited``.
     nbdkit that stays in the foreground, or is activated so, ends with its parent; an orphan's parent is the system's
     first process, which stays.
     """

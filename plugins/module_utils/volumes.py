@@ -110,7 +110,7 @@ def _check_mounted(volume, device, mounted):
 
 
 def _backed_by(number, device):
-    """Whether the block device ``number`` (major:minor) is ``device`` or is built on it (LVM, multipath, partition)."""
+    """Whether the block device ``number`` (major:minor) is ``device`` or is built on it (LVM, partition, loop, ...)."""
     status = os.stat(device)
     if not stat.S_ISBLK(status.st_mode):
         return False
@@ -123,11 +123,20 @@ def _below(number):
     files = glob.glob(folder + "/slaves/*/dev")
     if os.path.exists(folder + "/partition"):
         files.append(os.path.join(os.path.dirname(os.path.realpath(folder)), "dev"))
-    numbers = []
-    for name in files:
-        with open(name, encoding="ascii") as stream:
-            numbers.append(stream.read().strip())
-    return numbers
+    return [_read(name) for name in files] + _below_loop(folder + "/loop/backing_file")
+
+
+def _below_loop(path):
+    """The block device that a loop device shows; none where it shows a file, or is no loop device."""
+    if not os.path.exists(path) or not os.path.exists(_read(path)):
+        return []
+    status = os.stat(_read(path))
+    return [f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"] if stat.S_ISBLK(status.st_mode) else []
+
+
+def _read(path):
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read().rstrip("\n")
 
 
 def _unescape(text):

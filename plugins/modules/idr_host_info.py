@@ -87,7 +87,7 @@ def main():
     )
     params = module.params
     try:
-        luns = Luns(params["run_dir"]).list()
+        luns = Luns(params["run_dir"]).of_drill()
         problems = luns_ready.problems(params["volumes"], params["source"], params["mode"], params["scratch"], luns)
     except (LunError, OSError) as error:
         module.fail_json(msg=f"This host cannot be looked at: {error}")

@@ -14,8 +14,7 @@ description:
   - Makes a block device of what a backup server or a storage serves over NBD, or of a file or device of this host, and
     finds the filesystems on it, also in partitions (GPT and MBR) and in volume groups.
   - With O(overlay) what is written goes to a file of this host and never to the source.
-  - A source that is gone, or has been silent for O(timeout) seconds, makes reads fail with an error; they never wait for
-    ever.
+  - A source that is gone, or whose connection has been silent for O(timeout) seconds, makes reads fail with an error.
   - The LUN outlives the module. Each step is recorded below O(run_dir) before it is taken, so that what a killed module
     left can be found and ended.
   - Nothing depends on udev. Partitions are loop devices of their own, and missing device nodes are made.
@@ -82,8 +81,8 @@ options:
   state:
     description:
       - Whether the LUN is to be there.
-      - With V(absent) what is mounted from the LUN is unmounted, and the module fails if anything of it is left. Nothing
-        is torn from under who still works with a mount.
+      - With V(absent) what is mounted from the LUN is unmounted, and the module fails if anything of it is left.
+        Nothing is torn from under who still works with a mount.
     type: str
     choices: [present, absent]
     default: present
@@ -164,8 +163,8 @@ lun:
       returned: when it is made
     parts:
       description:
-        - Its partitions, without those that only hold others; the whole LUN as number 0 where it has no table; and after
-          a part with a volume group the logical volumes of that, with the same number.
+        - Its partitions, without those that only hold others; the whole LUN as number 0 where it has no table; and
+          after a part with a volume group the logical volumes of that, with the same number.
       type: list
       elements: dict
       returned: when it is made
@@ -239,7 +238,8 @@ def check_same(current, planned):
     different = [key for key in ("drill", "source", "overlay") if current[key] != planned[key]]
     if different:
         raise LunError(
-            f"it is there already with another {different[0]}: {current[different[0]]}. End it first, or choose another name"
+            f"it is there already with another {different[0]}: {current[different[0]]}. "
+            "End it first, or choose another name"
         )
 
 
@@ -249,7 +249,7 @@ def without_state(lun):
 
 def ensure_absent(module, luns):
     name, drill = module.params["name"], module.params["drill"]
-    names = [name] if name else [lun["name"] for lun in luns.list(drill)]
+    names = [name] if name else [lun["name"] for lun in luns.of_drill(drill)]
     there = [each for each in names if luns.traces(each)]
     before = {each: luns.get(each) or {"name": each} for each in there}
     left = []

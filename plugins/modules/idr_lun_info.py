@@ -64,7 +64,7 @@ def main():
     )
     try:
         known = Luns(module.params["run_dir"])
-        luns = known.list(module.params["drill"] or "")
+        luns = known.of_drill(module.params["drill"] or "")
         for lun in luns if module.params["probe"] else []:
             lun["trouble"] = known.trouble(lun["name"])
     except (LunError, OSError) as error:

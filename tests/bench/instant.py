@@ -20,7 +20,7 @@ import sys
 import typing as t
 from pathlib import Path
 
-from . import data, instant_query, instant_reads, measure
+from . import data, instant_query, instant_reads, instant_result, measure
 from .change import used_extents
 from .contender import last_json
 from .instant_lun import attached, mounted, run
@@ -29,11 +29,6 @@ from .measure import ContenderError
 from .ours import engine_command
 from .run import check_room, filesystem, machine, parse_size
 
-#: The least rate of reading the LUN in order, as a share of plain restore's.
-SEQUENTIAL = 0.5
-#: By how much the first query of the largest volume may take longer than that of the smallest.
-FIRST_QUERY = 1.5
-VOLUMES = (1, 10, 100)  # GiB
 READS = 200
 LIBNBD = Path("/usr/lib/python3/dist-packages")
 _MIB = 1 << 20
@@ -150,7 +145,7 @@ class Bench:
 
     def first_queries(self, rounds: int) -> dict[str, dict[str, float]]:
         """By the volume's GiB, the medians of the seconds of each step to the first query."""
-        for gib in VOLUMES:
+        for gib in instant_result.VOLUMES:
             say(f"making a sparse volume of {gib} GiB")
             volume, repository = self.work / "volume", self.sparse(gib)
             instant_query.make_volume(volume, gib << 30, self.work)
@@ -159,12 +154,12 @@ class Bench:
             volume.unlink()
         say("time to the first query of these volumes")
         taken = [
-            {gib: instant_query.first_query(product, self.sparse(gib), self.work) for gib in VOLUMES}
+            {gib: instant_query.first_query(product, self.sparse(gib), self.work) for gib in instant_result.VOLUMES}
             for _round in range(rounds)
         ]
         return {
             str(gib): {step: statistics.median(each[gib][step] for each in taken) for step in taken[0][gib]}
-            for gib in VOLUMES
+            for gib in instant_result.VOLUMES
         }
 
     def sparse(self, gib: int) -> Path:
@@ -190,61 +185,6 @@ def fingerprint(folder: Path) -> str:
         with open(path, "rb") as stream:
             hasher.update(hashlib.file_digest(stream, "sha256").digest())
     return hasher.hexdigest()
-
-
-def summary(bench: Bench, queries: dict[str, dict[str, float]], apart: bool) -> Figures:
-    """What came of it, and which targets were missed."""
-    medians = {name: statistics.median(taken) for name, taken in bench.samples.items()}
-    share = medians["restore"] / medians["instant_in_order"]
-    smallest, largest = (queries[str(gib)]["answered"] for gib in (min(VOLUMES), max(VOLUMES)))
-    missed = []
-    if share < SEQUENTIAL:
-        missed.append(f"reading the LUN in order has {share:.0%} of restore's rate, not {SEQUENTIAL:.0%}")
-    if largest > FIRST_QUERY * smallest:
-        missed.append(
-            f"the first query of {max(VOLUMES)} GiB takes {largest:.2f} s, of {min(VOLUMES)} {smallest:.2f} s"
-        )
-    if not apart:
-        missed.append("writing to the LUN changed the repository")
-    shares = {name: medians[name] / medians["instant_in_order"] for name in ("restore", "restore_to_lun")}
-    random_names = [name for name in bench.samples if name.endswith(("_random", "_random_nbd"))]
-    return {
-        "ratios": {
-            "instant_vs_restore": shares["restore"],
-            "instant_vs_restore_to_lun": shares["restore_to_lun"],
-            "file_vs_restore": medians["restore"] / medians["file_in_order"],
-            "instant_vs_file": medians["file_in_order"] / medians["instant_in_order"],
-            "random_vs_file": medians["instant_random"] / medians["file_random"],
-            "first_query_100_vs_1": largest / smallest,
-        },
-        "mib_per_s": {
-            name: bench.size / _MIB / seconds for name, seconds in medians.items() if name not in random_names
-        },
-        "random_ms": {
-            name: {
-                "median": 1000 * medians[name],
-                "p95": 1000 * sorted(bench.samples[name])[int(0.95 * len(bench.samples[name]))],
-            }
-            for name in random_names
-        },
-        "first_query_s": queries,
-        "writes_stay_apart": apart,
-        "targets_missed": missed,
-    }
-
-
-def table(found: Figures) -> str:
-    """The result for people."""
-    lines = [f"{'in order':22} {'MiB/s':>8}"]
-    lines += [f"{name:22} {rate:8.0f}" for name, rate in found["mib_per_s"].items()]
-    lines += ["", f"{'4 KiB at random, cold':22} {'median ms':>10} {'p95 ms':>10}"]
-    lines += [f"{name:22} {each['median']:10.2f} {each['p95']:10.2f}" for name, each in found["random_ms"].items()]
-    steps = list(next(iter(found["first_query_s"].values())))
-    lines += ["", f"{'seconds until':22}" + "".join(f" {step:>10}" for step in steps)]
-    for gib, each in found["first_query_s"].items():
-        lines.append(f"{gib + ' GiB sparse':22}" + "".join(f" {each[step]:10.2f}" for step in steps))
-    lines += ["", *(f"{name:22} {ratio:8.2f}" for name, ratio in found["ratios"].items())]
-    return "\n".join(lines)
 
 
 def say(text: str) -> None:
@@ -278,7 +218,9 @@ def main() -> int:
         for number in range(arguments.rounds):
             bench.round(number)
         apart = bench.writes_stay_apart()
-        found = summary(bench, bench.first_queries(2 * arguments.rounds + 1), apart)
+        found = instant_result.summary(
+            bench.samples, arguments.size, bench.first_queries(2 * arguments.rounds + 1), apart
+        )
         about["filesystem"] = filesystem(work)
     except (ContenderError, RuntimeError, subprocess.CalledProcessError) as error:
         sys.exit(f"bench: {error}")
@@ -288,7 +230,7 @@ def main() -> int:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps({**content, "samples": bench.samples}, indent=2) + "\n")
     print(f"image of {arguments.size >> 20} MiB, {about['processors']} processors, load before {about['load_before']}")
-    print(table(found))
+    print(instant_result.table(found))
     print(*(found["targets_missed"] or ["all targets are met"]), sep="\n")
     return 1 if found["targets_missed"] else 0
 

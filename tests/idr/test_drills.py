@@ -50,7 +50,7 @@ def test_an_instant_drill_of_all_servers(drills: Drills, lab: Lab, tmp_path: Pat
     proven = [
         saveset["proven"].get("drill") for saveset in json.loads(savesets.read_text()) if saveset["run_id"] == run_id
     ]
-    assert proven == [drill.id] * 5
+    assert len(proven) >= 5 and set(proven) == {drill.id}
 
 
 @pytest.mark.parametrize(

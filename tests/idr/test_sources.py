@@ -38,7 +38,7 @@ def test_the_storage_as_it_is_now(drills: Drills, lab: Lab) -> None:
     bases = lab.luns_in_snapshots()
     drill = drills.run("-e", "idr_servers=fs2", "-e", "idr_keep=true", playbook="idr_fresh.yml")
     assert drill.status == 0, drill.output
-    (volume,) = drill.report["servers"]["fs2"]["volumes"]
+    volume = next(each for each in drill.report["servers"]["fs2"]["volumes"] if each["name"] == "m")
     assert volume["method"] == "storage" and volume["run_id"] not in bases[SERIAL]
     lun = f"/srv/pool/snapshots/{volume['run_id']}/{SERIAL}.lun"
     before = sum_of(lab, "storage1", lun)

@@ -211,13 +211,18 @@ def check_copies(lab: RealLab) -> dict[str, Any]:
         shutil.rmtree(copies)
 
 
+def freezable(lab: RealLab, server: str) -> str:
+    """The mounts that the kernel can freeze. NTFS is a program's; nobody writes to it here."""
+    return " ".join(volume.mount for volume in lab.host(server).volumes if volume.filesystem != "ntfs")
+
+
 def quiesce(lab: RealLab, server: str) -> None:
-    mounts = " ".join(volume.mount for volume in lab.host(server).volumes)
+    mounts = freezable(lab, server)
     lab.ssh(server, f". /root/.profile && mupip freeze -on '*' && for m in {mounts}; do fsfreeze -f $m; done")
 
 
 def release(lab: RealLab, server: str) -> None:
-    mounts = " ".join(volume.mount for volume in lab.host(server).volumes)
+    mounts = freezable(lab, server)
     lab.ssh(server, f". /root/.profile; for m in {mounts}; do fsfreeze -u $m; done; mupip freeze -off '*'")
 
 
@@ -237,7 +242,8 @@ def test_copies_of_quiesced_servers_are_of_one_point_in_time(lab: RealLab) -> No
     report = check_copies(lab)
     assert report["violations"] == []
     assert report["one_point_in_time"] and report["sound"]
-    assert {len(server["volumes"]) for server in report["servers"].values()} == {1, 2}
+    assert {len(server["volumes"]) for server in report["servers"].values()} == {2}
+    assert report["servers"]["fs2"]["volumes"]["docs"]["filesystem"] == "ntfs"
 
 
 def test_copies_without_quiesce_one_after_the_other_are_found_out(lab: RealLab) -> None:

@@ -19,7 +19,7 @@ import testinfra
 RUNS = 2
 VOLUMES = {
     "fs1": ["files", "m"],
-    "fs2": ["m"],
+    "fs2": ["docs", "m"],
     "fs3": ["files", "m"],
 }
 FILE_SERVERS = sorted(VOLUMES)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import IO, Any, Callable, Iterator, NamedTuple, cast
+from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, cast
 
 from ..quiesce.clock import Deadline
 from ..quiesce.commands import quoted
@@ -102,7 +102,7 @@ class Bench:
         finally:
             entry.update(rc=process.poll(), seconds=round(time.monotonic() - begun, 3))
             heard.add(b"", final=True)
-            cast("IO[bytes]", process.stdout).close()
+            cast(BinaryIO, process.stdout).close()
             self._report()
         if not in_time:
             why = "was ended" if process.returncode is not None else "cannot be ended, as it waits for a disk"
@@ -153,7 +153,7 @@ class Bench:
 
     def _listen(self, process: subprocess.Popen[bytes], heard: _Heard) -> bool:
         """Hear a command out; whether it ended by itself in time. What it leaves running is not waited for."""
-        pipe = cast("IO[bytes]", process.stdout).fileno()
+        pipe = cast(BinaryIO, process.stdout).fileno()
         os.set_blocking(pipe, False)
         poll = select.poll()
         poll.register(pipe, select.POLLIN)

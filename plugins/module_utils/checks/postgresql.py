@@ -328,7 +328,8 @@ class Server:
 
     def stop(self) -> None:
         """Stop as an administrator would, which writes everything to the copy. Raises CheckFailed."""
-        assert self._process is not None
+        if self._process is None:
+            raise CheckFailed("PostgreSQL was never started, so it cannot be stopped")
         self._process.send_signal(signal.SIGINT)
         while self._process.poll() is None:
             time.sleep(min(POLL, self._bench.left()))

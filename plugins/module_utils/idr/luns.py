@@ -34,7 +34,7 @@ class Luns:
         self.folder = os.path.join(run_dir, "luns")
         self.records = Records(self.folder)
 
-    def list(self, drill: str = "") -> list[dict[str, Any]]:
+    def of_drill(self, drill: str = "") -> list[dict[str, Any]]:
         """All LUNs, or those of a drill: each with running and mounts."""
         found = [self.get(name) for name in self.records.names()]
         return [lun for lun in found if lun and drill in ("", lun["drill"])]
@@ -231,7 +231,7 @@ def is_running(record: dict[str, Any]) -> bool:
         and all(processes.is_running(each["pid"], each["ticks"]) for each in record["processes"].values())
         and all(device in attached for device in loops)
         and all(luns_lvm.is_active(group) for group in record.get("groups", []))
-        and (record["method"] != "nbd" or bool(luns_nbd.of(record)))
+        and (record["method"] != "nbd" or bool(luns_nbd.of(record, record["folder"])))
         and (record["method"] != "device" or os.path.exists(record["device"]))
     )
 

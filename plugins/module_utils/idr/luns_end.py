@@ -55,7 +55,7 @@ class End:
         if self.record.get("method") == "device":
             found.append(self.record.get("device", ""))
         found += luns_loops.labelled(luns_names.label(self.name)).values()
-        found += [luns_nbd.node(name) for name in luns_nbd.of(self.record)]
+        found += [luns_nbd.node(name) for name in luns_nbd.of(self.record, self.folder)]
         for group in self.record.get("groups", []):
             found += [f"/dev/{name}" for name in luns_lvm.mapped(group)]
         return list(dict.fromkeys(device for device in found if device))
@@ -85,7 +85,7 @@ class End:
         if not _settled(lambda: not luns_loops.labelled(label)):
             for device in luns_loops.labelled(label).values():
                 self.left.append(f"{device} is still in use{_by_whom(device)}: end what uses it, and try again")
-        for name in luns_nbd.of(self.record):
+        for name in luns_nbd.of(self.record, self.folder):
             if not luns_nbd.disconnect(name):
                 device = luns_nbd.node(name)
                 self.left.append(f"{device} is still in use{_by_whom(device)}: end what uses it, and try again")

@@ -49,7 +49,7 @@ def attach(
     sector: int = SECTOR,
     direct: bool = False,
 ) -> tuple[str, bool]:
-    """Attach a file or device, or a part of it, to a free loop device; returns the device and whether it can be written.
+    """Attach a file or device, or a part of it, to a free loop device; returns that and whether it can be written.
 
     With ``direct`` it goes around the page cache of what it is attached to, so that nothing is kept twice.
     """

@@ -79,10 +79,11 @@ def mapped(name: str) -> list[str]:
 
 
 def _settings(devices: list[str]) -> list[str]:
-    """LVM's settings: only these devices, no list of devices that it would have to be on, no udev where there is none."""
+    """LVM's settings: these devices alone, whether or not they are in its list, and no udev where there is none."""
     accepted = [f'"a|^{re.escape(device)}$|"' for device in devices]
     only = "[{}]".format(",".join([*accepted, '"r|.*|"']))
     words = f"devices {{ filter={only} global_filter={only} use_devicesfile=0 obtain_device_list_from_udev=0 }}"
+    words += " backup { backup=0 archive=0 }"  # copies of a group are nothing to keep on this host
     if not _has_udev():
         words += " activation { udev_sync=0 udev_rules=0 }"
     return ["--config", words]

@@ -12,6 +12,7 @@ import stat
 import time
 from typing import Any
 
+from .. import processes
 from . import luns_commands, luns_names
 from .luns_errors import LunError
 
@@ -45,14 +46,13 @@ def connected(name: str) -> bool:
 def connect(record: dict[str, Any], name: str) -> bool:
     """Connect a device to the LUN's nbdkit; returns whether it was free."""
     words = ["nbd-client", "-unix", luns_names.socket(record["folder"]), node(name), "-block-size", "512"]
-    words += ["-timeout", str(max(1, round(record["timeout"])))]
-    if _identifies():
-        words += ["-identifier", luns_names.label(record["name"])]
+    # Without netlink nbd-client stays, and its command line says whose the device is.
+    words += ["-timeout", str(max(1, round(record["timeout"]))), "-nonetlink"]
     done = luns_commands.run(words, record["timeout"])
     if done.status == 0:
         _settle(lambda: _size(name) > 0)
         return True
-    if connected(name) and name not in of(record):
+    if connected(name) and name not in of(record, record["folder"]):
         return False  # another program took it
     raise LunError(f"{node(name)} cannot be connected to the LUN: {luns_commands.told(done)}")
 
@@ -63,16 +63,16 @@ def is_writable(name: str) -> bool:
         return stream.read().strip() == "0"
 
 
-def of(record: dict[str, Any]) -> list[str]:
-    """The connected devices of a LUN: by what the kernel was told of them, else by the record."""
+def of(record: dict[str, Any], directory: str) -> list[str]:
+    """The connected devices of a LUN: those whose client has the LUN's socket on its command line."""
     found = []
-    for path in glob.glob("/sys/block/nbd*"):
-        name, told = os.path.basename(path), ""
-        with contextlib.suppress(OSError), open(path + "/backend", encoding="utf-8") as stream:
-            told = stream.read().strip()
-        ours = told == luns_names.label(record["name"]) if told else name == record.get("nbd")
-        if ours and connected(name):
-            found.append(name)
+    for path in glob.glob("/sys/block/nbd*/pid"):
+        name = os.path.basename(os.path.dirname(path))
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as stream:
+            words = processes.command_line(int(stream.read()))
+            # A host in a PID namespace of its own is told other numbers: there the record has to do.
+            if luns_names.socket(directory) in words or (not words and name == record.get("nbd")):
+                found.append(name)
     return found
 
 
@@ -92,12 +92,6 @@ def node(name: str) -> str:
         with contextlib.suppress(FileExistsError):
             os.mknod(path, stat.S_IFBLK | 0o660, os.makedev(major, minor))
     return path
-
-
-def _identifies() -> bool:
-    """Whether nbd-client can tell the kernel whose a device is (3.24 and later)."""
-    done = luns_commands.run(["nbd-client", "--help"], 10.0)
-    return "-identifier" in done.output + done.errors
 
 
 def _size(name: str) -> int:

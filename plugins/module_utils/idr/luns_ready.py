@@ -46,7 +46,7 @@ OVERLAY_ROOM = 256 * 1024**2
 def problems(volumes: list[Volume], source: str, mode: str, scratch: str, luns: list[dict[str, Any]]) -> list[str]:
     """What keeps this host from the drill, as texts.
 
-    ``volumes``: of the plan; ``luns``: those that are there, as Luns.list() tells of them.
+    ``volumes``: of the plan; ``luns``: those that are there, as Luns.of_drill() tells of them.
     """
     found = missing_programs(volumes, source, mode)
     for volume in volumes:

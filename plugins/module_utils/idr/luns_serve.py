@@ -99,12 +99,8 @@ def end(found: list[dict[str, Any]]) -> list[str]:
     return [
         "{program} (process {pid}) does not end".format(**process)
         for process in in_order
-        if not _stop(process["pid"], process["ticks"])
+        if not processes.stop(process["pid"], process["ticks"], grace=2.0)
     ]
-
-
-def _stop(pid: int, ticks: int) -> bool:
-    return bool(processes.stop(pid, ticks, grace=2.0))
 
 
 def _is_in(directory: str, word: str) -> bool:

@@ -81,8 +81,8 @@ def connect(export: Export, timeout: float) -> socket.socket:
         connection = socket.create_connection((export.host, export.port), timeout=timeout)
     except OSError as error:
         raise LunError(
-            f"{export.host} does not answer at port {export.port} ({error}): is the export {export.name} up, and does a "
-            "firewall let this host through?"
+            f"{export.host} does not answer at port {export.port} ({error}): is the export {export.name} up, and "
+            "does a firewall let this host through?"
         ) from error
     seconds = max(1, round(timeout / (PROBES + 1)))
     connection.settimeout(None)

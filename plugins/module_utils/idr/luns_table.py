@@ -18,6 +18,7 @@ from .luns_errors import LunError
 SECTOR = 512
 NOTHING_FOUND = 2
 SEVERAL_FOUND = 8
+NO_TABLE = "failed to read partition table"  # partx's words, also where there is none
 # Partitions of a DOS table that only hold others.
 EXTENDED = ("0x5", "0xf", "0x85")
 GPT = b"EFI PART"
@@ -41,9 +42,11 @@ def table(device: str, timeout: float) -> str:
 
 def partitions(device: str, timeout: float) -> list[dict[str, Any]]:
     """The partitions of a device, each with number, offset, size and name, in bytes."""
-    done = luns_commands.run(["partx", "--show", "--pairs", "--output", "NR,START,SECTORS,NAME,TYPE", device], timeout)
-    if done.status:
+    done = luns_commands.run(["partx", "--pairs", "--output", "NR,START,SECTORS,NAME,TYPE", device], timeout)
+    if done.status and NO_TABLE in done.errors:
         return []
+    if done.status:
+        raise LunError(f"the partitions of {device} cannot be read: {luns_commands.told(done)}")
     return [part for part in map(_partition, done.output.splitlines()) if part]
 
 
@@ -80,7 +83,10 @@ def _partition(line: str) -> dict[str, Any] | None:
 
 
 def _unescaped(text: str) -> str:
-    """util-linux writes what it thinks unsafe as ``\\x20`` or with a backslash before it."""
-    return re.sub(
-        r"\\(?:x([0-9A-Fa-f]{2})|(.))", lambda match: chr(int(match[1], 16)) if match[1] else str(match[2]), text
-    )
+    """util-linux writes the bytes of what it thinks unsafe as ``\\x20``, or a backslash before a character."""
+    raw = re.sub(rb"\\(?:x([0-9A-Fa-f]{2})|(.))", _unescaped_byte, text.encode(), flags=re.DOTALL)
+    return raw.decode("utf-8", "replace")
+
+
+def _unescaped_byte(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 16)]) if match[1] else match[2]

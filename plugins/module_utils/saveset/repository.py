@@ -193,8 +193,8 @@ class Saveset:
         with self._repository.reading(RESTORE, self.info):
             comparer = self._repository.comparer(self.reader)
             job = RestoreJob(self.map, comparer, self.reader, target, only_changed, check)
-            # One more than processors, as writing past the page cache waits for the disk.
-            return job.run(workers or default_workers() + 1, progress)
+            # Two more than processors, as writing past the page cache waits for the disk.
+            return job.run(workers or default_workers() + 2, progress)
 
 
 class Repository:

@@ -27,6 +27,8 @@ from .store import Buffer
 #: Plain bytes of chunks that are kept; what is ahead of a reader is in it, so it must be some times as large.
 KEPT_BYTES = 64 << 20
 AHEAD_BYTES = 8 << 20
+#: Requests of this size come with others that are under way at the same time.
+_WHOLE_BYTES = 1 << 20
 #: The most that a client's wish to have something read ahead is taken for.
 _CACHE_BYTES = 32 << 20
 
@@ -56,16 +58,30 @@ class ServedSaveset:
         Raises NotFound, Damaged.
         """
         view = memoryview(buffer)
+        # Whoever asks for so much at once asks ahead himself, and a frame is best unpacked to where it is wanted.
+        read = self._read_whole if len(view) >= _WHOLE_BYTES else self._read_part
         done = 0
         while done < len(view):
-            number, skip = divmod(offset + done, self._chunk_size)
-            take = min(self._geometry.chunk_length(number) - skip, len(view) - done)
-            self._read_ahead(number)
-            if self._is_stored(number):
-                view[done : done + take] = memoryview(self._chunk(number))[skip : skip + take]
-            else:
-                view[done : done + take] = bytes(take)
-            done += take
+            done += read(offset + done, view[done:])
+
+    def _read_part(self, offset: int, view: memoryview) -> int:
+        """Fill the beginning of ``view`` from the one chunk that holds ``offset``; how many bytes."""
+        number, skip = divmod(offset, self._chunk_size)
+        take = min(self._geometry.chunk_length(number) - skip, len(view))
+        self._read_ahead(number)
+        stored = self._is_stored(number)
+        view[:take] = memoryview(self._chunk(number))[skip : skip + take] if stored else bytes(take)
+        return take
+
+    def _read_whole(self, offset: int, view: memoryview) -> int:
+        """The same from all chunks that lie in one frame, if ``view`` takes them whole and they are not kept."""
+        number, skip = divmod(offset, self._chunk_size)
+        leaf, position = divmod(number, LEAF_ENTRIES)
+        count = min(len(view) // self._chunk_size, LEAF_ENTRIES - position)
+        if skip or not count or number in self._kept or not self._is_stored(number):
+            return self._read_part(offset, view)
+        lengths = [self._chunk_size] * count
+        return self._chunk_size * self._reader.fill(self._map.page(leaf), position, lengths, view)
 
     def prepare(self, offset: int, length: int) -> None:
         """Begin to read what will be asked for soon."""

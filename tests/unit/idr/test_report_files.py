@@ -31,6 +31,8 @@ TAGS = re.compile(
     "tbody|tr|th|td|small|span|br|rect|line|details|summary|pre|code|a|q|footer"
 )
 
+pytestmark = pytest.mark.slow  # whole plays, about twenty of them
+
 
 def evil(value: Any) -> Any:
     """The same with something evil in the place of every text."""

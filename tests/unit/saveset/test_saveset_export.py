@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.openisb.backup.plugins.module_utils import processes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, tls
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports
 from ansible_collections.openisb.backup.plugins.modules import nbd_export, nbd_export_info, saveset_export
@@ -166,6 +166,17 @@ def test_the_key_and_nothing_else_opens_it(call: Call, exports: SavesetExports, 
 
 
 @needs_nbdkit
+def test_the_cipher_is_one_that_the_processor_helps_with(
+    call: Call, exports: SavesetExports, volume: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "LIBNBD_DEBUG": "1"}
+    command = ["nbdinfo", "--size", uri_of(call(), exports)]
+    told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stderr
+    (cipher,) = set(re.findall(r"using TLS: cipher (\S+)", told))
+    assert not tls.prefer_aes(str(tmp_path / "tls")) or cipher.startswith("AES-")
+
+
+@needs_nbdkit
 def test_the_secret_is_seen_nowhere(
     call: Call, exports: SavesetExports, volume: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +238,7 @@ def test_one_that_was_killed_is_started_again_and_ended(
     assert second["changed"] and second["export"]["pid"] != first["pid"]
     assert connect(uri_of(second, exports)).get_size() == SIZE
     os.kill(second["export"]["pid"], signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{second['export']['pid']}").exists())  # its last thread holds the lease
     assert call(state="absent")["changed"]
     assert lab.files("gc/leases") == [] and os.listdir(exports.folder) == []
 

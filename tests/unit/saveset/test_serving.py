@@ -13,7 +13,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, serving
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, serving, tls
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.container import Container
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.readahead import ReadAhead
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.recent import Recent
@@ -159,7 +159,8 @@ def test_any_range(served: ServedSaveset, image: Path) -> None:
         served.read_into(offset, buffer)
         return buffer == expected[offset : offset + length]
 
-    ranges = [(generator.randrange(len(expected) - 1), generator.choice([1, 4096, 70_000, MIB])) for _ in range(300)]
+    sizes = (1, 4096, 70_000, MIB)
+    ranges = [(generator.randrange(len(expected) - 1), generator.choice(sizes)) for _number in range(300)]
     ranges += [(offset, 128 * KIB) for offset in range(0, len(expected), 128 * KIB)]
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         assert all(pool.map(lambda item: read(item[0], min(item[1], len(expected) - item[0])), ranges))
@@ -186,11 +187,22 @@ def test_a_frame_is_unpacked_once(served: ServedSaveset, image: Path, monkeypatc
     assert len(read) == len(set(read)) > 10
 
 
+@pytest.mark.parametrize("size", [MIB, 3 * MIB + 512])
+def test_large_requests_are_unpacked_to_where_they_are_wanted(served: ServedSaveset, image: Path, size: int) -> None:
+    """Whole frames are not kept, the parts of those at a request's ends are."""
+    expected = image.read_bytes()
+    for offset in range(0, len(expected), size):
+        buffer = bytearray(b"\xff" * min(size, len(expected) - offset))
+        served.read_into(offset, buffer)
+        assert buffer == expected[offset : offset + len(buffer)]
+    assert served._kept._size < len(expected) // 2
+
+
 def test_memory_is_bounded(served: ServedSaveset, monkeypatch: pytest.MonkeyPatch, lab: Lab, image: Path) -> None:
     monkeypatch.setattr(serving, "KEPT_BYTES", MIB)
     small = ServedSaveset(lab.open().find("fs1/m"), readahead=False)
-    for offset in range(0, small.size - MIB, MIB):
-        small.read_into(offset, bytearray(MIB))
+    for offset in range(0, small.size - CHUNK, CHUNK):
+        small.read_into(offset, bytearray(CHUNK))
     assert small._kept._size <= MIB and small._kept._size == sum(len(kept) for kept in small._kept._kept.values())
     small.close()
 
@@ -218,3 +230,23 @@ def test_damage_that_is_read_ahead_is_told_to_whoever_reads_it(served: ServedSav
         except errors.Damaged:
             bad += 1
     assert 0 < bad <= MIB // CHUNK
+
+
+# -- the cipher
+
+
+def test_a_site_that_has_settings_of_its_own_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tls"
+    monkeypatch.setattr(tls, "_SITES", (str(tmp_path / "site"),))
+    monkeypatch.setattr(tls, "_has_aes", lambda: True)
+    monkeypatch.delenv(tls.VARIABLE, raising=False)
+    assert tls.prefer_aes(str(path)) == {tls.VARIABLE: str(path)} and "chacha20" in path.read_text()
+    path.unlink()
+    monkeypatch.setattr(tls, "_has_aes", lambda: False)
+    assert tls.prefer_aes(str(path)) == {} and not path.exists()
+    monkeypatch.setattr(tls, "_has_aes", lambda: True)
+    (tmp_path / "site").touch()
+    assert tls.prefer_aes(str(path)) == {} and not path.exists()
+    (tmp_path / "site").unlink()
+    monkeypatch.setenv(tls.VARIABLE, "/etc/own")
+    assert tls.prefer_aes(str(path)) == {} and not path.exists()

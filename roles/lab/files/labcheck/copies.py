@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from typing import Any, Iterator
@@ -14,9 +15,9 @@ from command import CheckError, attempt, run
 
 DATABASE = "mumps.dat"
 # Checkers that change nothing.
-CHECK = {"ext4": ["fsck.ext4", "-fn"], "xfs": ["xfs_repair", "-n", "-f"]}
-# How a copy is mounted beside its original, whose UUID it bears.
-MOUNT = {"ext4": "rw", "xfs": "rw,nouuid"}
+CHECK = {"ext4": ["fsck.ext4", "-fn"], "xfs": ["xfs_repair", "-n"], "ntfs": ["ntfsfix", "-n"]}
+# How a copy is mounted beside its original, whose UUID it bears: type and options.
+MOUNT = {"ext4": ("ext4", "rw"), "xfs": ("xfs", "rw,nouuid"), "ntfs": ("ntfs-3g", "ro")}
 # A frozen ext4 has nothing in its journal. A frozen xfs always leaves a record in its log, and free-block counts that
 # only its replay sets right, so `xfs_repair -n` can judge it after a mount alone.
 REPLAY_FIRST = ("xfs",)
@@ -28,21 +29,26 @@ def check(path: str, scratch: str) -> tuple[dict[str, Any], str | None]:
     Found: a dict of path, filesystem, clean, and what the filesystem's checker said. A copy without a filesystem is a
     database file: the volume of a plain server. Logs are replayed on a copy of the copy.
     """
-    kind = filesystem(path)
+    if not os.path.exists(path):
+        raise CheckError(f"{path}: there is no such copy: restore the volume, or name the copy in lab_check_images")
+    table = _probe(path, "PTTYPE")
+    kind = "" if table else _probe(path, "TYPE")
     database = os.path.join(scratch, DATABASE)
-    if kind is None:
+    if not table and not kind:
         _copy(path, database)
         return {"path": path, "filesystem": None, "clean": True, "said": ""}, database
-    if kind not in CHECK:
-        raise CheckError(f"{path}: no way to check a filesystem of type {kind}")
     volume = os.path.join(scratch, "volume")
     _copy(path, volume)
-    found = None if kind in REPLAY_FIRST else _check_filesystem(kind, volume)
-    with mounted(volume, scratch, MOUNT[kind]) as folder:
-        has_database = os.path.exists(os.path.join(folder, DATABASE))
-        if has_database:
-            _copy(os.path.join(folder, DATABASE), database)
-    found = found or _check_filesystem(kind, volume)
+    with _attached(volume, _partition(volume) if table else []) as device:
+        kind = kind or _probe(device, "TYPE")
+        if kind not in CHECK:
+            raise CheckError(f"{path}: no way to check a filesystem of type {kind or 'nobody knows'}")
+        found = None if kind in REPLAY_FIRST else _check_filesystem(kind, device)
+        with _mounted(device, scratch, *MOUNT[kind]) as folder:
+            has_database = os.path.exists(os.path.join(folder, DATABASE))
+            if has_database:
+                _copy(os.path.join(folder, DATABASE), database)
+        found = found or _check_filesystem(kind, device)
     os.unlink(volume)
     return {"path": path, "filesystem": kind, **found}, database if has_database else None
 
@@ -52,28 +58,40 @@ def _check_filesystem(kind: str, path: str) -> dict[str, Any]:
     return {"clean": done.returncode == 0, "said": done.stdout.strip()[-4000:]}
 
 
-def filesystem(path: str) -> str | None:
-    """The type of filesystem on a copy; None where there is none."""
-    if not os.path.exists(path):
-        raise CheckError(f"{path}: there is no such copy: restore the volume, or name the copy in lab_check_images")
-    done = attempt(["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", path])
-    return done.stdout.strip() or None
+def _probe(path: str, tag: str) -> str:
+    """What blkid says of a copy: TYPE (its filesystem) or PTTYPE (its partition table); empty where there is none."""
+    return attempt(["blkid", "--probe", "--match-tag", tag, "--output", "value", path]).stdout.strip()
+
+
+def _partition(path: str) -> list[str]:
+    """The options by which losetup shows the one partition of a copy."""
+    table = json.loads(run(["sfdisk", "--json", path]))["partitiontable"]
+    if len(table["partitions"]) != 1:
+        raise CheckError(f"{path}: it has {len(table['partitions'])} partitions: the lab makes one")
+    begin, size = (table["partitions"][0][key] * table["sectorsize"] for key in ("start", "size"))
+    return ["--offset", str(begin), "--sizelimit", str(size)]
 
 
 @contextlib.contextmanager
-def mounted(file: str, scratch: str, options: str) -> Iterator[str]:
-    """Mount a file and take it away again, whatever happens between."""
-    folder = os.path.join(scratch, "mnt")
-    os.makedirs(folder, exist_ok=True)
-    device = run(["losetup", "--find", "--show", file]).strip()
+def _attached(file: str, options: list[str]) -> Iterator[str]:
+    """A file as a loop device, for as long as it is needed."""
+    device = run(["losetup", "--find", "--show", *options, file]).strip()
     try:
-        run(["mount", "-o", options, device, folder])
-        try:
-            yield folder
-        finally:
-            run(["umount", folder])
+        yield device
     finally:
         run(["losetup", "--detach", device])
+
+
+@contextlib.contextmanager
+def _mounted(device: str, scratch: str, kind: str, options: str) -> Iterator[str]:
+    """Mount a device and take it away again, whatever happens between."""
+    folder = os.path.join(scratch, "mnt")
+    os.makedirs(folder, exist_ok=True)
+    run(["mount", "-t", kind, "-o", options, device, folder])
+    try:
+        yield folder
+    finally:
+        run(["umount", folder])
 
 
 def _copy(source: str, target: str) -> None:

@@ -31,8 +31,16 @@ EMPTY = ("home", "media", "mnt", "run", "proc", "sys", "dev")
 # How many loop devices a host that may mount images can use. Opening the node of one makes the device.
 LOOPS = 64
 # Character devices: name to major, minor.
-DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
-IMAGE_DEVICES = {"loop-control": (10, 237), "fuse": (10, 229)}
+DEVICES = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+    "fuse": (10, 229),
+}
+IMAGE_DEVICES = {"loop-control": (10, 237)}
 
 
 def main() -> None:
@@ -103,7 +111,7 @@ def make_devices(dev: Path) -> None:
 
 
 def make_image_devices(dev: Path) -> None:
-    """What it takes to mount images: loop devices and FUSE."""
+    """What it takes to mount images: loop devices."""
     for name, numbers in IMAGE_DEVICES.items():
         os.mknod(dev / name, stat.S_IFCHR | 0o660, os.makedev(*numbers))
     for number in range(LOOPS):

@@ -31,9 +31,9 @@ INFO = struct.Struct("=5Q4I64s64s32s2Q")
 CONFIG = struct.Struct(f"=2I{INFO.size}s64x")
 
 
-def attach(file: str, label: str) -> int:
-    """Attach a file to a free loop device and return the device's number."""
-    info = INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, 0, label.encode(), b"", b"", 0, 0)
+def attach(file: str, label: str, offset: int = 0, size: int = 0) -> int:
+    """Attach a file, or ``size`` bytes of it from ``offset`` on, to a free loop device; return its number."""
+    info = INFO.pack(0, 0, 0, offset, size, 0, 0, 0, 0, label.encode(), b"", b"", 0, 0)
     backing = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
         return _configure(CONFIG.pack(backing, 0, info), file)

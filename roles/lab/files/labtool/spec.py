@@ -30,11 +30,17 @@ class Volume:
     filesystem: str
     size: int
     fill: int = 0
+    table: str = ""  # gpt: the filesystem is on a partition
 
     @property
     def link(self) -> str:
         """The link that finds the LUN by its serial."""
         return f"/dev/disk/by-id/wwn-0x{self.serial}"
+
+    @property
+    def device(self) -> str:
+        """The link to what bears the filesystem: the LUN, or its one partition."""
+        return f"{self.link}-part1" if self.table else self.link
 
 
 @dataclass(frozen=True)

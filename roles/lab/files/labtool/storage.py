@@ -9,6 +9,7 @@ a snapshot of the subvolume writes out what its files still have in the cache.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -17,7 +18,7 @@ import freezes
 import hosts
 import loops
 import processes
-from shell import LabError, run
+from shell import LabError, attempt, run
 from spec import MIB, Host, Lab, Volume
 
 POOL = "/srv/pool"
@@ -38,7 +39,9 @@ def present(lab: Lab) -> list[str]:
             if label not in attached:
                 attached[label] = loops.attach(str(_lun_path(lab, volume)), label)
                 changes.append(f"LUN {volume.serial}")
-            changes += _map(lab, host, volume, attached[label])
+            changes += _map(lab, host, volume.link, attached[label])
+            if volume.table:
+                changes += _partition(lab, host, volume, attached[label], attached)
     return changes
 
 
@@ -48,9 +51,9 @@ def thaw(lab: Lab) -> None:
 
 
 def absent(lab: Lab) -> list[str]:
-    """Detach every loop device of the lab, LUNs before the pool that bears them; return which."""
+    """Detach every loop device of the lab: partitions, the LUNs that bear them, and then the pool; return which."""
     attached = loops.labelled(f"{lab.id}/")
-    in_order = sorted(attached, key=lambda label: label.endswith("/pool"))
+    in_order = sorted(attached, key=lambda label: (label.endswith("/pool"), -label.count("/")))
     for label in in_order:
         loops.detach(attached[label])
     # A device in use is detached with its last user; a filesystem that died frozen would be one for ever.
@@ -111,15 +114,32 @@ def _lun_file(lab: Lab, volume: Volume) -> list[str]:
     return [f"LUN file {path.name}"]
 
 
-def _map(lab: Lab, host: Host, volume: Volume, number: int) -> list[str]:
-    """Put a LUN into a server's /dev, where it is found by its serial."""
+def _partition(lab: Lab, host: Host, volume: Volume, lun: int, attached: dict[str, int]) -> list[str]:
+    """Make the LUN's one partition, and put it into the server's /dev as well."""
+    changes = []
+    device = loops.node(lun)
+    if attempt(["sfdisk", "--json", device]).returncode:
+        run(["sfdisk", "--quiet", "--label", volume.table, device], text="size=+\n")
+        changes.append(f"partition table on {volume.serial}")
+    label = f"{lab.id}/{volume.serial}/1"
+    if label not in attached:
+        table = json.loads(run(["sfdisk", "--json", device]))["partitiontable"]
+        (part,) = table["partitions"]
+        sector = table.get("sectorsize", 512)
+        attached[label] = loops.attach(device, label, part["start"] * sector, part["size"] * sector)
+        changes.append(f"partition of {volume.serial}")
+    return changes + _map(lab, host, volume.device, attached[label])
+
+
+def _map(lab: Lab, host: Host, place: str, number: int) -> list[str]:
+    """Put a LUN or its partition into a server's /dev, where it is found by its serial."""
     changes = _node(lab, host, number)
-    link = hosts.seen_from_machine(lab, host, volume.link)
+    link = hosts.seen_from_machine(lab, host, place)
     target = f"../../loop{number}"
     if not link.is_symlink() or os.readlink(link) != target:
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-        changes.append(f"{host.name}: {volume.link}")
+        changes.append(f"{host.name}: {place}")
     return changes
 
 

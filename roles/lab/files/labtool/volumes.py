@@ -18,7 +18,13 @@ from spec import MIB, Host, Lab, Volume
 # Text, programs and data of the machine itself: a mix that deduplicates and compresses as a server's files do.
 SOURCES = ("/usr/share", "/usr/lib/python3", "/usr/lib/x86_64-linux-gnu", "/usr/bin")
 LARGEST = 4 * MIB
-MAKE = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q"]}
+MAKE = {
+    "ext4": ["mkfs.ext4", "-q"],
+    "xfs": ["mkfs.xfs", "-q"],
+    "ntfs": ["mkntfs", "--quiet", "--fast", "--force"],
+}
+# Type and options. NTFS is a program's, and keeps what owners and modes it is told.
+MOUNT = {"ext4": ("ext4", "noatime"), "xfs": ("xfs", "noatime"), "ntfs": ("ntfs-3g", "noatime,permissions")}
 
 
 def present(lab: Lab) -> list[str]:
@@ -35,10 +41,11 @@ def _mounted(lab: Lab, host: Host, volume: Volume) -> list[str]:
     if storage.mounted(lab, host, volume.mount):
         return []
     changes = []
-    if not storage.filesystem(volume.link, lab, host):
-        hosts.enter(lab, host, [*MAKE[volume.filesystem], volume.link])
+    if not storage.filesystem(volume.device, lab, host):
+        hosts.enter(lab, host, [*MAKE[volume.filesystem], volume.device])
         changes.append(f"{host.name}: {volume.filesystem} on {volume.serial}")
-    hosts.enter(lab, host, ["mount", "-t", volume.filesystem, "-o", "noatime", volume.link, volume.mount])
+    kind, options = MOUNT[volume.filesystem]
+    hosts.enter(lab, host, ["mount", "-t", kind, "-o", options, volume.device, volume.mount])
     # The filesystem of a host that was killed is still frozen if it was then. Fails where it was not, as is usual.
     hosts.try_on(lab, host, ["fsfreeze", "--unfreeze", volume.mount])
     return [*changes, f"{host.name}: mount of {volume.mount}"]

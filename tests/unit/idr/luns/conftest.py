@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import 
 MIB = 1024**2
 DRILL = "idr-20261128T210000Z-4f1c2a"
 MAKERS = {
-    "ext4": ("mkfs.ext4", "-q", "-F"),
+    "ext4": ("mkfs.ext4", "-q", "-F", "-b", "4096"),
     "xfs": ("mkfs.xfs", "-q", "-f"),
     "btrfs": ("mkfs.btrfs", "-q", "-f"),
     "ntfs": ("mkfs.ntfs", "-q", "-Q", "-F"),
@@ -52,10 +53,16 @@ class Disks:
             (point / "proof").write_text(TEXT)
         return path
 
-    def table(self, script: str, size: int, parts: dict[int, Path], offsets: dict[int, int]) -> Path:
+    def table(self, script: str, size: int, parts: dict[int, Path], offsets: dict[int, int], sector: int = 512) -> Path:
         """A disk with the partition table of sfdisk's script, and these filesystems in its partitions."""
         path = self.empty("table.img", size)
-        subprocess.run(["sfdisk", "--quiet", path], input=script, text=True, check=True, capture_output=True)
+        attach = ["losetup", "--find", "--show", "--sector-size", str(sector), path]
+        device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            sfdisk = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", device]
+            subprocess.run(sfdisk, input=script, text=True, check=True, capture_output=True)
+        finally:
+            subprocess.run(["losetup", "--detach", device], check=True)
         for number, part in parts.items():
             with path.open("r+b") as disk, part.open("rb") as content:
                 disk.seek(offsets[number])
@@ -122,6 +129,13 @@ class Served:
     def pid(self, path: Path) -> int:
         """The process that serves a disk."""
         return int(self.exports.get(path.stem)["pid"])
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name: LUNs have sockets in it, whose paths cannot be long."""
+    with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as name:
+        yield Path(name)
 
 
 @pytest.fixture

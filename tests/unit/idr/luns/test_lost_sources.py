@@ -63,12 +63,14 @@ def test_a_killed_server(disks: Disks, served: Served, made: Made, mount: Mount)
     assert made.luns.trouble(lun["name"]) == ""
     point = mount(lun["parts"][0])
     assert read(lun["device"], 20 * MIB)[0] == 0
-    (point / "new").write_text("stays in the cache")
     os.kill(served.pid(disk), signal.SIGKILL)
     status, seconds = read(lun["device"], 30 * MIB)
     assert status != 0
     assert seconds < 5
     assert "127.0.0.1 does not answer at port" in made.luns.trouble(lun["name"])
+    with pytest.raises(OSError, match="Input/output error|Read-only"), (point / "new").open("wb") as stream:
+        stream.write(bytes(MIB))
+        os.fsync(stream.fileno())
     assert made.luns.stop(lun["name"]) == []
     assert made.traces() == []
     assert not os.path.ismount(point)
@@ -96,8 +98,8 @@ def test_a_cut_cable(disks: Disks, made: Made, mount: Mount) -> None:
             assert not os.path.ismount(point)
             assert made.traces() == []
         finally:
-            server.terminate()
-            server.wait()
+            server.kill()  # it waits for its clients when it is asked politely
+            server.wait(10)
 
 
 def started(made: Made, uri: str, timeout: float) -> dict[str, Any]:
@@ -118,12 +120,12 @@ def test_a_server_that_hangs(disks: Disks, served: Served, made: Made, mount: Mo
     lun = made.start(uri, psk=psk, timeout=2.0)
     point = mount(lun["parts"][0])
     pid = served.pid(disk)
+    (point / "new").write_bytes(bytes(MIB))  # has to be written when it is unmounted
     os.kill(pid, signal.SIGSTOP)
     try:
         outcome: list[tuple[int, float]] = []
         reader = threading.Thread(target=lambda: outcome.append(read(lun["device"], 30 * MIB)))
         reader.start()
-        (point / "new").write_text("has to be written when it is unmounted")
         time.sleep(0.5)
         begun = time.monotonic()
         left = made.luns.stop(lun["name"])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 Mount = Callable[..., Path]
 MIB = 1024**2
+NAME = 'data, "M" \\& $more é'
 GPT = """
 label: gpt
-start=2048, size=131072, name="data, \\"M\\" & more"
+start=2048, size=131072, name="data"
 start=133120, size=131072, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name="Basic data partition"
 start=264192, size=8192
 """
@@ -34,7 +36,6 @@ start=268288, size=8192, type=83
 """
 GPT_4K = """
 label: gpt
-sector-size: 4096
 start=256, size=16384, name="4Kn"
 """
 
@@ -42,7 +43,9 @@ start=256, size=16384, name="4Kn"
 def test_gpt(disks: Disks, served: Served, made: Made, mount: Mount) -> None:
     offsets = {1: 2048 * 512, 2: 133120 * 512}
     parts = {1: disks.filesystem("ext4"), 2: disks.filesystem("ntfs")}
-    uri, psk = served.start(disks.table(GPT, 160 * MIB, parts, offsets))
+    disk = disks.table(GPT, 160 * MIB, parts, offsets)
+    subprocess.run(["sfdisk", "--quiet", "--part-label", disk, "1", NAME], check=True, capture_output=True)
+    uri, psk = served.start(disk)
     lun = made.start(uri, psk=psk)
     assert lun["table"] == "gpt"
     assert [(part["number"], part["type"], part["offset"], part["size"]) for part in lun["parts"]] == [
@@ -50,7 +53,7 @@ def test_gpt(disks: Disks, served: Served, made: Made, mount: Mount) -> None:
         (2, "ntfs", 65 * MIB, 64 * MIB),
         (3, "", 129 * MIB, 4 * MIB),
     ]
-    assert [part["name"] for part in lun["parts"]] == ['data, "M" & more', "Basic data partition", ""]
+    assert [part["name"] for part in lun["parts"]] == [NAME, "Basic data partition", ""]
     assert len({lun["device"], *(part["device"] for part in lun["parts"])}) == 4
     for part in lun["parts"][:2]:
         assert (mount(part) / "proof").exists()
@@ -70,7 +73,7 @@ def test_dos_with_logical_partitions(disks: Disks, made: Made, mount: Mount) -> 
 
 
 def test_sectors_of_4096_bytes(disks: Disks, served: Served, made: Made, mount: Mount) -> None:
-    disk = disks.table(GPT_4K, 80 * MIB, {1: disks.filesystem("ext4")}, {1: 256 * 4096})
+    disk = disks.table(GPT_4K, 80 * MIB, {1: disks.filesystem("ext4")}, {1: 256 * 4096}, 4096)
     uri, psk = served.start(disk)
     lun = made.start(uri, psk=psk)
     assert lun["table"] == "gpt"
