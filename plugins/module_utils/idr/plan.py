@@ -36,6 +36,7 @@ def plan(servers, hostvars, dr_hosts, points, asked):
         declared      when the disaster was declared (ISO 8601; empty: now)
         now           seconds since the epoch
         confirm       what a failover is confirmed with
+        ttl           seconds that it stays up, where it does
 
     Of each server the plan has dr_host, ring, rpo_target_s, rto_target_s (None: no target), checks (None: not said) and
     volumes: dicts of volume, name, serial, saveset, run_id, consistency_point, verdict, size, digest, mount (in
@@ -104,6 +105,8 @@ def _wish_problems(asked):
     ]:
         if wish not in choices:
             problems.append(f"{name} is '{wish}': it can be {' or '.join(choices)}")
+    if not str(asked["ttl"]).isdigit():
+        problems.append(f"idr_ttl is '{asked['ttl']}': it is a number of seconds, such as 14400")
     if asked["mode"] == FAILOVER and asked["source"] in ("instant", "storage"):
         problems.append(
             f"a failover restores to disks that stay, never from idr_source {asked['source']}: leave that out"

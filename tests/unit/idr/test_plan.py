@@ -43,7 +43,7 @@ def run_of(run_id: str, verdict: str = GOOD) -> list[dict[str, Any]]:
 
 def planned(points: list[dict[str, Any]], variables: dict[str, Any] | None = None, **asked: Any) -> dict[str, Any]:
     defaults = {"servers": "", "point": "", "any_verdict": False, "mode": "test", "root": "/srv/idr"}
-    defaults |= {"source": "instant", "declared": "", "now": NOW, "confirm": ""}
+    defaults |= {"source": "instant", "declared": "", "now": NOW, "confirm": "", "ttl": 14400}
     dr_hosts = asked.pop("dr_hosts", ["dr1"])
     found: dict[str, Any] = plan(SERVERS, variables or hostvars(), dr_hosts, points, {**defaults, **asked})
     return found
@@ -160,9 +160,10 @@ def test_two_volumes_never_go_to_one_target() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    mode, source = planned(run_of(FIRST), mode="fail-over", source="tape")["problems"]
+    mode, source, ttl = planned(run_of(FIRST), mode="fail-over", source="tape", ttl="4h")["problems"]
     assert mode == "idr_mode is 'fail-over': it can be test or failover"
     assert source == "idr_source is 'tape': it can be instant or restore or storage"
+    assert ttl == "idr_ttl is '4h': it is a number of seconds, such as 14400"
 
 
 def test_a_disaster_is_a_moment_that_has_come() -> None:
