@@ -10,12 +10,16 @@ beside its record. The repository's key goes to nbdkit through a pipe that is re
 from __future__ import annotations
 
 import os
+import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import lease, tool
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import nbdplugin, server
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
+
+#: Seconds until a killed nbdkit must be gone with all its threads.
+REAPED_S = 5.0
 
 
 class SavesetExports(Exports):
@@ -57,8 +61,16 @@ class SavesetExports(Exports):
         if record is None:
             return
         self.stop(name, server.END_S)
+        _wait_until_reaped(record["pid"])
         if os.path.isdir(record["path"]):
             lease.sweep(open_store(record["path"]))
+
+
+def _wait_until_reaped(pid):
+    """A killed process holds its locks until the last of its threads is gone, which is when init has reaped it."""
+    deadline = time.monotonic() + REAPED_S
+    while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _check_scratch(layers):

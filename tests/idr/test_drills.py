@@ -62,7 +62,7 @@ def test_an_instant_drill_of_all_servers(drills: Drills, lab: Lab, tmp_path: Pat
         ),
         (
             ["-e", "idr_mode=failover", "-e", "idr_servers=fs2"],
-            ["confirm it by their names", "give fs2/m an idr_target"],
+            ["confirm it by their names", "a failover needs disks that stay: give fs2/m"],
         ),
     ],
     ids=["what was asked for cannot be", "a failover that nobody confirmed"],
