@@ -213,7 +213,7 @@ def check_copies(lab: RealLab) -> dict[str, Any]:
 
 def freezable(lab: RealLab, server: str) -> str:
     """The mounts that the kernel can freeze. NTFS is a program's; nobody writes to it here."""
-    return " ".join(volume.mount for volume in lab.host(server).volumes if volume.filesystem != "ntfs")
+    return " ".join(volume.mount for volume in lab.host(server).volumes if volume.is_freezable)
 
 
 def quiesce(lab: RealLab, server: str) -> None:

@@ -71,7 +71,8 @@ def document(lab: Lab) -> str:
 
 def _server(host: Host) -> dict[str, object]:
     letters = "EFGHIJ"
-    drives = {letters[number]: volume.serial for number, volume in enumerate(host.volumes)}
+    volumes = [volume for volume in host.volumes if volume.is_freezable]
+    drives = {letters[number]: volume.serial for number, volume in enumerate(volumes)}
     return {"agent": f"{host.name}:{AGENT_PORT}", "drives": drives}
 
 
@@ -80,7 +81,7 @@ def _programs(lab: Lab) -> list[tuple[Host, str, list[str]]]:
     python = ["/usr/bin/python3", "-I", "-S"]
     found = [(_listener_host(lab), ring.name, [*python, "/lab/mbf/listener.py", ring.name]) for ring in lab.rings]
     for host in lab.file_servers:
-        mounts = [volume.mount for volume in host.volumes]
+        mounts = [volume.mount for volume in host.volumes if volume.is_freezable]
         options = [str(AGENT_PORT), lab.gtm_dist, database.path(lab, host, DIRECTORY), *mounts]
         found.append((host, "agent", [*python, "/lab/mbf/agent.py", *options]))
     return found

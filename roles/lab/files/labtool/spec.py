@@ -38,6 +38,11 @@ class Volume:
         return f"/dev/disk/by-id/wwn-0x{self.serial}"
 
     @property
+    def is_freezable(self) -> bool:
+        """Whether the kernel can freeze the filesystem: NTFS is a program's."""
+        return self.filesystem != "ntfs"
+
+    @property
     def device(self) -> str:
         """The link to what bears the filesystem: the LUN, or its one partition."""
         return f"{self.link}-part1" if self.table else self.link
