@@ -74,6 +74,11 @@ export:
   description: The export as recorded, with its uri; empty where it is absent.
   returned: success
   type: dict
+ended:
+  description: Names of the exports that were ended; in check mode, of those that would be.
+  returned: when O(state=absent) and without O(name)
+  type: list
+  elements: str
 psk:
   description: The export's key, as hex digits, for the user C(openisb); empty without TLS. Register it with C(no_log).
   returned: success
@@ -118,7 +123,8 @@ def end_all(module, exports):
             exports.stop(export["name"])
         except (ExportError, OSError) as error:
             module.fail_json(msg="Export {}: {}".format(export["name"], error))
-    module.exit_json(changed=bool(there), export={}, psk="", diff={"before": {"exports": there}, "after": {}})
+    diff = {"before": {"exports": there}, "after": {}}
+    module.exit_json(changed=bool(there), export={}, psk="", ended=[export["name"] for export in there], diff=diff)
 
 
 def main():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 
 from ansible_collections.openisb.backup.plugins.module_utils import controller
+from ansible_collections.openisb.backup.plugins.module_utils.idr import moments
 
 LIVE, DEAD, KEPT, EXPIRED, FAILED_OVER = "live", "dead", "kept", "expired", "failed over"
 
@@ -24,7 +25,7 @@ def open_drills(open_runs, now):
     found = []
     for run in open_runs:
         since = run["last_time"] if run["last_event"] == "kept" else run["opened"]
-        expires = _time(since) + datetime.timedelta(seconds=run["data"].get("ttl_s", 0))
+        expires = moments.parse(since) + datetime.timedelta(seconds=run["data"].get("ttl_s", 0))
         found.append(
             {
                 "drill": run["run_id"],
@@ -136,7 +137,7 @@ def due_servers(servers, proofs, within_days, every_days, now):
     order = sorted(servers, key=lambda server: (proofs.get(server, ""), servers.index(server)))
     turns = max(1, int(within_days / every_days))
     limit = now + 86400 * (every_days - within_days)
-    overdue = [server for server in order if server not in proofs or _time(proofs[server]).timestamp() < limit]
+    overdue = [server for server in order if server not in proofs or moments.parse(proofs[server]).timestamp() < limit]
     return order[: max(-(-len(servers) // turns), len(overdue))]
 
 
@@ -146,7 +147,3 @@ def due_summary(servers, proofs):
         "{}: {}".format(server, "proven last on " + proofs[server] if server in proofs else "never proven")
         for server in servers
     ]
-
-
-def _time(text):
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))

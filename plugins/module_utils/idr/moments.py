@@ -13,18 +13,22 @@ SCALES = [(2 * DAY, DAY, "d", HOUR, "h"), (HOUR, HOUR, "h", MINUTE, "min"), (MIN
 minutes must not look as if they met one: so days begin at two."""
 
 
+def parse(text: str) -> datetime.datetime:
+    """A moment in ISO 8601, also with ``Z``; in UTC where it names no zone. Raises ValueError."""
+    time = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
+
+
 def seconds_from(first: str, second: str) -> float:
     """Seconds from one moment (ISO 8601) to another; negative where the second is the earlier one."""
-    start, end = datetime.datetime.fromisoformat(first), datetime.datetime.fromisoformat(second)
-    return round((end - start).total_seconds(), 3)
+    return round((parse(second) - parse(first)).total_seconds(), 3)
 
 
 def moment(text: str) -> str:
     """A moment for people, always in UTC: ``2026-11-28 21:00:03 UTC``; a dash where there is none."""
     if not text:
         return "–"
-    time = datetime.datetime.fromisoformat(text).astimezone(datetime.timezone.utc)
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return parse(text).astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def duration(seconds: float | None) -> str:

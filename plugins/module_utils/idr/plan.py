@@ -8,12 +8,13 @@ What the inventory says of a server comes in ``hostvars``; a catalog is a list o
 
 from __future__ import annotations
 
-import datetime
 import posixpath
 
 from ansible_collections.openisb.backup.plugins.module_utils import controller
+from ansible_collections.openisb.backup.plugins.module_utils.idr import moments
+from ansible_collections.openisb.backup.plugins.module_utils.inventory import servers_of
+from ansible_collections.openisb.backup.plugins.module_utils.verdict import APPLICATION
 
-APPLICATION = "application-consistent"
 TEST, FAILOVER = "test", "failover"
 SOURCES = ("instant", "restore", "storage")
 AHEAD = 60
@@ -46,8 +47,8 @@ def plan(servers, hostvars, dr_hosts, points, asked):
     chosen, problems = _chosen(servers, asked["servers"])
     problems += _wish_problems(asked)
     found = {}
-    for ring in dict.fromkeys(_ring(hostvars[server]) for server in chosen):
-        members = [server for server in chosen if _ring(hostvars[server]) == ring]
+    for ring in dict.fromkeys(hostvars[server].get("isb_ring") or "" for server in chosen):
+        members = servers_of(ring, chosen, hostvars)
         runs, problem = _runs_of(members, hostvars, points, asked)
         problems += [problem] if problem else []
         for server in [] if problem else members:
@@ -80,7 +81,7 @@ def opening(servers, told):
     return {
         "mode": told["mode"],
         "source": told["source"],
-        "declared": _time(told["declared"]).isoformat(timespec="milliseconds"),
+        "declared": moments.parse(told["declared"]).isoformat(timespec="milliseconds"),
         "root": told["root"],
         "who": {"user": told["who"], "host": this["host"]},
         "controller": this,
@@ -119,7 +120,7 @@ def _declared_problems(declared, now):
     if not declared:
         return []
     try:
-        moment = _time(declared)
+        moment = moments.parse(declared)
     except ValueError:
         return [f"idr_declared '{declared}' is no moment like 2026-11-23T02:15:00+00:00: correct it or leave it out"]
     if moment.timestamp() <= now + AHEAD:
@@ -160,10 +161,6 @@ def _chosen(servers, named):
         for name in unknown
     ]
     return [server for server in servers if server in names or not names], problems
-
-
-def _ring(variables):
-    return variables.get("isb_ring") or ""
 
 
 def _runs_of(members, hostvars, points, asked):
@@ -214,8 +211,8 @@ def _latest_whole_run(members, hostvars, points, asked):
     held = {}
     for entry in points:
         good = asked["any_verdict"] or entry["verdict"] == APPLICATION
-        if entry["volume"] in wanted and good and (before is None or _time(entry["time"]) <= before):
-            held.setdefault(entry["run_id"], {})[entry["volume"]] = _time(entry["time"])
+        if entry["volume"] in wanted and good and (before is None or moments.parse(entry["time"]) <= before):
+            held.setdefault(entry["run_id"], {})[entry["volume"]] = moments.parse(entry["time"])
     whole = [run_id for run_id, volumes in held.items() if set(volumes) == wanted]
     if not whole:
         return {}, _no_whole_run(members, held, wanted, asked)
@@ -244,7 +241,7 @@ def _moment(asked):
     if not point and (not asked["declared"] or _declared_problems(asked["declared"], float(asked["now"]))):
         return None, ""
     try:
-        return _time(point or asked["declared"]), ""
+        return moments.parse(point or asked["declared"]), ""
     except ValueError:
         return None, (
             f"idr_point '{point}' is no run id, no moment like 2026-11-23T02:15:00+00:00, and no list like "
@@ -252,16 +249,11 @@ def _moment(asked):
         )
 
 
-def _time(text):
-    moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
-
-
 def _server_plan(server, variables, run_id, points, dr_hosts, asked):
     entries = {entry["volume"]: entry for entry in points if entry["run_id"] == run_id}
     return {
         "dr_host": variables.get("idr_host") or (dr_hosts[0] if dr_hosts else ""),
-        "ring": _ring(variables),
+        "ring": variables.get("isb_ring") or "",
         "run_id": run_id,
         "rpo_target_s": variables.get("idr_rpo_target"),
         "rto_target_s": variables.get("idr_rto_target"),

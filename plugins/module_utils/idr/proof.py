@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import duration
+from ansible_collections.openisb.backup.plugins.module_utils.verdict import APPLICATION
 
 Entry = dict[str, Any]
 Record = dict[str, Any]
 
-APPLICATION = "application-consistent"
 PROVING = ("filesystem", "gtm", "postgresql", "command")
 """Kinds of checks that prove something; that files are there proves nothing of what is in them."""
 

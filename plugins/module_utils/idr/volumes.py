@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options, mount_type
+from ansible_collections.openisb.backup.plugins.module_utils.verdict import FAILED
 
 NOT_MOUNTED = ("LVM2_member", "swap", "crypto_LUKS", "linux_raid_member", "")
-FAILED = "failed"
 
 
 def part_of(lun, volume, writable):
