@@ -79,8 +79,16 @@ def detach(device: str) -> None:
 
 
 def labelled(label: str) -> dict[str, str]:
-    """Attached devices of a LUN, the one of the whole LUN and those of its partitions: label to device."""
-    return {found: device for found, device in _labels() if found == label or found.startswith(label + "/p")}
+    """Attached devices of a LUN, the one of the whole LUN and those of its partitions: label to device.
+
+    One that can tell no label any more is known by its file, which nbdfuse showed in the LUN's own folder.
+    """
+    folder = f"/{label.partition('#')[2]}/"
+    return {
+        found: device
+        for found, device in _labels()
+        if found == label or found.startswith(label + "/p") or folder in found
+    }
 
 
 def read_ahead(device: str, sectors: int = READ_AHEAD) -> None:
@@ -162,6 +170,14 @@ def _free() -> int:
         ) from error
 
 
+def _backing_file(entry: str) -> str:
+    try:
+        with open(os.path.join(entry, "backing_file"), encoding="utf-8", errors="replace") as stream:
+            return stream.read().rstrip("\n")
+    except OSError:
+        return ""  # detached meanwhile
+
+
 def _labels() -> list[tuple[str, str]]:
     found = []
     for entry in glob.glob("/sys/block/loop*/loop"):
@@ -173,8 +189,10 @@ def _labels() -> list[tuple[str, str]]:
         try:
             info = INFO.unpack(fcntl.ioctl(device, LOOP_GET_STATUS64, bytes(INFO.size)))
             found.append((info[9].rstrip(b"\0").decode(errors="replace"), node(number)))
-        except OSError:
-            continue  # detached meanwhile
+        except OSError as error:
+            # Asked for its status, the kernel asks the file below, and that of a killed nbdfuse does not answer.
+            if error.errno != errno.ENXIO:  # detached meanwhile
+                found.append((f"{_backing_file(entry)} at {node(number)}", node(number)))
         finally:
             os.close(device)
     return found
