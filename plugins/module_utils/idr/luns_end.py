@@ -41,7 +41,7 @@ class End:
         if self.left:
             return self.left  # somebody works with it: nothing is torn from under them
         self._deactivate(devices)
-        self._detach()
+        self._detach([device for device in devices if device.startswith("/dev/loop")])
         if self.left:
             return self.left
         self._unmount_fuse()
@@ -77,9 +77,10 @@ class End:
             except LunError as error:
                 self.left.append(f"volume group {group} is still active: {error}")
 
-    def _detach(self) -> None:
+    def _detach(self, loops: list[str]) -> None:
+        """``loops``: those that were found before the source was cut, after which the kernel may tell no label."""
         label = luns_names.label(self.name)
-        for device in luns_loops.labelled(label).values():
+        for device in {*luns_loops.labelled(label).values(), *(each for each in loops if luns_loops.is_lost(each))}:
             luns_loops.detach(device)
         # A device in use goes with its last user.
         if not _settled(lambda: not luns_loops.labelled(label)):

@@ -91,6 +91,11 @@ def labelled(label: str) -> dict[str, str]:
     }
 
 
+def is_lost(device: str) -> bool:
+    """Whether the kernel can tell no label of an attached device, as its file is that of a killed nbdfuse."""
+    return any(found.endswith(f" at {device}") for found, each in _labels() if each == device)
+
+
 def read_ahead(device: str, sectors: int = READ_AHEAD) -> None:
     """Have the kernel read further ahead: each request of a served LUN takes its time, whatever its size."""
     with open(device, "rb") as stream, contextlib.suppress(OSError):
