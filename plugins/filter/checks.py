@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.openisb.backup.plugins.module_utils.checks import defaults
+from ansible_collections.openisb.backup.plugins.module_utils.checks import defaults, known
 
 
 class FilterModule:
@@ -13,4 +13,4 @@ class FilterModule:
 
     def filters(self):
         """Name and function of each."""
-        return {"idr_checks": defaults.default_checks}
+        return {"idr_check_problems": known.problems_of, "idr_checks": defaults.default_checks}

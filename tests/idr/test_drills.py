@@ -75,6 +75,17 @@ def test_refused_before_anything_is_started(drills: Drills, options: list[str], 
         assert text in drill.said
 
 
+@pytest.mark.parametrize("playbook", ["idr.yml", "idr_fresh.yml"])
+def test_a_check_that_is_described_wrongly(drills: Drills, lab: Lab, playbook: str) -> None:
+    """It would only show once all is up; so it is looked at before anything is started, or frozen."""
+    runs = len(lab.runs("fs1"))
+    wrong = {"fs1": {"idr_checks": [{"name": "files", "path": "/srv/m"}]}}
+    drill = drills.run(playbook=playbook, host_vars=wrong)
+    assert drill.status != 0 and drill.id == ""
+    assert "Nothing was started. In idr_checks of fs1: check 1 is described wrongly: check files" in drill.said
+    assert len(lab.runs("fs1")) == runs
+
+
 def test_what_is_in_the_way_is_told_at_once(drills: Drills, lab: Lab) -> None:
     """A place with files in it, production's LUN on the DR host, and a target that is too small."""
     lab.on("dr1", "mkdir -p /dev/disk/by-id && ln -s /dev/loop0 /dev/disk/by-id/wwn-0x6f70656e69736221")

@@ -81,7 +81,10 @@ def written(drill: Any) -> int:
 
 
 def test_a_failover(drills: Drills, lab: Lab) -> None:
+    """While its restore runs, an instant drill of the same server is up, in which its users can look things up."""
     lab.on("dr1", "mkdir -p /srv/standby")
+    instant = drills.run("-e", "idr_servers=fs2", "-e", "idr_keep=true")
+    assert instant.status == 0, instant.output
     options = ("-e", "idr_mode=failover", "-e", "idr_servers=fs2", "-e", json.dumps({"idr_confirm": "failover fs2"}))
     refused = drills.run(*options, host_vars=STANDBY)
     assert refused.status != 0 and refused.id == ""
@@ -93,6 +96,9 @@ def test_a_failover(drills: Drills, lab: Lab) -> None:
         assert f"Failover {failover.id}: PASSED" in failover.output
         assert "fs2/m is at /srv/m of dr1" in failover.said
         assert f"--tags teardown -e idr_end={failover.id}" in failover.said
+        lab.on(
+            "dr1", "test ! -e /srv/idr/fs2/srv/m/.after-the-failover && cat /srv/idr/fs2/srv/m/mumps.dat > /dev/null"
+        )
         lab.on("dr1", "mountpoint -q /srv/m && touch /srv/m/.after-the-failover && sync -f /srv/m")
 
         # Neither a sweep nor an end of what is kept touches it.
@@ -100,6 +106,8 @@ def test_a_failover(drills: Drills, lab: Lab) -> None:
         assert status == 0, output
         assert f"drill {failover.id} on dr1: it was a failover, and stays for good" in " ".join(output.split())
         lab.on("dr1", "test -e /srv/m/.after-the-failover")
+        # The end of what was kept was that of the instant drill alone.
+        assert f"Drill {instant.id}: PASSED" in output
     finally:
         status, output = lab.play("idr.yml", "--tags", "teardown", "-e", f"idr_end={failover.id}")
     assert status == 0, output

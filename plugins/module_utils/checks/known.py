@@ -14,12 +14,24 @@ from .command import CommandCheck
 from .files import FilesCheck
 from .filesystem import FilesystemCheck
 from .gtm import GtmCheck
+from .places import Places
 from .postgresql import PostgresqlCheck
 
 CHECKS: dict[str, type[Check]] = {
     check.name: check for check in (CommandCheck, FilesCheck, FilesystemCheck, GtmCheck, PostgresqlCheck)
 }
 NAMES = ", ".join(sorted(CHECKS))
+
+
+def problems_of(descriptions: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with descriptions of checks, as far as that can be told without the copy."""
+    found = []
+    for number, description in enumerate(descriptions, start=1):
+        try:
+            build(description, Surroundings(Places({}), {}, {}))
+        except OptionError as error:
+            found.append(f"check {number} is described wrongly: {error}")
+    return found
 
 
 def build(description: dict[str, Any], surroundings: Surroundings) -> Check:

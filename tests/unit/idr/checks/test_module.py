@@ -85,6 +85,14 @@ def test_wrong_options(description: dict[str, Any], why: str) -> None:
     assert why in str(caught.value)
 
 
+def test_what_is_wrong_is_told_of_all() -> None:
+    right = {"name": "files", "paths": ["/srv/m/mumps.dat"]}
+    assert known.problems_of([right]) == []
+    first, second = known.problems_of([{"name": "gtm", "gtm_dist": "/opt/gtm"}, right, {"name": "oracle"}])
+    assert first == "check 1 is described wrongly: check gtm needs either 'gbldir' or 'files'"
+    assert second.startswith("check 3 is described wrongly: there is no check 'oracle'")
+
+
 GTM = {"name": "gtm", "gtm_dist": "/usr/lib/gtm", "gbldir": "/srv/m/mumps.gld", "regions": ["*"], "timeout": 10}
 VOLUMES = [{"name": "m", "serial": "0" * 16, "mount": "/srv/m"}, {"name": "raw", "serial": "1" * 16}]
 

@@ -102,6 +102,28 @@ def test_a_cut_cable(disks: Disks, made: Made, mount: Mount) -> None:
             server.wait(10)
 
 
+def test_a_cable_that_is_out_for_a_moment(disks: Disks, made: Made) -> None:
+    """Shorter than the LUN may be silent: what reads waits, and goes on."""
+    disk, number = disks.filesystem("xfs"), os.getpid() % 30000
+    with far_away(number) as cable:
+        server = subprocess.Popen(
+            ["ip", "netns", "exec", f"idr{number}", "nbdkit", "-f", "--port", "10809", "--readonly", "file", disk]
+        )
+        try:
+            lun = started(made, f"nbd://198.18.{number % 250}.2:10809/", 30.0)
+            cable("down")
+            back = threading.Timer(3.0, cable, ["up"])
+            back.start()
+            status, seconds = read(lun["device"], 100 * MIB)
+            back.join()
+            assert status == 0
+            assert seconds > 2.5
+            assert made.luns.stop(lun["name"]) == []
+        finally:
+            server.kill()
+            server.wait(10)
+
+
 def started(made: Made, uri: str, timeout: float) -> dict[str, Any]:
     """A LUN of a server that is about to be up."""
     from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
