@@ -19,16 +19,8 @@ description:
     of.
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.snapshots
 options:
-  driver:
-    description: The storage driver that made the snapshots.
-    type: str
-    choices: [btrfs, file]
-    required: true
-  directory:
-    description: The folder that holds the snapshots.
-    type: path
-    required: true
   run_id:
     description: The run whose snapshot is the new one.
     type: str

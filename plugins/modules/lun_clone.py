@@ -16,16 +16,8 @@ description:
   - On btrfs a clone shares its blocks with the snapshot, and is there at once.
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.snapshots
 options:
-  driver:
-    description: The storage driver that made the snapshot.
-    type: str
-    choices: [btrfs, file]
-    required: true
-  directory:
-    description: The folder that holds the snapshots.
-    type: path
-    required: true
   drill:
     description: The drill that the clones are for.
     type: str

@@ -18,16 +18,8 @@ description:
   - The snapshot is made by the role P(openisb.backup.snapshot#role).
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.snapshots
 options:
-  driver:
-    description: The storage driver that made the snapshot.
-    type: str
-    choices: [btrfs, file]
-    required: true
-  directory:
-    description: The folder that holds the snapshots.
-    type: path
-    required: true
   run_id:
     description: The run whose snapshot it is.
     type: str

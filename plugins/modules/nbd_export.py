@@ -16,6 +16,7 @@ description:
     can be found and ended.
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.export
 requirements:
   - nbdkit
 options:
@@ -31,28 +32,10 @@ options:
   path:
     description: The file or block device. Needed with O(state=present).
     type: path
-  address:
-    description: Name or address of this host at which it listens. Needed with O(state=present).
-    type: str
-  tls:
-    description:
-      - Whether clients need the export's key and all that is sent is encrypted.
-      - Can be turned off only where O(address) is a loopback address.
-    type: bool
-    default: true
   readonly:
     description: Whether clients may only read.
     type: bool
     default: true
-  run_dir:
-    description: Folder for volatile state.
-    type: path
-    default: /run/openisb
-  state:
-    description: Whether the export is to be there.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - module: openisb.backup.nbd_export_info
   - module: openisb.backup.saveset_export

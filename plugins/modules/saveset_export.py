@@ -22,6 +22,7 @@ description:
   - The repository's secret is in no file, on no command line and in no environment of what is left running.
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.export
   - openisb.backup.repository
 requirements:
   - nbdkit with its python plugin, of the same Python as the one that runs the module
@@ -48,15 +49,6 @@ options:
   drill:
     description: The drill that the export belongs to, recorded as the export's C(run_id). Needed with O(state=present).
     type: str
-  address:
-    description: Name or address of this host at which it listens. Needed with O(state=present).
-    type: str
-  tls:
-    description:
-      - Whether clients need the export's key and all that is sent is encrypted.
-      - Can be turned off only where O(address) is a loopback address.
-    type: bool
-    default: true
   readahead:
     description: Whether to read ahead where reads are sequential.
     type: bool
@@ -76,15 +68,6 @@ options:
     description: When the export may be swept, in seconds since 1970. Only recorded. V(0) for never.
     type: int
     default: 0
-  run_dir:
-    description: Folder for volatile state.
-    type: path
-    default: /run/openisb
-  state:
-    description: Whether the export is to be there.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - module: openisb.backup.nbd_export_info
   - module: openisb.backup.block_restore
