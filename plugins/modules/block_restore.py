@@ -39,6 +39,13 @@ options:
       - For reverting a volume, for keeping a standby close, and for taking up a restore that was interrupted.
     type: bool
     default: false
+  base:
+    description:
+      - The id of the saveset that the target is known to hold, from M(openisb.backup.standby). Only what differs
+        between the two savesets is written then, and of the target nothing is read but a sample.
+      - Where the sample shows another content, that saveset is not in the repository any more, or the volume had
+        another size, it is as if it was left out, and RV(base.reason) says why.
+    type: str
   check:
     description:
       - Read everything back from the target when all is written, and compare it.
@@ -78,6 +85,19 @@ saveset:
   description: The saveset that was restored.
   returned: success
   type: dict
+base:
+  description: The saveset that only what differs from was written.
+  returned: success
+  type: dict
+  contains:
+    saveset:
+      description: Its id; empty where there was none.
+      type: str
+      returned: always
+    reason:
+      description: Why the one that was given could not be used; empty where it was, or none was given.
+      type: str
+      returned: always
 stats:
   description:
     - What was done, in bytes, and seconds. C(bytes_written), C(bytes_zeroed) and C(bytes_kept) make up C(bytes_size).
@@ -90,6 +110,7 @@ import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotFound
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.target import open_target
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
@@ -108,10 +129,26 @@ ARGUMENTS = dict(
     run_id={"type": "str"},
     target={"type": "str", "required": True},
     only_changed={"type": "bool", "default": False},
+    base={"type": "str"},
     check={"type": "bool", "default": False},
     psk={"type": "str", "no_log": True},
     workers={"type": "int"},
 )
+
+
+def find_base(repository, saveset, target, name):
+    """The saveset that the target holds, None where it cannot be relied on; and why."""
+    if not name:
+        return None, ""
+    try:
+        base = repository.find(saveset.info.volume, saveset_id=name)
+        if base.map.geometry != saveset.map.geometry:
+            return None, "the volume had another size"
+        if not base.is_on(target):
+            return None, f"a sample shows that the target does not hold saveset {name} any more"
+    except NotFound:
+        return None, f"saveset {name}, which the target held, is not in the repository any more"
+    return base, ""
 
 
 def restore(module, job):
@@ -122,18 +159,21 @@ def restore(module, job):
     saveset = repository.find(params["volume"], run_id=params["run_id"])
     facts = saveset_facts(saveset.info)
     if module.check_mode:
-        return {"saveset": facts, "stats": {}}
+        return {"saveset": facts, "base": {"saveset": "", "reason": ""}, "stats": {}}
     with nbd_key_file(params["target"], params["psk"], params["run_dir"], params["job"]) as address:
         job.tell(RUNNING)
         with contextlib.closing(open_target(address, saveset.info.size)) as target:
+            base, reason = find_base(repository, saveset, target, params["base"])
             stats = saveset.restore(
                 target,
                 only_changed=params["only_changed"],
+                base=base,
                 check=params["check"],
                 workers=params["workers"],
                 progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
             )
-    return {"saveset": facts, "stats": stats.as_dict()}
+    used = {"saveset": base.info.id if base else "", "reason": reason}
+    return {"saveset": facts, "base": used, "stats": stats.as_dict()}
 
 
 def main():

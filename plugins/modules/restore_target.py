@@ -11,7 +11,8 @@ short_description: Check that a device or file can be restored to, and make the 
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Refuses a device that is mounted, in use or too small, and a file that has content, before anything is written.
+  - Refuses a device that is mounted, in use or too small, a file that has content, and either of them as long as a
+    drill has a LUN of it, before anything is written.
   - Makes a missing file, sparse, in the size of the volume.
 extends_documentation_fragment:
   - openisb.backup.attributes
@@ -32,6 +33,10 @@ options:
     description: Keep what a file holds that may be written over, and only make it as long as the volume.
     type: bool
     default: false
+  run_dir:
+    description: Folder for volatile state, where the LUNs of drills are on record.
+    type: path
+    default: /run/openisb
 """
 
 EXAMPLES = r"""
@@ -56,11 +61,23 @@ import os
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
 from ansible_collections.openisb.backup.plugins.module_utils.volumes import device_size
 
 
 class TargetError(Exception):
     """The target must not be written to; the text names it, the cause and the way out."""
+
+
+def check_unused(path, run_dir):
+    """Refuse what a drill reads: it would change under those who work with the drill's LUN."""
+    for lun in Luns(run_dir).of_drill():
+        if os.path.realpath(lun["source"]) == path:
+            raise TargetError(
+                "{path} is what {name} is made from: end that drill first ('ansible-playbook idr.yml --tags teardown "
+                "-e idr_end={drill}')".format(path=path, **lun)
+            )
 
 
 def check_device(path, size):
@@ -116,6 +133,7 @@ def main():
             "size": {"type": "int", "required": True},
             "overwrite": {"type": "bool", "default": False},
             "keep": {"type": "bool", "default": False},
+            "run_dir": {"type": "path", "default": "/run/openisb"},
         },
         supports_check_mode=True,
     )
@@ -123,10 +141,11 @@ def main():
     is_device = os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)
     before = {"size": device_size(path)} if os.path.exists(path) else {}
     try:
+        check_unused(path, module.params["run_dir"])
         make = check_device(path, size) if is_device else check_file(path, size, module.params["overwrite"], keep)
         if make and not module.check_mode:
             make_file(path, size, keep)
-    except (TargetError, OSError) as error:
+    except (TargetError, LunError, OSError) as error:
         module.fail_json(msg=f"Cannot restore: {error}")
     after = {"size": size if make else before["size"]}
     module.exit_json(changed=make, path=path, size=after["size"], diff={"before": before, "after": after})

@@ -75,6 +75,44 @@ def test_a_standby_is_brought_up_to_date_and_stays_one(drills: Drills, lab: Lab)
     assert sum_of(lab, "dr1", TARGET) == content(lab, newest)
 
 
+def test_a_standby_follows_at_the_cost_of_the_change(drills: Drills, lab: Lab) -> None:
+    """After a run only what differs is written, and nothing read; unless somebody has written to it."""
+    lab.on("dr1", f"mkdir -p /srv/standby && rm -f {TARGET}")
+    none = drills.run(playbook="standby.yml")
+    assert none.status != 0 and "No volume in the inventory has an idr_target" in none.said
+
+    assert "nothing is on record of what it holds" in follow(drills)
+    assert lab.play("isb.yml")[0] == 0
+    newest = lab.runs("fs2")[-1]
+    said = follow(drills)
+    assert f"fs2/m of run {newest} is on {TARGET} of dr1" in said and " 0.00 Bytes compared" in said
+    assert " 0.00 Bytes written" not in said
+    assert sum_of(lab, "dr1", TARGET) == content(lab, newest)
+    assert " 0.00 Bytes written, 0.00 Bytes compared" in follow(drills)
+
+    lab.on("dr1", f"printf damaged | dd of={TARGET} bs=1 seek=200000000 conv=notrunc status=none")
+    assert "it was written to since" in follow(drills)
+    assert sum_of(lab, "dr1", TARGET) == content(lab, newest)
+
+
+def follow(drills: Drills) -> str:
+    """Bring the standby up to date; what was said."""
+    done = drills.run(playbook="standby.yml", host_vars=STANDBY)
+    assert done.status == 0, done.output
+    return done.said
+
+
+def test_a_standby_that_a_drill_works_with_is_left_alone(drills: Drills, lab: Lab) -> None:
+    lab.on("dr1", "mkdir -p /srv/standby")
+    options = ("-e", "idr_servers=fs2", "-e", "idr_source=restore", "-e", "idr_keep=true")
+    kept = drills.run(*options, host_vars=STANDBY)
+    assert kept.status == 0, kept.output
+    refused = drills.run(playbook="standby.yml", host_vars=STANDBY)
+    assert refused.status != 0
+    assert f"{TARGET} is what {kept.id}.fs2.m is made from: end that drill first" in refused.said
+    assert lab.play("idr.yml", "--tags", "teardown")[0] == 0
+
+
 def written(drill: Any) -> int:
     (volume,) = drill.report["servers"]["fs2"]["volumes"]
     return int(volume["restored"]["stats"]["bytes_written"])

@@ -150,6 +150,14 @@ class Page:
         data, size = self.data, ENTRY_BYTES
         return b"".join([data[at : at + 32] for at in range(0, self._tail, size)])
 
+    def same_as(self, other: Page) -> list[bool]:
+        """Of each entry whether its content is that of the other page's; holes and zeros are alike.
+
+        The same content, stored in other pieces, may count as another one.
+        """
+        one, two = self.identities(), other.identities()
+        return [one[at : at + 32] == two[at : at + 32] for at in range(0, len(one), 32)]
+
     def empty_kind(self) -> int | None:
         """HOLE or ZERO when all entries are of that kind, else None."""
         for kind, entry in ((HOLE, HOLE_ENTRY), (ZERO, ZERO_ENTRY)):

@@ -47,6 +47,7 @@ from .prune import PruneOptions, Pruner, PruneReport
 from .reader import ChunkReader
 from .restore import RestoreJob
 from .retention import Policy
+from .sample import is_on
 from .scrub import DOCUMENTS
 from .secret import Secret
 from .source import Source
@@ -179,6 +180,7 @@ class Saveset:
         *,
         only_changed: bool = False,
         check: bool = False,
+        base: Saveset | None = None,
         progress: ProgressCallback | None = None,
         workers: int | None = None,
     ) -> RestoreStats:
@@ -187,14 +189,28 @@ class Saveset:
         :param only_changed: read what the target holds first, and write only what differs: to revert a volume, to keep
             a standby close, or to take up a restore that was interrupted.
         :param check: read everything back when all is written, and compare it.
+        :param base: the saveset that the target is known to hold: only what differs between the two is written, and
+            nothing is read of the target. Whoever gives it must know that nothing was written since; see is_on(). It
+            is not used where the volume had another size.
         Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, TargetMismatch (check), NotFound, Damaged;
         see RestoreJob.run().
         """
-        with self._repository.reading(RESTORE, self.info):
+        used = base if base and base.map.geometry == self.map.geometry else None
+        with self._repository.reading(RESTORE, self.info, *([used.info] if used else [])):
             comparer = self._repository.comparer(self.reader)
-            job = RestoreJob(self.map, comparer, self.reader, target, only_changed, check)
+            job = RestoreJob(
+                self.map, comparer, self.reader, target, only_changed, check, base=used.map if used else None
+            )
             # Two more than processors, as writing past the page cache waits for the disk.
             return job.run(workers or default_workers() + 2, progress)
+
+    def is_on(self, target: Target) -> bool:
+        """Whether a sample of the volume's chunks is on ``target``.
+
+        Raises WrongSecret (a write-only key), TargetError, NotFound, Damaged.
+        """
+        with self._repository.reading(RESTORE, self.info):
+            return is_on(self.map, self._repository.comparer(self.reader), target)
 
 
 class Repository:

@@ -4,7 +4,7 @@
 """Restoring a saveset: workers take ranges in order, hash every chunk again, and only then write it.
 
 What the target holds already can be compared first, so that only what differs is written, and all of it can be read
-back afterwards.
+back afterwards. Where it is known to hold another saveset, the two maps tell what differs, and nothing is compared.
 """
 
 from __future__ import annotations
@@ -54,9 +54,14 @@ class RestoreJob:
         target: Target,
         only_changed: bool = False,
         check: bool = False,
+        base: LeafMap | None = None,
     ) -> None:
-        """Parameters as those of Saveset.restore()."""
+        """Parameters as those of Saveset.restore().
+
+        :param base: the map of what the target is known to hold, of the same geometry.
+        """
         self._map = leaf_map
+        self._base = base
         self._geometry = leaf_map.geometry
         self._comparer = comparer
         self._reader = reader
@@ -81,7 +86,10 @@ class RestoreJob:
         read_before = self._reader.bytes_read
         total = size * (2 if self._check else 1)
         tick = (lambda: progress(self._counters.progress(total))) if progress else None
-        run_parallel(self._ranges(), self._update_range if self._compares else self._write_range, workers, tick)
+        if self._base is not None:
+            run_parallel(self._differing_ranges(self._base), self._write_range, workers, tick)
+        else:
+            run_parallel(self._ranges(), self._update_range if self._compares else self._write_range, workers, tick)
         self._target.flush()
         if self._check:
             self._target.forget()
@@ -99,19 +107,46 @@ class RestoreJob:
         )
 
     def _ranges(self) -> t.Iterator[_Range]:
-        """Runs of chunks; those of holes and zeros as long as they are, those of data cut to a range's size."""
-        group = max(1, _RANGE_BYTES // self._geometry.chunk_size)
+        """All chunks in runs."""
         for leaf in range(self._geometry.leaves):
             page = self._map.page(leaf)
-            stored = [entry.kind in (DATA, SPLIT) for entry in page.entries()]
-            begin = 0
-            while begin < len(stored):
-                end = begin + 1
-                kind = stored[begin]
-                while end < len(stored) and stored[end] == kind and (not kind or end % group):
-                    end += 1
+            yield from self._cut(page, leaf, _stored(page))
+
+    def _differing_ranges(self, base: LeafMap) -> t.Iterator[_Range]:
+        """The chunks that are not as in ``base``, in runs; the others count as kept."""
+        for leaf in range(self._geometry.leaves):
+            first = leaf * LEAF_ENTRIES
+            if self._map.leaf(leaf).digest == base.leaf(leaf).digest:
+                self._keep(first, first + self._geometry.leaf_entries(leaf))
+                continue
+            page = self._map.page(leaf)
+            same = page.same_as(base.page(leaf))
+            for begin, end, kept in _runs(same):
+                if kept:
+                    self._keep(first + begin, first + end)
+            yield from self._cut(page, leaf, [None if kept else kind for kept, kind in zip(same, _stored(page))])
+
+    def _keep(self, begin: int, end: int) -> None:
+        """Count chunks that the target has already."""
+        chunk_size = self._geometry.chunk_size
+        length = min(end * chunk_size, self._geometry.size) - begin * chunk_size
+        self._counters.add(kept=length, done=length)
+
+    def _cut(self, page: Page, leaf: int, kinds: t.Sequence[bool | None]) -> t.Iterator[_Range]:
+        """Runs of chunks; those of holes and zeros as long as they are, those of data cut to a range's size.
+
+        ``kinds``: of each chunk whether it is stored, None where it is left out.
+        """
+        group = max(1, _RANGE_BYTES // self._geometry.chunk_size)
+        begin = 0
+        while begin < len(kinds):
+            end = begin + 1
+            kind = kinds[begin]
+            while end < len(kinds) and kinds[end] == kind and (not kind or end % group):
+                end += 1
+            if kind is not None:
                 yield _Range(page, leaf, begin, end, kind)
-                begin = end
+            begin = end
 
     def _span(self, item: _Range) -> tuple[int, int]:
         """A range's offset and length in bytes."""
@@ -250,6 +285,11 @@ class RestoreJob:
             f"{self._target.spec} is incomplete"
         )
         return type(error)(error.thing, cause, error.way_out)
+
+
+def _stored(page: Page) -> list[bool]:
+    """Of each chunk of a page whether it is stored: the others are empty."""
+    return [entry.kind in (DATA, SPLIT) for entry in page.entries()]
 
 
 def _runs(flags: t.Sequence[bool]) -> t.Iterator[tuple[int, int, bool]]:

@@ -13,7 +13,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.openisb.backup.plugins.modules import block_backup, block_restore, saveset_verify
 
-from .conftest import MIB, Lab, MakeImage, text
+from .conftest import MIB, Lab, MakeImage, text, write
 
 Result = dict[str, t.Any]
 Call = t.Callable[..., Result]
@@ -74,6 +74,29 @@ def test_restoring_twice_changes_once(call: Call, lab: Lab, mixed: Path) -> None
     assert first["changed"] and first["stats"]["bytes_checked"] == saveset.size
     second = call(block_restore, **options)
     assert not second["changed"] and second["stats"]["bytes_kept"] == saveset.size
+    assert output.read_bytes() == mixed.read_bytes()
+
+
+def test_a_base_is_used_as_far_as_it_can_be_relied_on(call: Call, lab: Lab, mixed: Path) -> None:
+    first = lab.backup(mixed)
+    output = lab.restore(first)
+    write(mixed, 0, text(1000, 7))
+    second = lab.backup(mixed)
+    options = {"volume": "fs1/m", "target": str(output), "only_changed": True}
+    result = call(block_restore, base=first.id, **options)
+    assert result["base"] == {"saveset": first.id, "reason": ""} and result["stats"]["bytes_compared"] == 0
+    assert output.read_bytes() == mixed.read_bytes()
+    for base, reason in [
+        (first.id, f"a sample shows that the target does not hold saveset {first.id} any more"),
+        ("0" * 32, f"saveset {'0' * 32}, which the target held, is not in the repository any more"),
+    ]:
+        result = call(block_restore, base=base, **options)
+        assert result["base"] == {"saveset": "", "reason": reason} and result["stats"]["bytes_compared"] == second.size
+    write(mixed, second.size, text(MIB))
+    output.write_bytes(output.read_bytes() + bytes(MIB))
+    lab.backup(mixed)
+    result = call(block_restore, base=second.id, **options)
+    assert result["base"] == {"saveset": "", "reason": "the volume had another size"}
     assert output.read_bytes() == mixed.read_bytes()
 
 

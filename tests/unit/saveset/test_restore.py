@@ -107,6 +107,53 @@ def test_fast_revert_reads_little(lab: Lab, mixed: Path) -> None:
     assert output.read_bytes() == before
 
 
+def test_what_the_target_is_known_to_hold_is_not_read(lab: Lab, mixed: Path) -> None:
+    """A standby comes up to date, and back, at the cost of what differs between two savesets."""
+    first = lab.backup(mixed, source_id="one")
+    before = mixed.read_bytes()
+    offsets = [GRAIN, 5 * CHUNK, 17 * CHUNK + 3 * GRAIN]
+    for offset in offsets:
+        write(mixed, offset, noise(100, seed=offset))
+    write(mixed, 2 * CHUNK, bytes(CHUNK))  # data that is zero now
+    changes = Changes("one", first.size, [(2 * CHUNK, CHUNK), *((offset, 100) for offset in offsets)])
+    second = lab.backup(mixed, source_id="two", changes=changes)
+    output = lab.restore(first)
+    stats = restore(second, output, base=first)
+    assert (stats.bytes_written, stats.bytes_zeroed, stats.bytes_compared) == (len(offsets) * CHUNK, CHUNK, 0)
+    assert stats.bytes_stored < second.size / 2
+    assert_sums(stats)
+    assert filecmp.cmp(mixed, output, shallow=False)
+    assert restore(second, output, base=second).bytes_kept == second.size
+    assert_sums(restore(first, output, base=second, check=True))
+    assert output.read_bytes() == before
+
+
+def test_a_volume_that_has_grown_has_no_base(lab: Lab, make_image: MakeImage) -> None:
+    first = lab.backup(make_image("small", 4 * MIB, [(0, noise(MIB))]))
+    image = make_image("large", 6 * MIB, [(0, noise(MIB, seed=2)), (5 * MIB, noise(MIB))])
+    second = lab.backup(image)
+    output = lab.restore(first)
+    os.truncate(output, second.size)
+    stats = restore(second, output, base=first, only_changed=True)
+    assert stats.bytes_compared == second.size
+    assert filecmp.cmp(image, output, shallow=False)
+
+
+def test_a_sample_tells_another_disk(lab: Lab, mixed: Path, make_image: MakeImage) -> None:
+    saveset = lab.backup(mixed)
+    output = lab.restore(saveset)
+    for path, expected in [(output, True), (make_image("blank", saveset.size, []), False)]:
+        with target.open_target(str(path), saveset.size) as opened:
+            assert saveset.is_on(opened) is expected
+    # All that is stored differs, but for the first and the last chunk.
+    data = bytearray(output.read_bytes())
+    for at in range(CHUNK, len(data) - CHUNK, CHUNK):
+        data[at] ^= 1
+    output.write_bytes(data)
+    with target.open_target(str(output), saveset.size) as opened:
+        assert not saveset.is_on(opened)
+
+
 def test_grains_that_differ_are_told_without_putting_the_chunk_together(lab: Lab, mixed: Path) -> None:
     """A split chunk whose own grains differ needs no read to know that; it is read to be written, once."""
     first = lab.backup(mixed, source_id="one")

@@ -1,0 +1,124 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: standby
+short_description: Remember which saveset a standby disk holds, and whether it still does
+version_added: 0.1.0
+author: OpenISB contributors (@openisb)
+description:
+  - A standby is a disk or file on a DR host that is brought up to date after each run. What it holds is put on record
+    with what the kernel tells of it, which differs once anybody has written to it. As long as it does not,
+    M(openisb.backup.block_restore) writes what differs between two savesets, and reads nothing of the standby.
+  - Take the record away (V(absent)) before anything is written to the standby, and put it back (V(present)) when all
+    is. A restore that ended in its middle leaves none, and the next one compares everything.
+  - Of a block device nothing is known any more once its host was started anew. Writes that other hosts make to a shared
+    LUN are not seen; a standby must not be written by any other host.
+extends_documentation_fragment:
+  - openisb.backup.attributes
+options:
+  path:
+    description: The block device or file.
+    type: path
+    required: true
+  volume:
+    description: The volume that it holds, as C(server/name). Needed with O(state=present).
+    type: str
+  run_id:
+    description: The run of the saveset that it holds. Needed with O(state=present).
+    type: str
+  saveset:
+    description: The id of the saveset that it holds. Needed with O(state=present).
+    type: str
+  state_dir:
+    description: Folder for what has to outlive the host's restart.
+    type: path
+    default: /var/lib/openisb
+  state:
+    description: Whether it is on record what the standby holds.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: openisb.backup.block_restore
+"""
+
+EXAMPLES = r"""
+- name: Take away what is on record, and see what it was
+  openisb.backup.standby:
+    path: /dev/disk/by-id/wwn-0x600140500000000000000000000000a1
+    state: absent
+  register: held
+
+- name: Put on record what it holds now
+  openisb.backup.standby:
+    path: /dev/disk/by-id/wwn-0x600140500000000000000000000000a1
+    volume: fs1/m
+    run_id: isb-20261123T021500Z-4f1c2a
+    saveset: 5f0c6a1be4c84bd5a1c1d1d2f3b4c5d6
+"""
+
+RETURN = r"""
+held:
+  description: What the standby was known to hold before.
+  returned: success
+  type: dict
+  contains:
+    volume:
+      description: The volume; empty where it is not known.
+      type: str
+      returned: always
+    run_id:
+      description: The run; empty where it is not known.
+      type: str
+      returned: always
+    saveset:
+      description: The saveset's id; empty where it is not known.
+      type: str
+      returned: always
+    reason:
+      description: Why it is not known; empty where it is.
+      type: str
+      returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.standbys import Standby
+
+CONTENT = ("volume", "run_id", "saveset")
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "volume": {"type": "str"},
+            "run_id": {"type": "str"},
+            "saveset": {"type": "str"},
+            "state_dir": {"type": "path", "default": "/var/lib/openisb"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        required_if=[("state", "present", CONTENT)],
+        supports_check_mode=True,
+    )
+    params = module.params
+    standby = Standby(params["state_dir"], params["path"])
+    held = standby.held()
+    before = {key: held[key] for key in CONTENT}
+    after = {key: params[key] if params["state"] == "present" else "" for key in CONTENT}
+    try:
+        if not module.check_mode and params["state"] == "absent":
+            standby.forget()
+        elif not module.check_mode:
+            standby.remember(**after)
+    except OSError as error:
+        module.fail_json(msg=f"What the standby {standby.path} holds cannot be recorded: {error}")
+    module.exit_json(changed=before != after, held=held, diff={"before": before, "after": after})
+
+
+if __name__ == "__main__":
+    main()
