@@ -171,7 +171,7 @@ class Lab:
             "backup1": self._lines(
                 "backup1",
                 "find /run/openisb/exports /run/openisb/keys /var/lib/openisb/idr -mindepth 1 2>/dev/null || true",
-                "find /run/openisb/jobs -name 'idr-*' -o -name 'restore.*' 2>/dev/null || true",
+                "find /run/openisb/jobs -name 'idr-*' 2>/dev/null || true",
                 "find /var/lib/openisb/repository/gc/leases -mindepth 1 2>/dev/null || true",
                 "pgrep -l nbdkit || true",
             ),
