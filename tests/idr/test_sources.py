@@ -91,6 +91,10 @@ def test_a_standby_follows_at_the_cost_of_the_change(drills: Drills, lab: Lab) -
     assert " 0.00 Bytes written, 0.00 Bytes compared" in follow(drills)
 
     lab.on("dr1", f"printf damaged | dd of={TARGET} bs=1 seek=200000000 conv=notrunc status=none")
+    damaged = sum_of(lab, "dr1", TARGET)
+    looked = drills.run("--check", playbook="standby.yml", host_vars=STANDBY)
+    assert looked.status == 0 and f"fs2/m of run {newest}" in looked.said
+    assert sum_of(lab, "dr1", TARGET) == damaged
     assert "it was written to since" in follow(drills)
     assert sum_of(lab, "dr1", TARGET) == content(lab, newest)
 
