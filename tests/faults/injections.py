@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 STORAGE, BACKUP = "storage1", "backup1"
 REPOSITORY = "/var/lib/openisb/repository"
-BALLAST = "/srv/pool/ballast"
+POOL = "/srv/pool"
+BALLAST = f"{POOL}/ballast"
 #: MiB that a full pool has left: the servers must still be able to write while the run is told that there is no room.
 ROOM = 192
 #: The greeting opens the connections; after it, holders are asked without a program on the host.
@@ -146,7 +147,8 @@ FAULTS = {
             "storage_full",
             f"the pool is filled up to {ROOM} MiB",
             strike=_fill,
-            mend=_run(STORAGE, f"rm -f {BALLAST}"),
+            # The pool gives the room back with its next transaction, which may be half a minute away.
+            mend=_run(STORAGE, f"rm -f {BALLAST} && sync -f {POOL}"),
             tasks=UNCHECKED,
         ),
         Fault(
