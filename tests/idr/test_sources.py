@@ -77,7 +77,7 @@ def test_a_standby_is_brought_up_to_date_and_stays_one(drills: Drills, lab: Lab)
 
 def test_a_standby_follows_at_the_cost_of_the_change(drills: Drills, lab: Lab) -> None:
     """After a run only what differs is written, and nothing read; unless somebody has written to it."""
-    lab.on("dr1", f"mkdir -p /srv/standby && rm -f {TARGET}")
+    lab.on("dr1", f"mkdir -p /srv/standby && rm -rf {TARGET} /var/lib/openisb/standby")
     none = drills.run(playbook="standby.yml")
     assert none.status != 0 and "No volume in the inventory has an idr_target" in none.said
 
