@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from . import drivers, holder, protocol, records
+from . import drivers, holder, partner, processes, protocol, records
 from .clock import Clock
 from .drivers.base import Driver, Surroundings
 from .errors import HolderError, QuiesceError
@@ -25,6 +25,8 @@ LIVE = ("armed", "freezing", "frozen", "thawing")
 LOOK_TIMEOUT = 3.0
 TAKEOVER_PATIENCE = 5.0
 """Seconds to wait for the partner of a holder that has just died to take its place."""
+SILENT_PATIENCE = 5.0
+"""Seconds for a holder that did not even tell its status; it is asked that once more before it is taken to hang."""
 POLL = 0.05
 WAIT = 0.2
 """Seconds between two looks at a thaw that the holder tries again."""
@@ -191,17 +193,33 @@ def thaw(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
 def _ask_until_answered(run_dir: str, found: Found, command: str, timeout: float) -> dict[str, Any] | None:
     """The holder's answer; its partner's where it dies meanwhile; None where both are gone."""
     end = time.monotonic() + timeout
+    patience = timeout if found.answers else min(timeout, SILENT_PATIENCE)
     while True:
         path = records.socket_path(run_dir, found.run_id)
         try:
-            return protocol.call(path, found.run_id, command, max(end - time.monotonic(), 0.1))
+            return protocol.call(path, found.run_id, command, max(patience, 0.1))
         except HolderError:
-            if time.monotonic() >= end:
-                raise
             now = find(run_dir, found.run_id)
             if now is None or not now.alive:
                 return None
+            if not now.answers and is_running(now.record["holder"]):
+                _end_hung(now)
+                end = max(end, time.monotonic() + TAKEOVER_PATIENCE)
+            elif time.monotonic() >= end:
+                raise
+            patience = end - time.monotonic()
             time.sleep(POLL)
+
+
+def _end_hung(found: Found) -> None:
+    """Kill a holder that hangs: it makes way for its partner, which says that the hold was broken, or the record."""
+    process = found.record["holder"]
+    if not processes.end(process, TAKEOVER_PATIENCE):
+        raise HolderError(
+            f"the holder of run {found.run_id} (process {process['pid']}) hangs and cannot be killed: its server's "
+            "kernel has to let go of it first"
+        )
+    partner.end_session(process["pid"])
 
 
 def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, Any]:

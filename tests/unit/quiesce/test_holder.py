@@ -91,6 +91,27 @@ def test_the_partner_thaws_when_the_holder_hangs(holds: Holds) -> None:
     assert (thawed["ok"], thawed["reason"], thawed["hold_unbroken"]) == (True, "partner", False)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["armed", "frozen", "taken over"])
+def test_a_holder_that_hangs_is_ended_all_the_same(holds: Holds, state: str) -> None:
+    """Long before its time is over: who ends the hold kills it, and its partner, or else the record, has the rest."""
+    holds.arm(hold_ttl=600)
+    if state != "armed":
+        holds.ask("freeze")
+    if state == "taken over":
+        holds.kill_holder()
+        wait_for(lambda: holds.find().answers)
+    holder = holds.find().record["holder"]
+    os.kill(holder["pid"], signal.SIGSTOP)
+    begun = time.monotonic()
+    answer = manage.end(holds.run_dir, holds.find(), 20)
+    assert answer["ok"]
+    assert time.monotonic() - begun < 20
+    assert holds.frozen() == []
+    assert not is_running(holder)
+    assert manage.find(holds.run_dir, "r1") is None
+
+
 def test_a_holder_that_thaws_in_time_is_left_alone_by_its_partner(holds: Holds) -> None:
     holds.arm(hold_ttl=0.2)
     holds.ask("freeze")
