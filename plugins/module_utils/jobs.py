@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import shutil
+import sys
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
@@ -82,9 +83,11 @@ def end(run_dir, name):
     record = job.read()
     if record is None:
         return True
-    if not processes.stop(record["pid"], record["ticks"]):
-        return False
-    for folder in filter(None, [record.get("folder")]):
+    # Ansible's wrapper first: once its module has ended it would write a result, after that was removed here.
+    for process in filter(None, [record.get("wrapper"), record]):
+        if not processes.stop(process["pid"], process["ticks"]):
+            return False
+    for folder in filter(None, [record.get("folder"), record.get("payload")]):
         shutil.rmtree(folder, ignore_errors=True)
     results = os.path.join(glob.escape(run_dir), "async", glob.escape(record.get("async") or "") + ".*")
     for path in [os.path.join(run_dir, "keys", name + ".psk"), *(glob.glob(results) if record.get("async") else [])]:
@@ -95,16 +98,21 @@ def end(run_dir, name):
 
 
 def made_by(pid):
-    """Where Ansible has put the module that is this process (folder), and the name of its result (async): or empty.
+    """What Ansible has made for the module that is this process: all empty where it is none.
 
-    Found on the command lines of the process and of its parent, Ansible's async wrapper.
+    ``folder``: where it has put the module; ``payload``: where that has unpacked its libraries; ``async``: the name of
+    its result; ``wrapper``: the process that writes the result. Found on the command lines of this process and of its
+    parent, Ansible's async wrapper, and where this process has its modules from.
     """
     module = [word for word in processes.command_line(pid) if os.path.basename(word).startswith("AnsiballZ_")]
     wrapper = processes.command_line(os.getppid())
     place = [number for number, word in enumerate(wrapper) if "async_wrapper" in word]
+    unpacked = [os.path.dirname(path) for path in sys.path if path.endswith("_payload.zip")]
     return {
         "folder": os.path.dirname(module[0]) if module and "ansible-tmp-" in module[0] else "",
+        "payload": unpacked[0] if unpacked and "_payload_" in os.path.basename(unpacked[0]) else "",
         "async": wrapper[place[0] + 1] if place and len(wrapper) > place[0] + 1 else "",
+        "wrapper": {"pid": os.getppid(), "ticks": processes.start_ticks(os.getppid())} if place else None,
     }
 
 

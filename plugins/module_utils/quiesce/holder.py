@@ -11,12 +11,16 @@ from typing import Any, Callable
 
 from . import daemon, drivers, partner, records
 from .clock import Clock
-from .hold import ARMED, BY_COMMAND, FREEZING, FROZEN, Hold, Limits
+from .hold import ARMED, BY_COMMAND, FAILED, FREEZING, THAWED, THAWING, Hold, Limits
 from .processes import identity
 from .server import Server, timeouts
 
 START_TIMEOUT = 30.0
 """Seconds to wait until the holder answers, beyond those that its drivers may take to prepare."""
+
+
+SAID = {FREEZING: partner.FREEZING, THAWING: partner.THAWING, THAWED: partner.DONE, FAILED: partner.DONE}
+"""What the partner is told of the hold's states."""
 
 
 class Partner:
@@ -29,6 +33,7 @@ class Partner:
         if self.pid == 0:
             _be_partner(reader, run_dir, run_id, holder, hold_ttl)
         os.close(reader)
+        os.set_blocking(self._writer, False)  # a partner that does not read must not keep the holder from thawing
         self.identity = identity(self.pid)
         self._gone = False
 
@@ -41,8 +46,8 @@ class Partner:
 
     def follow(self, state: str) -> None:
         """Tell it what the hold is about to do: it counts how long that takes."""
-        if state not in (ARMED, FROZEN):
-            self._tell(partner.FREEZING if state == FREEZING else partner.THAWING)
+        if state in SAID:
+            self._tell(SAID[state])
 
     def dismiss(self) -> None:
         """Tell it that all is well, so that it ends."""

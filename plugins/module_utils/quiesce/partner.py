@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The holder's partner: a second process that does nothing until the holder dies or hangs, and then thaws in its place.
 
-It reads from a pipe of which only the holder has the other end. ``FREEZING`` and ``THAWING`` say what the holder is
-about to do, ``CLEAN_END`` that it thawed and ended; an end of the pipe without that says that the holder is dead. One
-that has said ``FREEZING`` and not ``THAWING`` when its time to live is over hangs, and is killed. Then the partner ends
-what the holder left running, becomes the holder itself, thaws what is on record as possibly frozen, and answers at the
-socket that the hold was broken.
+It reads from a pipe of which only the holder has the other end. ``FREEZING`` says that the holder is about to freeze;
+``THAWING``, repeated as a sign of life, that it is thawing; ``DONE`` that nothing is frozen any more; ``CLEAN_END``
+that it ends, and all is well. An end of the pipe without that says that the holder is dead. One that has not begun to
+thaw when its time to live is over hangs, and so does one that has fallen silent while it thaws: it is killed. Then the
+partner ends what the holder left running, becomes the holder itself, thaws what is on record as possibly frozen, and
+answers at the socket that the hold was broken.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from .hold import BY_PARTNER, Hold, Limits
 from .processes import identity, session_members
 from .server import Server, timeouts
 
-FREEZING, THAWING, CLEAN_END = b"freezing\n", b"thawing\n", b"thawed\n"
+FREEZING, THAWING, DONE, CLEAN_END = b"freezing\n", b"thawing\n", b"done\n", b"ended\n"
 DIED = "the holder died or hung before it had thawed, and its partner thawed in its place"
 
 HANG_PATIENCE = 0.5
 """Seconds after the end of the time to live at which a holder that has not begun to thaw is taken to hang."""
+
+SILENCE = 3.0
+"""Seconds without a sign of life after which a holder that thaws hangs; HANG_PATIENCE where its time is just over."""
 
 SESSION_PATIENCE = 1.0
 """Seconds to wait for what the dead holder left running to be gone."""
@@ -53,18 +57,46 @@ def watch(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float) 
 
 def _lost(reader: int, hold_ttl: float) -> bool:
     """Wait until the holder ends, or hangs; whether it left something to do."""
-    said, deadline, clock = b"", None, Clock()
+    watched, rest, clock = _Watched(hold_ttl), b"", Clock()
     while True:
-        if not _said_more(reader, None if deadline is None else deadline - clock.monotonic()):
+        patience = None if watched.deadline is None else watched.deadline - clock.monotonic()
+        if not _said_more(reader, patience):
             return True
-        piece = os.read(reader, 16)
+        piece = os.read(reader, 64)
         if not piece:
-            return CLEAN_END not in said
-        said += piece
-        if THAWING in said:
-            deadline = None
-        elif FREEZING in said and deadline is None:
-            deadline = clock.monotonic() + hold_ttl + HANG_PATIENCE
+            return not watched.ended
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            watched.hear(line + b"\n", clock.monotonic())
+
+
+class _Watched:
+    """What is known of the holder. ``deadline``: when it hangs unless it says more; None while nothing is frozen."""
+
+    def __init__(self, hold_ttl: float) -> None:
+        self.deadline: float | None = None
+        self.ended = False
+        self._hold_ttl = hold_ttl
+        self._ttl_end: float | None = None
+
+    def hear(self, what: bytes, now: float) -> None:
+        """The holder has said something."""
+        if what == FREEZING and self._ttl_end is None:
+            self._ttl_end = now + self._hold_ttl
+            self.deadline = self._ttl_end + HANG_PATIENCE
+        elif what == THAWING and self._ttl_end is not None:
+            self.deadline = self._silent_until(now, self._ttl_end)
+        elif what == DONE:
+            self.deadline = None
+        elif what == CLEAN_END:
+            self.ended = True
+
+    @staticmethod
+    def _silent_until(now: float, ttl_end: float) -> float:
+        """Until when a holder that thaws may be silent: not past its time to live by more than HANG_PATIENCE."""
+        if now <= ttl_end:
+            return min(now + SILENCE, ttl_end + HANG_PATIENCE)
+        return now + (HANG_PATIENCE if now <= ttl_end + 2 * HANG_PATIENCE else SILENCE)
 
 
 def _said_more(reader: int, patience: float | None) -> bool:

@@ -20,10 +20,12 @@ from . import protocol, records
 from .clock import Clock
 from .drivers.base import Driver
 from .errors import DriverError, HolderError, QuiesceError
-from .hold import FREEZE, FREEZING, Hold
+from .hold import FREEZE, FREEZING, THAWING, Hold
 from .runner import Runner
 
 READ_SIZE = 4096
+PULSE = 0.1
+"""Seconds between two signs of life during a thaw."""
 REQUEST_TIMEOUT = 5.0
 """Seconds that a client may take to say what it wants."""
 
@@ -97,8 +99,11 @@ class Server:
         self._answer_all()
 
     def _told_and_saved(self) -> None:
-        """Tell of a new state before the calls that belong to it, and put it on record."""
-        if self.hold.state != self._state:
+        """Tell of a new state before the calls that belong to it, and put it on record.
+
+        Of a thaw it is told again and again, as a sign of life.
+        """
+        if self.hold.state != self._state or self.hold.state == THAWING:
             self._state = self.hold.state
             self.on_state(self._state)
         self._save()
@@ -108,6 +113,7 @@ class Server:
         times = [client.since + REQUEST_TIMEOUT for client in self._clients.values() if client.command is None]
         deadline = self.hold.deadline()
         times += [] if deadline is None else [deadline]
+        times += [now + PULSE] if self.hold.state == THAWING else []
         return max(0.0, min(times) - now) if times else None
 
     def _wake(self) -> None:

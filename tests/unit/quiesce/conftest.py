@@ -75,7 +75,8 @@ class FileDriver(Driver):
     """Frozen is what has a file ``frozen-<label>``; ``log`` tells the order of the calls.
 
     ``freeze``: ok; fail (before it holds); half (holds, and then fails); hang (holds, and returns only once the file
-    ``release-<label>`` is there, whatever anybody asks). ``thaw``: ok; fail (until ``release-<label>`` is there).
+    ``release-<label>`` is there, whatever anybody asks). ``thaw``: ok; fail (until ``release-<label>`` is there); hang
+    (until it is there).
     """
 
     name = "file"
@@ -117,6 +118,8 @@ class FileDriver(Driver):
         self._log("thaw")
         if self.values["thaw"] == "fail" and not self._path("release").exists():
             raise DriverError(f"{self.values['label']} cannot be thawed")
+        while self.values["thaw"] == "hang" and not self._path("release").exists():
+            time.sleep(0.01)
         if not self.marks:
             return []
         broken = [] if self._path("frozen").exists() else [f"{self.values['label']} was thawed by somebody else"]

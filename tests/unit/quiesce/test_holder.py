@@ -91,6 +91,41 @@ def test_the_partner_thaws_when_the_holder_hangs(holds: Holds) -> None:
     assert (thawed["ok"], thawed["reason"], thawed["hold_unbroken"]) == (True, "partner", False)
 
 
+@pytest.mark.parametrize(("hold_ttl", "patience"), [(600.0, 3.0), (1.0, 1.0 + 0.5)], ids=["by command", "at its end"])
+def test_the_partner_thaws_when_the_holder_hangs_while_it_thaws(holds: Holds, hold_ttl: float, patience: float) -> None:
+    """Whoever has begun to thaw is not trusted to end it: it says all the time that it lives."""
+    holds.arm(descriptions=[holds.driver("a", thaw="hang")], hold_ttl=hold_ttl)
+    holds.ask("freeze")
+    begun = time.monotonic()
+    if hold_ttl == 600.0:
+        with contextlib.suppress(HolderError):
+            holds.ask("thaw", timeout=0.1)
+    wait_for(lambda: "thaw a" in holds.log(), 3)
+    holder = holds.find().record["holder"]
+    os.kill(holder["pid"], signal.SIGSTOP)
+    holds.release("a")
+    wait_for(lambda: holds.frozen() == [], 6)
+    assert time.monotonic() - begun < patience + 1
+    assert not is_running(holder)
+    wait_for(lambda: holds.find().answers)
+    assert holds.ask("thaw")["reason"] == "partner"
+
+
+@pytest.mark.slow
+def test_a_holder_that_goes_on_trying_to_thaw_is_left_alone_by_its_partner(holds: Holds) -> None:
+    holds.arm(descriptions=[holds.driver("a", thaw="fail"), holds.driver("b", thaw="hang")], hold_ttl=0.2)
+    holds.ask("freeze")
+    holder = holds.find().record["holder"]
+    time.sleep(5)
+    assert is_running(holder)
+    for label in "ab":
+        holds.release(label)
+    wait_for(lambda: holds.frozen() == [], 3)
+    time.sleep(4)  # nothing is frozen any more, and silence means nothing
+    assert is_running(holder)
+    assert holds.ask("thaw")["reason"] == "ttl"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["armed", "frozen", "taken over"])
 def test_a_holder_that_hangs_is_ended_all_the_same(holds: Holds, state: str) -> None:

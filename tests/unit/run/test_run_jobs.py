@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING
 Job({run_dir!r}, sys.argv[1]).tell(RUNNING)
 time.sleep(60)
 """
+#: Writes a result once its module has ended, however that was.
+WRAPPER = """
+import pathlib, subprocess, sys, time
+subprocess.run([sys.executable, *sys.argv[2:]])
+time.sleep(0.2)
+pathlib.Path({result!r}).touch()
+"""
 
 
 def start(run_dir: Path, name: str) -> subprocess.Popen[bytes]:
@@ -29,11 +37,15 @@ def start(run_dir: Path, name: str) -> subprocess.Popen[bytes]:
     folder = run_dir / "ansible" / f"ansible-tmp-{name}"
     folder.mkdir(parents=True)
     module = folder / "AnsiballZ_block_backup.py"
-    module.write_text(PROGRAM.format(path=[str(COLLECTIONS)], run_dir=str(run_dir)))
+    payload = run_dir / f"ansible_block_backup_payload_{name}"
+    payload.mkdir()
+    path = [str(payload / "ansible_block_backup_payload.zip"), str(COLLECTIONS)]
+    module.write_text(PROGRAM.format(path=path, run_dir=str(run_dir)))
     wrapper = folder / "async_wrapper.py"
-    wrapper.write_text("import subprocess, sys\nsubprocess.run([sys.executable, *sys.argv[2:]])\n")
-    (run_dir / "async").mkdir(exist_ok=True)
-    (run_dir / "async" / f"j{name}.42").touch()
+    result = run_dir / "async" / f"j{name}.42"
+    wrapper.write_text(WRAPPER.format(result=str(result)))
+    result.parent.mkdir(exist_ok=True)
+    result.touch()
     (run_dir / "keys").mkdir(exist_ok=True)
     (run_dir / "keys" / f"{name}.psk").touch()
     return subprocess.Popen([sys.executable, str(wrapper), f"j{name}", str(module), name])
@@ -60,6 +72,7 @@ def test_jobs_of_one_run_are_ended_without_a_trace(started: Path) -> None:
     assert record["running"]
     assert jobs.end(str(started), name)
     assert not processes.is_running(record["pid"], record["ticks"])
+    time.sleep(0.5)
     assert [path for path in started.rglob("*") if DEAD in str(path)] == []
     assert jobs.of_run(str(started), DEAD) == []
 
