@@ -127,7 +127,7 @@ class Bench:
 
     def _hurt(self, stage: Stage, outcome: Outcome) -> None:
         step, fault = stage.step, FAULTS[outcome.fault]
-        gated = fault.strike is not nothing
+        gated = fault.holds(step.name)
         task = fault.tasks.get(step.name, step.task) if gated else ""
         if gated and not task:
             self.machine.tell(step.gate_host, f"{step.name}.gate")

@@ -50,7 +50,8 @@ def nothing(_stage: Stage) -> None:
 class Fault:
     """``before``: what is prepared before the run starts. ``strike``: what happens while it is held at the step.
 
-    ``tasks``: by step, where the run is held instead of where the step itself says.
+    ``tasks``: by step, where the run is held instead of where the step itself says. ``ahead``: the steps in which all
+    is prepared before, and which it may keep from being reached.
     """
 
     name: str
@@ -59,6 +60,11 @@ class Fault:
     mend: Act = nothing
     before: Act = nothing
     tasks: dict[str, str] = field(default_factory=dict)
+    ahead: frozenset[str] = frozenset()
+
+    def holds(self, step: str) -> bool:
+        """Whether the run is held at that step, to be struck there."""
+        return self.strike is not nothing and step not in self.ahead
 
 
 def _python(how: str) -> tuple[Act, Act]:
@@ -119,8 +125,20 @@ _FAILS, _HANGS = _python("fails"), _python("hangs")
 FAULTS = {
     fault.name: fault
     for fault in (
-        Fault("module_fails", "a module on the step's host fails", before=_FAILS[0], strike=_FAILS[1]),
-        Fault("module_hangs", "a module on the step's host never ends", before=_HANGS[0], strike=_HANGS[1]),
+        Fault(
+            "module_fails",
+            "a module on the step's host fails",
+            before=_FAILS[0],
+            strike=_FAILS[1],
+            ahead=frozenset(POKES),
+        ),
+        Fault(
+            "module_hangs",
+            "a module on the step's host never ends",
+            before=_HANGS[0],
+            strike=_HANGS[1],
+            ahead=frozenset(POKES),
+        ),
         Fault("driver_fails", "the driver's freeze or thaw fails once", before=_driver("fails")),
         Fault("driver_hangs", "the driver's freeze or thaw hangs once", before=_driver("hangs")),
         Fault("host_unreachable", "the step's host is cut off the network", strike=_cut()),
