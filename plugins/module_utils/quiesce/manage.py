@@ -15,7 +15,7 @@ from . import drivers, holder, partner, processes, protocol, records
 from .clock import Clock
 from .drivers.base import Driver, Surroundings
 from .errors import HolderError, QuiesceError
-from .hold import ARMED, BY_RECOVERY, END, FREEZE, STATUS, THAW, Hold, Limits
+from .hold import ARMED, BY_RECOVERY, END, FAILED, FREEZE, STATUS, THAW, THAWED, Hold, Limits
 from .processes import is_running
 from .runner import run_until_settled
 from .server import timeouts
@@ -224,6 +224,8 @@ def _end_hung(found: Found) -> None:
 
 def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Thaw from the record of a hold whose processes are gone, and return the hold's status as an answer."""
+    if record["status"]["state"] in (THAWED, FAILED) and not records.may_be_frozen(record):
+        return dict(record["status"], ok=True)  # thawed before its processes went
     entries = record["drivers"]
     run_id = record["run_id"]
     built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries], run_id)

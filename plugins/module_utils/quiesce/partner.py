@@ -8,7 +8,7 @@ It reads from a pipe of which only the holder has the other end. ``FREEZING`` sa
 that it ends, and all is well. An end of the pipe without that says that the holder is dead. One that has not begun to
 thaw when its time to live is over hangs, and so does one that has fallen silent while it thaws: it is killed. Then the
 partner ends what the holder left running, becomes the holder itself, thaws what is on record as possibly frozen, and
-answers at the socket that the hold was broken.
+answers at the socket that the hold was broken. A holder that dies when nothing is frozen any more leaves its record.
 """
 
 from __future__ import annotations
@@ -64,18 +64,21 @@ def _lost(reader: int, hold_ttl: float) -> bool:
             return True
         piece = os.read(reader, 64)
         if not piece:
-            return not watched.ended
+            return watched.live
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             watched.hear(line + b"\n", clock.monotonic())
 
 
 class _Watched:
-    """What is known of the holder. ``deadline``: when it hangs unless it says more; None while nothing is frozen."""
+    """What is known of the holder. ``deadline``: when it hangs unless it says more; None while nothing is frozen.
+
+    ``live``: whether it leaves something to do when it ends now.
+    """
 
     def __init__(self, hold_ttl: float) -> None:
         self.deadline: float | None = None
-        self.ended = False
+        self.live = True
         self._hold_ttl = hold_ttl
         self._ttl_end: float | None = None
 
@@ -86,10 +89,8 @@ class _Watched:
             self.deadline = self._ttl_end + HANG_PATIENCE
         elif what == THAWING and self._ttl_end is not None:
             self.deadline = self._silent_until(now, self._ttl_end)
-        elif what == DONE:
-            self.deadline = None
-        elif what == CLEAN_END:
-            self.ended = True
+        elif what in (DONE, CLEAN_END):
+            self.deadline, self.live = None, False
 
     @staticmethod
     def _silent_until(now: float, ttl_end: float) -> float:

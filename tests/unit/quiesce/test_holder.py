@@ -77,6 +77,25 @@ def test_the_partner_thaws_when_the_holder_is_killed(holds: Holds) -> None:
     holds.arm("r2")
 
 
+def test_a_holder_that_dies_after_its_thaw_leaves_nothing_to_do(holds: Holds) -> None:
+    """What it has measured stays as it was: nobody thaws once more, and calls the time until then a freeze."""
+    holds.arm()
+    holds.ask("freeze")
+    thawed = holds.ask("thaw")
+    calls = holds.log()
+    processes = holds.processes()
+    holds.kill_holder()
+    wait_for(lambda: not any(map(is_running, processes)))
+    found = holds.find()
+    assert (found.state, found.leftover) == ("absent", False)
+    again = manage.thaw(holds.run_dir, found, 5)
+    names = ("ok", "state", "reason", "hold_unbroken", "window_ms")
+    assert [again[name] for name in names] == [thawed[name] for name in names]
+    assert holds.log() == calls
+    assert manage.end(holds.run_dir, found, 5)["ok"]
+    assert manage.find(holds.run_dir, "r1") is None
+
+
 def test_the_partner_thaws_when_the_holder_hangs(holds: Holds) -> None:
     holds.arm(hold_ttl=0.5)
     holds.ask("freeze")
@@ -106,7 +125,7 @@ def test_the_partner_thaws_when_the_holder_hangs_while_it_thaws(holds: Holds, ho
     holds.release("a")
     wait_for(lambda: holds.frozen() == [], 6)
     assert time.monotonic() - begun < patience + 1
-    assert not is_running(holder)
+    wait_for(lambda: not is_running(holder), 4)
     wait_for(lambda: holds.find().answers)
     assert holds.ask("thaw")["reason"] == "partner"
 
