@@ -121,24 +121,16 @@ def _clock(stage: Stage) -> None:
     stage.machine.set_clock(stage.machine.servers[0], "+3600")
 
 
-_FAILS, _HANGS = _python("fails"), _python("hangs")
+def _module(how: str, what: str) -> Fault:
+    before, strike = _python(how)
+    return Fault(f"module_{how}", what, before=before, strike=strike, ahead=frozenset(POKES))
+
+
 FAULTS = {
     fault.name: fault
     for fault in (
-        Fault(
-            "module_fails",
-            "a module on the step's host fails",
-            before=_FAILS[0],
-            strike=_FAILS[1],
-            ahead=frozenset(POKES),
-        ),
-        Fault(
-            "module_hangs",
-            "a module on the step's host never ends",
-            before=_HANGS[0],
-            strike=_HANGS[1],
-            ahead=frozenset(POKES),
-        ),
+        _module("fails", "a module on the step's host fails"),
+        _module("hangs", "a module on the step's host never ends"),
         Fault("driver_fails", "the driver's freeze or thaw fails once", before=_driver("fails")),
         Fault("driver_hangs", "the driver's freeze or thaw hangs once", before=_driver("hangs")),
         Fault("host_unreachable", "the step's host is cut off the network", strike=_cut()),
