@@ -27,6 +27,9 @@ export LAB_DIR
 say() { printf '%s\n' "==> $*"; }
 die() { printf '%s\n' "$0: $*" >&2; exit 1; }
 
+# installed PACKAGE: whether Debian's package is here. (dpkg-query succeeds for one that is only suggested by another.)
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
 is_root() { [ "$(id -u)" -eq 0 ]; }
 
 # Whether `sudo` may be used: without a password, or with one typed at a terminal.

@@ -12,7 +12,7 @@ import time
 
 FIRST_SOCKET = 3  # where socket activation puts the first one
 FIRST_INHERITED = 4  # and where spawn_orphan() puts what else a program gets
-OUT_OF_THE_WAY = 1024
+OUT_OF_THE_WAY = 64  # more than is ever handed on, and far below the limit of open files that hosts have (1024)
 HIGHEST_DESCRIPTOR = 65536
 
 
@@ -111,5 +111,8 @@ def _in_orphan(command, log, descriptors, is_activated, environment, middle):
         if is_activated:
             environment = dict(environment, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
         os.execve(command[0], command, environment)
+    except (OSError, ValueError) as error:
+        with open(log, "a", encoding="utf-8") as stream:
+            stream.write(f"{command[0]} could not be started: {error}\n")
     finally:
         os._exit(127)

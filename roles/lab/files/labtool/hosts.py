@@ -20,6 +20,8 @@ from shell import LabError, attempt, run
 from spec import Host, Lab
 
 START_TIMEOUT = 20.0
+# Open files that what an ordinary host's sshd starts may have, unless it asks for more.
+OPEN_FILES = "--nofile=1024:"
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 
 
@@ -53,7 +55,7 @@ def connect(lab: Lab, network: Network) -> list[str]:
         if network.connect(host, pid):
             changes.append(f"interface of {host.name}")
         if not _ssh_answers(network.address(host)):
-            enter(lab, host, ["/usr/sbin/sshd"])
+            enter(lab, host, ["prlimit", OPEN_FILES, "/usr/sbin/sshd"])
             if not processes.wait_for(lambda host=host: _ssh_answers(network.address(host)), START_TIMEOUT):  # type: ignore[misc]
                 raise LabError(f"{host.name}: its sshd does not answer at {network.address(host)}")
             changes.append(f"sshd of {host.name}")
