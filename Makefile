@@ -13,7 +13,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb idr test test-faults test-idr check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
+.PHONY: help isb idr test test-faults test-idr test-vm check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ test-faults: ready ## hurt whole runs in the lab, and prove that no server stays
 
 test-idr: ready ## drills in the lab: that pass, are kept, killed, refused, or have damage to find; nothing is left of any
 	@scripts/test idr
+
+test-vm: ready ## volume groups and the kernel's own NBD client, in a virtual machine that has both
+	@scripts/test vm
 
 consistency: ready ## N runs under load: every restored copy one point in time, and how long servers were frozen
 	@scripts/consistency $(N)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Documentation fragments, used as C(openisb.backup.attributes) and C(openisb.backup.attributes.info)."""
+    """Documentation fragments: C(openisb.backup.attributes), alone or with C(.info) or C(.holders)."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -33,6 +33,24 @@ attributes:
   diff_mode:
     description: Changes nothing, so there is no difference to return.
     support: N/A
+  platform:
+    description: The systems that it runs on.
+    platforms: posix
+    support: full
+"""
+
+    HOLDERS = r"""
+options: {}
+attributes:
+  action:
+    description: Runs on the controller.
+    support: full
+  check_mode:
+    description: In check mode the holders are only asked for their status.
+    support: full
+  diff_mode:
+    description: Returns no difference.
+    support: none
   platform:
     description: The systems that it runs on.
     platforms: posix

@@ -20,20 +20,8 @@ description:
     freeze window most with many servers. Elsewhere a small program on each server asks its holder.
   - Does not judge what it returns and does not fail on it. The filter
     P(openisb.backup.consistency_verdict#filter) judges.
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: In check mode the holders are only asked for their status.
-    support: full
-  diff_mode:
-    description: Returns no difference.
-    support: none
-  platform:
-    description: The systems that it runs on.
-    platforms: posix
-    support: full
+extends_documentation_fragment:
+  - openisb.backup.attributes.holders
 options:
   run_id:
     description: The run.

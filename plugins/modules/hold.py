@@ -16,20 +16,8 @@ description:
   - Every server is always tried, and there is a result for every server when O(timeout) ends, whatever the others do.
   - The task fails where any server's answer is not what O(command) wants. The results of all are returned then too.
   - The folder of a server's holders is that server's variable C(openisb_run_dir), by default C(/run/openisb).
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: In check mode the holders are only asked for their status.
-    support: full
-  diff_mode:
-    description: Returns no difference.
-    support: none
-  platform:
-    description: The systems that it runs on.
-    platforms: posix
-    support: full
+extends_documentation_fragment:
+  - openisb.backup.attributes.holders
 options:
   command:
     description:

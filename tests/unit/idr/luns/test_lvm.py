@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volume groups on LUNs, beside their active originals. On a kernel without device-mapper: scripts/idr-vm."""
+"""Volume groups on LUNs, beside their active originals. On a kernel without device-mapper: make test-vm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HAS_LVM = "device-mapper" in Path("/proc/misc").read_text() and Path("/sbin/vgimportclone").exists()
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not HAS_LVM, reason="no device-mapper or no lvm2 here: run scripts/idr-vm"),
+    pytest.mark.skipif(not HAS_LVM, reason="no device-mapper or no lvm2 here: run make test-vm"),
 ]
 Mount = Callable[..., Path]
 MIB = 1024**2

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""LUNs by the kernel's own NBD client. On a kernel without nbd: scripts/idr-vm."""
+"""LUNs by the kernel's own NBD client. On a kernel without nbd: make test-vm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not luns_nbd.usable(), reason="no nbd in this kernel or no nbd-client: run scripts/idr-vm"),
+    pytest.mark.skipif(not luns_nbd.usable(), reason="no nbd in this kernel or no nbd-client: run make test-vm"),
 ]
 Mount = Callable[..., Path]
 MIB = 1024**2
