@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.openisb.backup.plugins.module_utils.idr import content, life, plan, volumes
+from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import lazy
 
 
 class FilterModule:
@@ -14,21 +14,21 @@ class FilterModule:
     def filters(self):
         """Name and function of each."""
         return {
-            "idr_plan": plan.plan,
-            "idr_opening": plan.opening,
-            "idr_plan_summary": plan.plan_summary,
-            "idr_closing": life.closing,
-            "idr_saveset_points": volumes.saveset_points,
-            "idr_snapshot_points": volumes.snapshot_points,
-            "idr_part": volumes.part_of,
-            "idr_context": volumes.context,
-            "idr_obstacles": volumes.obstacles,
-            "idr_content_jobs": content.jobs,
-            "idr_content_checks": content.checks,
-            "open_drills": life.open_drills,
-            "drills_to_end": life.drills_to_end,
-            "with_proof": life.with_proof,
-            "last_proof": life.last_proof,
-            "due_servers": life.due_servers,
-            "due_summary": life.due_summary,
+            "idr_plan": lazy("idr.plan.plan"),
+            "idr_opening": lazy("idr.plan.opening"),
+            "idr_plan_summary": lazy("idr.plan.plan_summary"),
+            "idr_closing": lazy("idr.life.closing"),
+            "idr_saveset_points": lazy("idr.volumes.saveset_points"),
+            "idr_snapshot_points": lazy("idr.volumes.snapshot_points"),
+            "idr_part": lazy("idr.volumes.part_of"),
+            "idr_context": lazy("idr.volumes.context"),
+            "idr_obstacles": lazy("idr.volumes.obstacles"),
+            "idr_content_jobs": lazy("idr.content.jobs"),
+            "idr_content_checks": lazy("idr.content.checks"),
+            "open_drills": lazy("idr.life.open_drills"),
+            "drills_to_end": lazy("idr.life.drills_to_end"),
+            "with_proof": lazy("idr.life.with_proof"),
+            "last_proof": lazy("idr.life.last_proof"),
+            "due_servers": lazy("idr.life.due_servers"),
+            "due_summary": lazy("idr.life.due_summary"),
         }

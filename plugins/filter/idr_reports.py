@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.openisb.backup.plugins.module_utils.idr import page, report, signature, summary
+from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import lazy, load
 
 
 def idr_report(records, any_verdict=False, journal_problems=None, versions=None):
     """The report of a drill."""
+    report = load("idr.report")
     try:
         return report.idr_report(records, any_verdict, journal_problems, versions)
     except report.ReportError as error:
@@ -21,6 +22,7 @@ def idr_report(records, any_verdict=False, journal_problems=None, versions=None)
 
 def idr_signature(document, signature_file, public_key):
     """Whether a document was signed with a key; all three in base64, as M(ansible.builtin.slurp) returns them."""
+    signature = load("idr.signature")
     files = [base64.b64decode(text) for text in (document, signature_file, public_key)]
     try:
         return signature.signature_facts(*files)
@@ -35,7 +37,7 @@ class FilterModule:
         """Name and function of each."""
         return {
             "idr_report": idr_report,
-            "idr_summary": summary.idr_summary,
-            "idr_page": page.idr_page,
+            "idr_summary": lazy("idr.summary.idr_summary"),
+            "idr_page": lazy("idr.page.idr_page"),
             "idr_signature": idr_signature,
         }

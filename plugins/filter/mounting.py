@@ -6,22 +6,22 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.openisb.backup.plugins.module_utils.idr import mounting
+from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import lazy
 
 
 def idr_mount_options(kind, writable):
     """The options with which a filesystem of this type is mounted."""
-    return _told(mounting.mount_options, kind, writable)
+    return _told("mount_options", kind, writable)
 
 
 def idr_mount_type(kind):
     """The type under which a filesystem of this type is mounted."""
-    return _told(mounting.mount_type, kind)
+    return _told("mount_type", kind)
 
 
 def _told(function, *arguments):
     try:
-        return function(*arguments)
+        return lazy("idr.mounting." + function)(*arguments)
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
 

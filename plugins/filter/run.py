@@ -8,15 +8,7 @@ from __future__ import annotations
 import datetime
 import secrets
 
-from ansible_collections.openisb.backup.plugins.module_utils import (
-    catalog,
-    controller,
-    decision,
-    inventory,
-    report,
-    text,
-    verdict,
-)
+from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import lazy
 
 
 def new_run_id(prefix):
@@ -36,7 +28,7 @@ def failure_text(result):
 
 def run_plan(servers, hostvars):
     """What goes into the journal when a run is opened."""
-    return dict(inventory.run_plan(servers, hostvars), controller=controller.this_controller())
+    return dict(lazy("inventory.run_plan")(servers, hostvars), controller=lazy("controller.this_controller")())
 
 
 class FilterModule:
@@ -47,19 +39,19 @@ class FilterModule:
         return {
             "new_run_id": new_run_id,
             "failure_text": failure_text,
-            "inventory_problems": inventory.inventory_problems,
-            "volumes_by_storage": inventory.volumes_by_storage,
+            "inventory_problems": lazy("inventory.inventory_problems"),
+            "volumes_by_storage": lazy("inventory.volumes_by_storage"),
             "run_plan": run_plan,
-            "consistency_points": inventory.consistency_points,
-            "dead_runs": controller.dead_runs,
-            "dead_runs_summary": text.dead_runs_summary,
-            "recover_summary": text.recover_summary,
-            "preflight_decision": decision.decide,
-            "consistency_verdict": verdict.judge,
-            "run_report": report.run_report,
-            "run_summary": text.run_summary,
-            "bases": catalog.bases,
-            "choose_savesets": catalog.choose_savesets,
-            "catalog_table": text.catalog_table,
-            "prune_summary": text.prune_summary,
+            "consistency_points": lazy("inventory.consistency_points"),
+            "dead_runs": lazy("controller.dead_runs"),
+            "dead_runs_summary": lazy("text.dead_runs_summary"),
+            "recover_summary": lazy("text.recover_summary"),
+            "preflight_decision": lazy("decision.decide"),
+            "consistency_verdict": lazy("verdict.judge"),
+            "run_report": lazy("report.run_report"),
+            "run_summary": lazy("text.run_summary"),
+            "bases": lazy("catalog.bases"),
+            "choose_savesets": lazy("catalog.choose_savesets"),
+            "catalog_table": lazy("text.catalog_table"),
+            "prune_summary": lazy("text.prune_summary"),
         }

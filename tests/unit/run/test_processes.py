@@ -41,7 +41,9 @@ def test_it_inherits_what_it_is_given_and_nothing_else(few_open_files: int, tmp_
     descriptor, other = os.open(proof, os.O_RDONLY), os.open(proof, os.O_RDONLY)
     try:
         script = "cat <&3; echo; ls /proc/self/fd | wc -w"
-        pid = processes.spawn_orphan(["/bin/sh", "-c", script], str(tmp_path / "log"), ENVIRONMENT, inherited=(descriptor,))
+        pid = processes.spawn_orphan(
+            ["/bin/sh", "-c", script], str(tmp_path / "log"), ENVIRONMENT, inherited=(descriptor,)
+        )
     finally:
         os.close(descriptor)
         os.close(other)
