@@ -61,8 +61,8 @@ import os
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
 from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_records import FOLDER, Records
 from ansible_collections.openisb.backup.plugins.module_utils.volumes import device_size
 
 
@@ -72,7 +72,7 @@ class TargetError(Exception):
 
 def check_unused(path, run_dir):
     """Refuse what a drill reads: it would change under those who work with the drill's LUN."""
-    for lun in Luns(run_dir).of_drill():
+    for lun in Records(os.path.join(run_dir, FOLDER)).all():
         if os.path.realpath(lun["source"]) == path:
             raise TargetError(
                 "{path} is what {name} is made from: end that drill first ('ansible-playbook idr.yml --tags teardown "

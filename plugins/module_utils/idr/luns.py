@@ -20,7 +20,7 @@ from ..volumes import device_size
 from . import luns_loops, luns_lvm, luns_mounts, luns_names, luns_nbd, luns_serve, luns_source, luns_table
 from .luns_end import End
 from .luns_errors import LunError
-from .luns_records import Records, shown
+from .luns_records import FOLDER, Records, shown
 
 METHODS = ("auto", "nbd", "fuse")
 # Seconds in which the source of a LUN has to answer who asks whether it is there.
@@ -31,7 +31,7 @@ class Luns:
     """The LUNs recorded below ``run_dir``."""
 
     def __init__(self, run_dir: str) -> None:
-        self.folder = os.path.join(run_dir, "luns")
+        self.folder = os.path.join(run_dir, FOLDER)
         self.records = Records(self.folder)
 
     def of_drill(self, drill: str = "") -> list[dict[str, Any]]:

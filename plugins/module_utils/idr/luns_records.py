@@ -16,6 +16,9 @@ from typing import Any, Iterator
 
 from .luns_errors import LunError
 
+FOLDER = "luns"
+"""Where they are below ``run_dir``."""
+
 SHOWN = ("name", "drill", "source", "overlay", "writable", "method", "device", "size", "table", "parts", "expires")
 
 
@@ -24,6 +27,11 @@ class Records:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+
+    def all(self) -> list[dict[str, Any]]:
+        """All records, as they were last written."""
+        found = [self.get(name) for name in self.names()]
+        return [record for record in found if record is not None]
 
     def names(self) -> list[str]:
         """Names of the LUNs that are recorded."""
