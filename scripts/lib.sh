@@ -27,8 +27,13 @@ export LAB_DIR
 say() { printf '%s\n' "==> $*"; }
 die() { printf '%s\n' "$0: $*" >&2; exit 1; }
 
-# installed PACKAGE: whether Debian's package is here. (dpkg-query succeeds for one that is only suggested by another.)
-installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+# missing_packages PACKAGE...: those that are not installed. (dpkg-query also knows packages that are merely suggested.)
+missing_packages() {
+    {
+        dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true
+        printf 'wanted %s\n' "$@"
+    } | awk '$1 == "installed" { here[$2] } $1 == "wanted" && !($2 in here) { printf "%s%s", space, $2; space = " " }'
+}
 
 is_root() { [ "$(id -u)" -eq 0 ]; }
 
@@ -45,4 +50,28 @@ as_root() {
     else
         sudo -E -H env "PATH=$PATH" "$@"
     fi
+}
+
+# While packages are being installed no service may start, nor may a new one after a restart: a machine that had no SSH
+# server must not get one listening just because the lab needs the program.
+apt_get_install() {
+    # shellcheck disable=SC2016  # the inner shell is to expand it
+    as_root sh -eu -c '
+        export DEBIAN_FRONTEND=noninteractive
+        services() { systemctl list-unit-files --no-legend ssh.service mariadb.service postgresql.service; }
+        had=$(services 2>/dev/null | cut -d " " -f 1 | tr "\n" " ")
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ]; then
+            trap "rm -f $policy" EXIT
+            printf "#!/bin/sh\nexit 101\n" >$policy
+            chmod 755 $policy
+        fi
+        apt-get -q update
+        apt-get -q -y install --no-install-recommends "$@"
+        for service in $(services 2>/dev/null | cut -d " " -f 1); do
+            case " $had " in *" $service "*) continue ;; esac
+            systemctl -q disable "$service" || true
+            echo "==> $service is installed for the lab and the tests only and stays off; systemctl enable --now $service turns it on."
+        done
+    ' sh "$@"
 }

@@ -6,22 +6,22 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import lazy
+from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import load
 
 
 def idr_mount_options(kind, writable):
     """The options with which a filesystem of this type is mounted."""
-    return _told("mount_options", kind, writable)
+    return _told(load("idr.mounting").mount_options, kind, writable)
 
 
 def idr_mount_type(kind):
     """The type under which a filesystem of this type is mounted."""
-    return _told("mount_type", kind)
+    return _told(load("idr.mounting").mount_type, kind)
 
 
 def _told(function, *arguments):
     try:
-        return lazy("idr.mounting." + function)(*arguments)
+        return function(*arguments)
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import secrets
 
-from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import lazy
+from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import lazy, load
 
 
 def new_run_id(prefix):
@@ -28,7 +28,7 @@ def failure_text(result):
 
 def run_plan(servers, hostvars):
     """What goes into the journal when a run is opened."""
-    return dict(lazy("inventory.run_plan")(servers, hostvars), controller=lazy("controller.this_controller")())
+    return dict(load("inventory").run_plan(servers, hostvars), controller=load("controller").this_controller())
 
 
 class FilterModule:

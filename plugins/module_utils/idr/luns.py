@@ -36,21 +36,12 @@ class Luns:
 
     def of_drill(self, drill: str = "") -> list[dict[str, Any]]:
         """All LUNs, or those of a drill: each with running and mounts."""
-        found = [self.get(name) for name in self.records.names()]
-        return [lun for lun in found if lun and drill in ("", lun["drill"])]
+        return [as_it_is(record) for record in self.records.all() if drill in ("", record["drill"])]
 
     def get(self, name: str) -> dict[str, Any] | None:
         """A LUN as it is recorded, with whether it runs and what is mounted from it; None where there is none."""
         record = self.records.get(name)
-        if record is None:
-            return None
-        mounts = luns_mounts.of_devices(devices_of(record))
-        return {
-            **shown(record),
-            "created": record["created"],
-            "running": is_running(record),
-            "mounts": [{"device": each.source, "path": each.point, "type": each.type} for each in mounts],
-        }
+        return None if record is None else as_it_is(record)
 
     def trouble(self, name: str) -> str:
         """What keeps a LUN from its source, as far as can be told: that does not answer, or its nbdkit says something.
@@ -218,6 +209,17 @@ def devices_of(record: dict[str, Any]) -> list[str]:
     """All devices that a record tells of."""
     found = [record.get("device", ""), *(part["device"] for part in record.get("parts", []))]
     return list(dict.fromkeys(device for device in found if device))
+
+
+def as_it_is(record: dict[str, Any]) -> dict[str, Any]:
+    """A LUN as it is recorded, with whether it runs and what is mounted from it."""
+    mounts = luns_mounts.of_devices(devices_of(record))
+    return {
+        **shown(record),
+        "created": record["created"],
+        "running": is_running(record),
+        "mounts": [{"device": each.source, "path": each.point, "type": each.type} for each in mounts],
+    }
 
 
 def is_running(record: dict[str, Any]) -> bool:
