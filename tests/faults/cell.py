@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from lab import ROOT, Lab
 
 from .controller import Controller, wait_until
-from .injections import FAULTS, Stage, nothing
+from .injections import FAULTS, POOL, Stage, nothing
 from .left import Left
 from .machine import PROGRAMS, Machine
 from .matrix import Cell
@@ -28,9 +29,9 @@ REACH = 90  # seconds until the run is held at its step
 END = 150  # seconds until it has ended after that
 SETTLE = 0.3  # seconds in which what was struck notices
 
-SNAPSHOTS = "/srv/pool/snapshots"
+SNAPSHOTS = f"{POOL}/snapshots"
 SNAPSHOT = (
-    f"date +%s.%N && {PROGRAMS}/gate snapshot && btrfs subvolume snapshot -r /srv/pool/luns "
+    f"date +%s.%N && {PROGRAMS}/gate snapshot && btrfs subvolume snapshot -r {POOL}/luns "
     f"{SNAPSHOTS}/{{{{ consistency_point_run_id }}}} && date +%s.%N"
 )
 
@@ -122,7 +123,7 @@ class Bench:
         outcome.left_by_run = self.left.now()
         self._recover(outcome)
         self._next(outcome)
-        outcome.problems += problems_of(outcome)
+        outcome.problems += problems_of(outcome) + self._pool()
         return outcome
 
     def _hurt(self, stage: Stage, outcome: Outcome) -> None:
@@ -205,7 +206,7 @@ class Bench:
             "images": {server: paths for server, paths in images.items() if all(map(self._exists, paths.values()))},
             "gtm_dist": self.machine.lab.gtm_dist,
             "routines": "/lab/m/src",
-            "scratch": "/srv/pool/check",
+            "scratch": f"{POOL}/check",
         }
         word = self.machine.path("storage1", "/run/faults/check.json")
         word.write_text(json.dumps(asked))
@@ -216,6 +217,12 @@ class Bench:
         outcome.copies = f"{len(asked['images'])} copies are {'one point in time' if good else 'NOT one point in time'}"
         if not good:
             outcome.problems.append(f"called application-consistent, and the checker says: {report['violations'][:3]}")
+
+    def _pool(self) -> list[str]:
+        """A pool that the kernel has made read-only: no run is the cause, and every later cell would fail as well."""
+        if os.access(self.machine.path("storage1", POOL), os.W_OK):
+            return []
+        return [f"the pool is read-only: {self.machine.kernel_said('BTRFS')}"]
 
     def _exists(self, path: str) -> bool:
         return self.machine.path("storage1", path).exists()

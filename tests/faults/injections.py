@@ -20,6 +20,9 @@ STORAGE, BACKUP = "storage1", "backup1"
 REPOSITORY = "/var/lib/openisb/repository"
 POOL = "/srv/pool"
 BALLAST = f"{POOL}/ballast"
+#: The pool gives the room back with its next transaction, which may be half a minute away; and what lies scattered over
+#: block groups that were the ballast's is moved together, as those are lost for metadata until they are empty.
+EMPTIED = f"rm -f {BALLAST} && sync -f {POOL} && btrfs --quiet balance start -dusage=5 {POOL}"
 #: MiB that a full pool has left: the servers must still be able to write while the run is told that there is no room.
 ROOM = 192
 #: The greeting opens the connections; after it, holders are asked without a program on the host.
@@ -99,7 +102,7 @@ def _run(host: str, command: str) -> Act:
 
 
 def _fill(stage: Stage) -> None:
-    free = int(stage.machine.run(STORAGE, "df --output=avail --block-size=1M /srv/pool | tail -n 1"))
+    free = int(stage.machine.run(STORAGE, f"df --output=avail --block-size=1M {POOL} | tail -n 1"))
     stage.machine.run(STORAGE, f"fallocate --length {free - ROOM}M {BALLAST}")
 
 
@@ -157,8 +160,7 @@ FAULTS = {
             "storage_full",
             f"the pool is filled up to {ROOM} MiB",
             strike=_fill,
-            # The pool gives the room back with its next transaction, which may be half a minute away.
-            mend=_run(STORAGE, f"rm -f {BALLAST} && sync -f {POOL}"),
+            mend=_run(STORAGE, f"[ ! -e {BALLAST} ] || {{ {EMPTIED}; }}"),
             tasks=UNCHECKED,
         ),
         Fault(

@@ -72,6 +72,12 @@ class Machine:
         assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    @staticmethod
+    def kernel_said(word: str, lines: int = 5) -> str:
+        """The last lines of the kernel's log that have a word in them."""
+        log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
+        return "\n".join([line for line in log if word in line][-lines:])
+
     # The network
 
     def cut(self, host: str) -> None:
