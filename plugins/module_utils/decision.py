@@ -12,12 +12,12 @@ ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
 
 
-def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, repository_reserve):
+def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, metadata_reserve, repository_reserve):
     """The decision: a dict of servers and rings (that take part), skipped and problems (texts; any stops the run).
 
     ``hostvars`` holds of each host the fact that the role preflight sets: ``preflight_found`` with ``problem`` (a text,
     or empty) and what was found. A host without it was not reached. ``pool_reserve`` and ``base_reserve`` are shares of
-    the LUNs' size, ``repository_reserve`` is in bytes.
+    the LUNs' size, ``metadata_reserve`` and ``repository_reserve`` are in bytes.
     """
     problems, skipped, servers = [], [], []
     for host in infrastructure(groups):
@@ -37,6 +37,7 @@ def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, repo
         problems.append("no file server can take part")
     if not problems:
         problems += pool_problems(servers, hostvars, pool_reserve, base_reserve)
+        problems += metadata_problems(servers, hostvars, metadata_reserve)
         problems += repository_problems(servers, hostvars, repository_reserve)
     return {
         "servers": servers,
@@ -167,8 +168,7 @@ def journal_problems(groups, hostvars):
 def pool_problems(servers, hostvars, pool_reserve, base_reserve):
     """Storage hosts with too little room for what is written while their snapshot, and then the base, lives."""
     problems = []
-    for host in sorted({hostvars[server]["isb_storage_host"] for server in servers}):
-        storage = hostvars[host]["preflight_found"]["storage"]
+    for host, storage in storages(servers, hostvars):
         needed = int(pool_reserve * sum(lun["size"] for lun in storage["luns"].values()))
         bases = int(base_reserve * bases_size(host, servers, hostvars))
         free = storage["free_bytes"]
@@ -179,6 +179,24 @@ def pool_problems(servers, hostvars, pool_reserve, base_reserve):
             )
             problems.append(text + (bases_text(bases, storage) if bases else ""))
     return problems
+
+
+def metadata_problems(servers, hostvars, reserve):
+    """Storage hosts whose pool has room for data and not for metadata: a snapshot could make it read-only."""
+    found = {host: storage.get("metadata_free_bytes") for host, storage in storages(servers, hostvars)}
+    return [
+        f"{host} has {free // MEBI} MiB left for the metadata of its btrfs pool, and with less than "
+        f"{reserve // MEBI} MiB a snapshot may turn the pool read-only under its servers: run 'btrfs balance start "
+        "-dusage=50' on it, which gives back what data does not use, enlarge it, or lower preflight_metadata_reserve"
+        for host, free in found.items()
+        if free is not None and free < reserve
+    ]
+
+
+def storages(servers, hostvars):
+    """The storage hosts of these servers, each with what was found there."""
+    hosts = sorted({hostvars[server]["isb_storage_host"] for server in servers})
+    return [(host, hostvars[host]["preflight_found"]["storage"]) for host in hosts]
 
 
 def bases_text(bases, storage):

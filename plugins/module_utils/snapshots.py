@@ -25,8 +25,11 @@ KEPT = ".kept"
 IDENTITY = "user.openisb.id"
 COMMAND_TIMEOUT = 60
 
-# A line of `btrfs subvolume show`.
+# A line of `btrfs subvolume show`, or of the first part of `btrfs filesystem usage`.
 _FIELD = re.compile(r"^[ \t]+([A-Za-z ]+):[ \t]+(.*)$", re.MULTILINE)
+# A profile of metadata in `btrfs filesystem usage --raw`; there are two while one is converted into another. A pool
+# made with --mixed has data and metadata in one.
+_METADATA = re.compile(r"^(?:Data\+)?Metadata,[^:]+: Size:(\d+), Used:(\d+)", re.MULTILINE)
 
 
 class SnapshotError(Exception):
@@ -192,6 +195,19 @@ def free_bytes(directory):
     """Bytes that can still be written to the filesystem that holds ``directory``."""
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize
+
+
+def metadata_free_bytes(directory):
+    """Bytes that the btrfs pool which holds ``directory`` can still use for metadata.
+
+    What is allocated and not used, but for the kernel's own reserve, and what is not allocated to anything yet. Where
+    it ends, btrfs makes the pool read-only, however much is free for data.
+    """
+    text = _run(["btrfs", "filesystem", "usage", "--raw", directory])
+    fields = dict(_FIELD.findall(text))
+    here = sum(int(size) - int(used) for size, used in _METADATA.findall(text))
+    to_come = int(fields["Device unallocated"]) / float(fields["Metadata ratio"])
+    return max(int(here + to_come) - int(fields["Global reserve"].split()[0]), 0)
 
 
 def _run(command, good=(0,)):

@@ -55,12 +55,23 @@ free_bytes:
   description: Bytes that can still be written where the snapshots are.
   returned: success
   type: int
+metadata_free_bytes:
+  description:
+    - With driver C(btrfs), bytes that the pool can still use for metadata. A pool that has none left becomes read-only.
+    - With another driver, null.
+  returned: success
+  type: int
 """
 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.snapshots import SnapshotFolder, free_bytes
+from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
+    SnapshotError,
+    SnapshotFolder,
+    free_bytes,
+    metadata_free_bytes,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.volumes import device_size
 
 
@@ -92,13 +103,18 @@ def main():
             msg="The storage has no LUN with serial {}: correct the serial in the inventory, or the storage host's "
             "settings".format(", ".join(missing))
         )
-    directory = module.params["directory"]
-    folder = SnapshotFolder(module.params["driver"], directory)
+    driver, directory = module.params["driver"], module.params["directory"]
+    folder, there = SnapshotFolder(driver, directory), nearest_existing(directory)
+    try:
+        metadata = metadata_free_bytes(there) if driver == "btrfs" else None
+    except SnapshotError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
         luns={serial: sizes(path) for serial, path in luns.items()},
         snapshots=[dict(each, luns_bytes=folder.sizes(each["run_id"])) for each in folder.snapshots()],
-        free_bytes=free_bytes(nearest_existing(directory)),
+        free_bytes=free_bytes(there),
+        metadata_free_bytes=metadata,
     )
 
 

@@ -41,6 +41,7 @@ def hostvars():
                 "storage": {
                     "luns": {serial: {"size": GIB, "allocated": GIB // 4} for serial in SERIALS.values()},
                     "free_bytes": 4 * GIB,
+                    "metadata_free_bytes": GIB,
                 }
             }
         },
@@ -55,7 +56,7 @@ def hostvars():
 
 
 def decided(hostvars, policy="abort"):
-    return decide(hostvars, GROUPS, policy, 0.1, 0.2, 64 * 1024**2)
+    return decide(hostvars, GROUPS, policy, 0.1, 0.2, 256 * 1024**2, 64 * 1024**2)
 
 
 def test_all_is_well(hostvars):
@@ -92,6 +93,12 @@ def test_no_server_is_left(hostvars):
             "storage",
             {"free_bytes": GIB // 10},
             "storage1 has 102 MiB free for a snapshot and needs 614 MiB",
+        ),
+        (
+            "storage1",
+            "storage",
+            {"metadata_free_bytes": GIB // 5},
+            "storage1 has 204 MiB left for the metadata of its btrfs pool, and with less than 256 MiB",
         ),
         ("backup1", "repository", {"problem": "wrong passphrase"}, "backup1: wrong passphrase"),
         ("backup1", "repository", {"free_bytes": GIB // 2}, "backup1: the repository /r has 512 MiB free"),
@@ -150,6 +157,11 @@ def test_room_is_needed_for_the_base_where_there_is_one(hostvars):
     hostvars["fs1"]["openisb_host"]["changed_extents"] = False
     (problem,) = decided(hostvars)["problems"]
     assert problem.endswith("needs 204 MiB: free some, or lower preflight_pool_reserve")
+
+
+def test_storage_other_than_btrfs_needs_no_room_for_metadata(hostvars):
+    hostvars["storage1"]["preflight_found"]["storage"]["metadata_free_bytes"] = None
+    assert decided(hostvars)["problems"] == []
 
 
 def test_inventory_without_problems(hostvars):

@@ -23,13 +23,16 @@ from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
 from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
     SnapshotError,
     SnapshotFolder,
+    free_bytes,
     holdings_after,
+    metadata_free_bytes,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.volumes import VolumeError, describe
 from ansible_collections.openisb.backup.plugins.modules.job_info import read_when_ended
 
 RUN = "isb-20261123T021500Z-4f1c2a"
 SERIALS = ["6000000000000001", "6000000000000002"]
+MIB = 1024**2
 
 
 @pytest.fixture
@@ -286,9 +289,39 @@ def test_a_btrfs_snapshot_loses_one_server_and_stays_read_only(btrfs):
     assert len(list((btrfs / "luns").iterdir())) == 2
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("mode", ["--data=single", "--mixed"])
+def test_what_a_btrfs_pool_has_left_for_metadata(mounted, mode):
+    pool = mounted("mkfs.btrfs", "-q", mode, size=512 * MIB)
+    empty = metadata_free_bytes(str(pool))
+    assert 128 * MIB < empty < 512 * MIB
+    subprocess.run(["fallocate", "--length", str(256 * MIB), pool / "ballast"], check=True)
+    subprocess.run(["sync", "-f", pool], check=True)
+    assert metadata_free_bytes(str(pool)) < empty - 64 * MIB
+
+
+@pytest.mark.root
+def test_a_btrfs_pool_that_was_full_of_data_has_room_for_data_alone(mounted):
+    pool = mounted("mkfs.btrfs", "-q", size=512 * MIB)
+    files = [pool / str(number) for number in range(64)]
+    for path in files:
+        subprocess.run(["fallocate", "--length", "8M", path], capture_output=True, check=False)
+    subprocess.run(["sync", "-f", pool], check=True)
+    for path in files[::2]:
+        path.unlink(missing_ok=True)
+    subprocess.run(["sync", "-f", pool], check=True)
+    assert free_bytes(str(pool)) > 128 * MIB
+    assert metadata_free_bytes(str(pool)) < 64 * MIB
+
+
+def test_a_folder_that_is_no_btrfs_pool_is_named(tmp_path):
+    with pytest.raises(SnapshotError, match=f"usage --raw {tmp_path}"):
+        metadata_free_bytes(str(tmp_path))
+
+
 @pytest.fixture
 def btrfs(mounted):
-    return mounted("mkfs.btrfs", "-q", size=128 * 1024**2)
+    return mounted("mkfs.btrfs", "-q", size=128 * MIB)
 
 
 def test_a_volume_that_is_a_file(tmp_path):
