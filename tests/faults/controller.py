@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ansible_runner
+from families import children, family
 from lab import ROOT
 
 CALLBACKS = Path(__file__).with_name("callback")
@@ -76,10 +77,8 @@ class Controller:
 
     def _processes(self) -> list[int]:
         """ansible-playbook, then its children and theirs."""
-        found = [pid for pid, command in _children(os.getpid()) if str(self.gate.parent) in _environment(pid)]
-        for pid in found:
-            found += [child for child, _command in _children(pid)]
-        return found
+        mine = [pid for pid in children(os.getpid()) if str(self.gate.parent) in _environment(pid)]
+        return [each for pid in mine for each in family(pid)]
 
     @property
     def status(self) -> int | None:
@@ -92,17 +91,6 @@ class Controller:
         with contextlib.suppress(OSError, AttributeError):
             return str(self._runner.stdout.read())
         return ""
-
-
-def _children(parent: int) -> list[tuple[int, str]]:
-    """Pid and state of each child."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            state, ppid = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(ppid) == parent and state != "Z":
-                found.append((int(folder.name), state))
-    return found
 
 
 def _environment(pid: int) -> str:

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from typing import Any
 
 import pytest
+from families import kill_family
 from lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
@@ -50,7 +49,7 @@ def test_controller_killed_between_freeze_and_thaw(lab: Lab) -> None:
     try:
         wait_for(lab, "frozen", 60)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_family(process.pid)
         process.communicate()
     assert_thawed_in_time(wait_for(lab, "thawed", BUDGET + 30), BUDGET)
     databases_go_on(lab)
@@ -95,7 +94,7 @@ def test_a_run_that_dies_leaves_the_base_of_an_earlier_one_alone(lab: Lab) -> No
         while dead not in lab.on("backup1", "ls /run/openisb/jobs"):
             assert time.monotonic() < deadline, "no backup reads"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_family(process.pid)
         process.communicate()
     found = lab.luns_in_snapshots()
     assert found == {serial: [*runs, dead] for serial, runs in bases.items()}
@@ -139,6 +138,6 @@ def test_a_live_run_is_never_taken_for_a_dead_one(lab: Lab) -> None:
         process.communicate(timeout=120)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_family(process.pid)
     assert lab.journal()[-1]["event"] == "closed"
     lab.nothing_is_left()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families import kill_family
 from lab import ROOT, Lab
 
 CALLBACKS = ROOT / "tests/faults/callback"
@@ -84,7 +84,7 @@ class Drills:
             yield process
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill_family(process.pid)
                 process.communicate()
 
     def let_go(self, folder: Path) -> None:

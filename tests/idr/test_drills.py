@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
+from families import kill_family
 from lab import Lab
 
 from .conftest import Drills
@@ -134,7 +133,7 @@ def test_kept_drills(drills: Drills, lab: Lab) -> None:
 def test_a_drill_whose_playbook_was_killed(drills: Drills, lab: Lab, tmp_path: Path) -> None:
     known = drills.opened()
     with drills.held("idr : Mount it", tmp_path, "-e", "idr_servers=fs2,fs3") as process:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_family(process.pid)
         process.communicate()
     (dead,) = [drill for drill in drills.opened() if drill not in known]
     left = lab.left_of_drills()
