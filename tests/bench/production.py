@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import functools
 import json
 import os
 import signal
@@ -19,13 +18,13 @@ import time
 import typing as t
 from pathlib import Path
 
-from faults.controller import wait_until
+from families import children
 from faults.machine import Machine
 from lab import Lab
 
 #: Seconds: how long the load is watched before a run, by how much a stall may exceed the freeze window.
 BEFORE, SLACK = 15.0, 0.2
-END = 10.0  # seconds for those who count to end
+END = 10.0  # seconds until a process that counts has ended
 #: The least throughput while the backup reads, as a share of that before.
 THROUGHPUT = 0.8
 #: Tells, a hundred times a second, the time (us since 1970) and how many transactions there have been; 0 at first.
@@ -56,18 +55,15 @@ class Watch:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,
                 )
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes.values():
-            # nsenter forks, and passes no signal on: alone it would leave the one that writes behind.
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-        for server, process in self.processes.items():
-            if not wait_until(functools.partial(gone, process.pid), END):
-                raise SystemExit(f"{server}: the process that counts did not end within {END} s")
+            # nsenter passes no signal on, and ends with what it has started.
+            for child in children(process.pid):
+                os.kill(child, signal.SIGTERM)
+            process.wait(END)
 
     def points(self) -> dict[str, Points]:
         """By server, seconds since 1970 and count."""
@@ -78,15 +74,6 @@ class Watch:
             pairs = [line.split("\t") for line in lines if line.count("\t") == 1]
             found[server] = [(int(when) / 1e6, int(count)) for when, count in pairs if count != "0"]
         return found
-
-
-def gone(group: int) -> bool:
-    """Whether no process of a group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def longest_stall(points: Points, begin: float, end: float) -> float:

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 import pytest
 from bench import production
 
@@ -33,14 +30,6 @@ def test_a_line_that_was_cut_off_and_a_database_that_is_not_read_yet_do_not_coun
     watch = production.Watch(None, tmp_path)
     watch.processes = {"fs1": None}
     assert watch.points() == {"fs1": [(2.0, 700), (3.0, 701)]}
-
-
-def test_a_group_is_gone_with_its_last_process():
-    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
-        assert not production.gone(process.pid)
-        process.kill()
-    assert production.gone(process.pid)
-    assert not production.gone(os.getpgrp())
 
 
 @pytest.mark.parametrize(
