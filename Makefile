@@ -13,7 +13,7 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb idr test test-faults test-idr test-vm check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
+.PHONY: help isb idr test test-faults test-idr test-vm test-all check lint unit sanity slow molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lab-down: ready ## stop the lab and remove all that it made on this machine
 
 test: ready ## everything that must pass: lint, unit, sanity, and the lab in both profiles
 	@scripts/test
+
+test-all: ready ## `make test`, then every long suite: about 75 minutes
+	@scripts/test lint unit sanity molecule integration plain slow molecule-mbf faults idr vm
 
 check: ready ## the quick part of the tests: lint and unit
 	@scripts/test lint unit
