@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 import typing as t
 
+from .bounds import PACK_FOOTER_MAX
+
 SESSION_BYTES = 32
 
 #: Identity, frame offset, frame length, place in the frame, kind (DATA or GRAINS); then, for a backup that is taken up
@@ -35,6 +37,8 @@ class PackFooter:
     def __init__(self, data: bytes) -> None:
         if len(data) < SESSION_BYTES or (len(data) - SESSION_BYTES) % ROW.size:
             raise ValueError(f"{len(data)} bytes are no footer")
+        if len(data) > PACK_FOOTER_MAX:
+            raise ValueError(f"{len(data)} bytes are more than a footer may have")
         self.session = data[:SESSION_BYTES]
         self.raw_rows = data[SESSION_BYTES:]
 
