@@ -55,7 +55,7 @@ SOURCE_ID = schema.string(4096)
 
 
 def _chunk_size(value: object) -> None:
-    if isinstance(value, bool) or value not in CHUNK_SIZES:
+    if not isinstance(value, int) or value not in CHUNK_SIZES:
         raise ValueError("it is no power of two from 4 KiB to 4 MiB")
 
 
