@@ -5,7 +5,7 @@
 
 Where nothing is encrypted anybody can make them, elsewhere whoever has a writer's key.  Each value of each object is
 replaced by ones of other types, out of range, or with names that lead elsewhere; then everything that can be done with
-a repository is done.  OPENISB_FUZZ=all takes each of these values at each place, else some are taken, others in each run.
+a repository is done.  OPENISB_FUZZ=all takes each of these values at each place, else some are taken, others each time.
 """
 
 from __future__ import annotations
@@ -382,7 +382,8 @@ class Maker:
 
 def hurt_by_pack(liar: Liar, path: Path) -> set[str]:
     repo = liar.lab.open()
-    return {info.id for info in repo.savesets() if bytes.fromhex(path.name) in repo.open_map(info).packs()}
+    using = {info.id for info in repo.savesets() if bytes.fromhex(path.name) in repo.open_map(info).packs()}
+    return using & set(liar.contents)
 
 
 def test_a_footer_of_a_pack_that_lies(liar: Liar) -> None:
@@ -489,9 +490,8 @@ def test_a_header_that_lies(liar: Liar, kind: str) -> None:
 def test_the_liar_is_whole(liar: Liar) -> None:
     """What all lies begin with."""
     repo = liar.lab.open()
-    assert repo.verify(depth="full", record=False).ok and set(liar.contents) == {
-        info.id for info in repo.savesets()
-    } - {info.id for info in repo.savesets() if info.id not in liar.contents}
+    assert repo.verify(depth="full", record=False).ok
+    assert set(liar.contents) < {info.id for info in repo.savesets()}
     assert checks.Checks(liar.lab.store(), liar.ring).problems == []
     liar.try_all("", "nothing", set())
     liar.put_back()
