@@ -41,7 +41,6 @@ def _hex(least: int, most: int | None = None) -> schema.Check:
 
 _ID = schema.matching(names.ID, "an id")
 _TEXT = schema.text()
-_LINE = schema.text(1024)
 _VOLUME = schema.passing(_is_volume, "a volume id")
 _TIME = schema.passing(_is_time, "a time")
 _OFFSET = schema.integer(0, VOLUME_BYTES_MAX)
@@ -61,7 +60,7 @@ def _chunk_size(value: object) -> None:
 
 #: Of all documents, beside those that prove them.
 ENVELOPE = schema.record(
-    {"openisb": _LINE, "version": schema.integer(1, 1 << 30)},
+    {"openisb": _TEXT, "version": schema.integer(1, 1 << 30)},
     {"features": schema.record({}, dict.fromkeys(("read", "write", "optional"), _FEATURES))},
 )
 
@@ -82,12 +81,12 @@ def _form(
 #: Kind of a document -> its form: the fields that it has, and those that it may have, beside those of all documents.
 FORMS: dict[str, Form] = {
     "repository": _form(
-        names.REPOSITORY, {"id": _ID, "chunk_size": _chunk_size, "encryption": _LINE}, {"created": _LINE}
+        names.REPOSITORY, {"id": _ID, "chunk_size": _chunk_size, "encryption": _TEXT}, {"created": _TEXT}
     ),
     "key": _form(
         names.KEY,
         {"id": _ID, "repository": _ID, "method": schema.text(100, 1)},
-        {"created": _LINE, "label": _TEXT, "public_key": _hex(32)},
+        {"created": _TEXT, "label": _TEXT, "public_key": _hex(32)},
     ),
     "feature": _form(names.FEATURE, {}),
     "saveset": _form(
@@ -104,10 +103,10 @@ FORMS: dict[str, Form] = {
         },
         {"sealed": schema.base64_of(1), "body": _OBJECT},
     ),
-    "pin": _form(names.PIN, {"saveset": _ID, "who": _TEXT, "why": _TEXT, "when": _LINE}),
+    "pin": _form(names.PIN, {"saveset": _ID, "who": _TEXT, "why": _TEXT, "when": _TEXT}),
     "lease": _form(
         names.LEASE,
-        {"role": _LINE, "host": _LINE, "pid": schema.integer(0, 1 << 62), "since": _LINE},
+        {"role": _TEXT, "host": _TEXT, "pid": schema.integer(0, 1 << 62), "since": _TEXT},
         {
             "id": _ID,
             "volume": schema.passing(lambda value: not value or _is_volume(value), "a volume id"),
@@ -164,7 +163,7 @@ COMMIT_BODY = schema.record(
         "root": _hex(32),
         "digest": _hex(32),
         "origin": schema.record({}, dict.fromkeys(("method", "reason", "since", "source", "source_id"), _WORDS)),
-        "stats": schema.map_of(_LINE, schema.number),
+        "stats": schema.map_of(_TEXT, schema.number),
         "metadata": _OBJECT,
     }
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import struct
@@ -135,6 +136,26 @@ def test_every_kind_of_object_has_its_names() -> None:
     for name in GOOD:
         folder = name.rpartition("/")[0]
         assert not folder or names.is_folder(folder)
+
+
+def test_the_document_has_the_same_table() -> None:
+    """docs/saveset-format.md tells each name and size as the engine takes it."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "saveset-format.md").read_text()
+    page = page.partition("### Names")[2].partition("### Terms")[0]
+    part = "[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}"
+    words = {"VOLUME": f"(?![^/]{{201}}){part}(?:~{part}){{0,7}}", "ID": "[0-9a-f]{32}"}
+    units = {"KiB": KIB, "MiB": MIB}
+    rows = re.findall(r"^\| `(\S+)` \| (?:(in parts)|([0-9]+)(?: ([KM]iB))?) \|$", page, re.MULTILINE)
+    told = {}
+    for pattern, in_parts, count, unit in rows:
+        for word, meaning in words.items():
+            pattern = re.sub(rf"\b{word}\b", lambda _match, text=meaning: text, pattern)
+        told[pattern] = None if in_parts else int(count) * units.get(unit, 1)
+    assert f"`{part}`" in page and len(told) == len(GOOD)
+    for name in [*GOOD, *BAD]:
+        found = [size for pattern, size in told.items() if re.fullmatch(pattern, name)]
+        kind = names.find_kind(name)
+        assert found == ([kind.max_bytes] if kind else []), name
 
 
 Action = t.Callable[[store.Store, str], t.Any]
