@@ -112,6 +112,8 @@ def read_layout(store: Store, name: str, kind: Kind) -> ContainerLayout:
         raise Damaged(name, f"it is truncated to {size} bytes", _WAY_OUT)
     data = store.get(name, 0, HEADER_BYTES + _SEALED_EXTRA)
     prefix = data[:HEADER_BYTES]
+    if len(prefix) != HEADER_BYTES:
+        raise Damaged(name, "it became shorter while it was read", _WAY_OUT)
     magic, version, number, cipher, features, key_mode, chunk_size, container_id, extra = _HEADER.unpack_from(prefix)
     if magic != kind.magic or number != kind.number:
         raise Damaged(name, f"it is not a {kind.label}", _WAY_OUT)
@@ -128,6 +130,8 @@ def read_layout(store: Store, name: str, kind: Kind) -> ContainerLayout:
         if len(prefix) != HEADER_BYTES + extra or prefix[-_CHECK_BYTES:] != _check(prefix[:-_CHECK_BYTES]):
             raise Damaged(name, "its sealed key, in the header's extra area, is damaged", _WAY_OUT)
     trailer = store.get(name, size - TRAILER_BYTES, TRAILER_BYTES)
+    if len(trailer) != TRAILER_BYTES:
+        raise Damaged(name, "it became shorter while it was read", _WAY_OUT)
     end_magic, offset, length, frames = _TRAILER.unpack_from(trailer)
     if end_magic != _TRAILER_MAGIC or trailer[_TRAILER.size :] != _check(prefix + trailer[: _TRAILER.size]):
         raise Damaged(name, "its trailer is damaged, or it is truncated", _WAY_OUT)

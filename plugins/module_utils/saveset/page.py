@@ -157,7 +157,7 @@ class Page:
         first, count = _PIECES.unpack(entry.pack)
         begin = self._tail + first * PIECE.size
         end = begin + count * PIECE.size
-        if not count or end > len(self.data):
+        if not 0 < count <= GRAINS_PER_CHUNK or end > len(self.data):
             raise ValueError("its pieces are not in the page")
         return (Piece(*fields) for fields in PIECE.iter_unpack(self.data[begin:end]))
 

@@ -123,7 +123,7 @@ class Liar:
         self._keep(self.lab.backup(self.image, source_id="s1", changes=Changes("gone", SIZE, extents), parent=gone))
         repo = self.lab.open()
         self.ring = repo._ring
-        self.maps = {info.map_id: info.id for info in repo.savesets()}
+        self.maps = {info.map_id: info.id for info in repo.savesets() if info.id in self.contents}
         self.packs = sorted(self.lab.files("packs"))
         repo.pin(repo.find("fs1/m"), "ada", "before the move")
         repo.verify(depth="full")
@@ -212,10 +212,14 @@ class Liar:
             if info.id not in hurt and info.id in self.contents:
                 assert repo.saveset(info).read(0, SIZE) == self.contents[info.id]
 
-    def back_up(self, _lie: str, _hurt: t.Collection[str]) -> None:
-        """What is backed up now is what is restored, whatever the backup builds upon."""
+    def back_up(self, _lie: str, hurt: t.Collection[str]) -> None:
+        """What is backed up now is what is restored; but what a parent tells is believed where its MAC is right."""
         saveset = self.lab.backup(self.image, volume="fs2/m")
         assert saveset.read(0, SIZE) == self.image.read_bytes()
+        for number, extents in enumerate([[(3 * CHUNK + 200, 10), (8 * CHUNK, 10)], []], 1):
+            told = Changes(f"s{number}", SIZE, extents)
+            saveset = self.lab.backup(self.image, source_id=f"s{number + 1}", changes=told)
+            assert hurt or saveset.read(0, SIZE) == self.image.read_bytes()
 
 
 @pytest.fixture(scope="module", params=["none", "aes-256-gcm"])
