@@ -12,12 +12,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import re
 import secrets
 import typing as t
 
 from .document import decode_document, encode_document
 from .errors import Damaged, NotFound, SavesetError, StoreError, UnsupportedFormat
+from .fields import TIME
 from .keys import KeyRing
 from .store import Store
 
@@ -25,8 +25,8 @@ STORED = "stored"
 FULL = "full"
 
 _FOLDER = "checks"
-_TIME = "%Y%m%dT%H%M%S.%fZ"
-_NAME = re.compile(r"checks/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{32})\Z")
+#: Packs in a record at most, each with its depth: none takes 30 bytes, and a record may have 64 MiB.
+_PACKS_MAX = 2_000_000
 _ID_BYTES = 16
 _WAY_OUT = "Nothing is lost: what it tells is verified again, and the next verification that may write removes it"
 
@@ -45,7 +45,12 @@ class Checks:
         self.problems: list[tuple[str, str]] = []
         self._read: list[str] = []
         self._known: _Known = {}
-        for name in store.list(_FOLDER):
+        try:
+            names = store.list(_FOLDER)
+        except Damaged as error:  # no folder: nothing is known
+            self.problems.append((error.thing, error.cause))
+            names = []
+        for name in names:
             self._load(name)
 
     def last(self, pack: bytes, depth: str) -> datetime.datetime | None:
@@ -62,7 +67,9 @@ class Checks:
         known: _Known = {**self._known, **{(depth, pack): self.now for pack in good}}
         there = {name.rsplit("/", 1)[-1] for name in self._store.list("packs")}
         known = {key: time for key, time in known.items() if key[1] not in bad and key[1].hex() in there}
-        time, check_id = self.now.strftime(_TIME), secrets.token_hex(_ID_BYTES)
+        if len(known) > _PACKS_MAX:  # those verified longest ago are verified again
+            known = dict(sorted(known.items(), key=lambda item: item[1], reverse=True)[:_PACKS_MAX])
+        time, check_id = self.now.strftime(TIME), secrets.token_hex(_ID_BYTES)
         fields = {"id": check_id, "time": time, "checked": _encode(known)}
         self._store.put(f"{_FOLDER}/{time}-{check_id}", encode_document("check", fields, self._ring.mac))
         for name in self._read:
@@ -91,7 +98,7 @@ def _encode(known: _Known) -> list[dict[str, str]]:
     for (depth, pack), time in known.items():
         groups.setdefault((depth, time), []).append(pack)
     return [
-        {"depth": depth, "time": time.strftime(_TIME), "packs": base64.b64encode(b"".join(sorted(packs))).decode()}
+        {"depth": depth, "time": time.strftime(TIME), "packs": base64.b64encode(b"".join(sorted(packs))).decode()}
         for (depth, time), packs in sorted(groups.items())
     ]
 
@@ -99,17 +106,14 @@ def _encode(known: _Known) -> list[dict[str, str]]:
 def _decode(name: str, data: bytes, ring: KeyRing) -> _Known:
     document = decode_document(name, data, "check")
     document.check_mac(name, ring.mac)
-    match = _NAME.match(name)
-    if not match or (document.fields.get("time"), document.fields.get("id")) != match.groups():
+    fields = document.fields
+    if f"{_FOLDER}/{fields['time']}-{fields['id']}" != name:
         raise Damaged(name, "it is another record: files were swapped or renamed", _WAY_OUT)
     known: _Known = {}
-    try:
-        for group in document.fields["checked"]:
-            time = datetime.datetime.strptime(group["time"], _TIME).replace(tzinfo=datetime.timezone.utc)
-            packs = base64.b64decode(group["packs"], validate=True)
-            for at in range(0, len(packs), _ID_BYTES):
-                key = (str(group["depth"]), packs[at : at + _ID_BYTES])
-                known[key] = max(time, known.get(key, time))
-    except (KeyError, TypeError, ValueError) as error:
-        raise Damaged(name, f"a field is missing or malformed ({error})", _WAY_OUT) from error
+    for group in fields["checked"]:
+        time = datetime.datetime.strptime(group["time"], TIME).replace(tzinfo=datetime.timezone.utc)
+        packs = base64.b64decode(group["packs"])
+        for at in range(0, len(packs), _ID_BYTES):
+            key = (group["depth"], packs[at : at + _ID_BYTES])
+            known[key] = max(time, known.get(key, time))
     return known

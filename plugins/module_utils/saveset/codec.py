@@ -10,6 +10,10 @@ import typing as t
 
 from .deps import zstandard
 
+#: What zstd says when the data do not tell how long they are; what they tell is what it makes room for.
+_UNKNOWN = -1
+_WINDOW_MAX = 1 << 24  # more than any level of zstd uses that this version writes with
+
 RAW = 0
 ZSTD = 1
 
@@ -44,7 +48,7 @@ def decompress(codec: int, data: Buffer, length: int, room: memoryview | None = 
     try:
         if codec == RAW:
             plain = _copy_into(data, room) if room is not None and fits else bytes(data)
-        elif codec == ZSTD:
+        elif codec == ZSTD and zstandard.frame_content_size(data) in (length, _UNKNOWN):
             plain = _unpack_into(data, room) if room is not None and fits else _unpack(data, length)
         else:
             return None
@@ -83,7 +87,7 @@ def _context() -> t.Iterator[t.Any]:
     try:
         context = _contexts.pop()
     except IndexError:
-        context = zstandard.ZstdDecompressor()
+        context = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX)
     try:
         yield context
     finally:

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import typing as t
 
 from .commit import SavesetInfo, parse_name
 from .container import PACK_KIND, Container, object_name
 from .document import decode_document, encode_document
-from .errors import NotFound, SavesetError, StoreFull
+from .errors import Damaged, NotFound, SavesetError, StoreFull
 from .footer import PackFooter
 from .keys import KeyRing
 from .lease import BACKUP, COLLECTOR, LeaseInfo, living_leases
@@ -37,7 +36,6 @@ from .volume import volume_folder
 FORGOTTEN_KIND = "forgotten"
 FORGOTTEN = "gc/forgotten"
 SESSIONS = "sessions"
-_CONTAINER = re.compile(r"/[0-9a-f]{32}\Z")  # what else lies around is not ours to remove
 _BATCH = 64  # objects that are removed between two looks at progress
 
 Load = t.Callable[[], References]
@@ -67,8 +65,8 @@ class Listing:
     later is not in it, and what a backup that has ended published is used by a commit that will be seen."""
 
     def __init__(self, store: Store) -> None:
-        self.packs = {bytes.fromhex(name[-32:]) for name in store.list("packs") if _CONTAINER.search(name)}
-        self.maps = {name for name in store.list("maps") if _CONTAINER.search(name)}
+        self.packs = {bytes.fromhex(name[-32:]) for name in store.list("packs")}
+        self.maps = set(store.list("maps"))
         self.sessions = store.list(SESSIONS)
 
 
@@ -182,8 +180,9 @@ class Collector:
     def mark(self, tombstone: Tombstone) -> None:
         """Put a tombstone, unless it names nothing."""
         if tombstone.packs or tombstone.maps or tombstone.frames:
-            put_tombstone(self._store, self._ring, tombstone)
-            self.tombstones.append(tombstone)
+            for part in tombstone.parts():
+                put_tombstone(self._store, self._ring, part)
+                self.tombstones.append(part)
 
     def marked(self, announcements: t.Iterable[str], listing: Listing, leases: t.Iterable[LeaseInfo]) -> None:
         """Tidy up after a mark: announcements it has dealt with, and word of interrupted backups, as what they had
@@ -330,6 +329,8 @@ class Collector:
             return self._store.room(name)
         except NotFound:
             return -1
+        except Damaged:
+            return 0  # a link, or no file: removing it frees nothing
 
     def _punchable(self, ranges: Ranges) -> int:
         return sum(self._store.punchable(offset, length) for offset, length in ranges)

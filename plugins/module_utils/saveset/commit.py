@@ -12,14 +12,18 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
+from . import schema
 from .document import FORMAT_VERSION, Document, decode_document, encode_document
 from .errors import Damaged, InvalidValue
+from .fields import COMMIT_BODY, TIME
 from .keys import DOCUMENT, KeyRing
 from .progress import BackupStats
 from .volume import volume_folder, volume_of_folder
 
-_TIME = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"savesets/([^/]+)/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([0-9a-f]{32})\Z")
+#: Bytes of JSON; sealed and in base64 they are a third more, and a commit may have 8 MiB.
+METADATA_MAX = 4 << 20
+_METADATA_VALUES = schema.VALUES_MAX - 1000  # the rest of a commit has some, too
 _WAY_OUT = "Put back a copy of the object, or use another saveset of the volume"
 
 
@@ -59,7 +63,7 @@ _SEALED = ("map_id", "root", "digest", "origin", "metadata")
 
 def commit_name(volume: str, time: datetime.datetime, saveset_id: str) -> str:
     """The name of a commit: its folder is the volume's, its name sorts by time."""
-    return f"savesets/{volume_folder(volume)}/{time.strftime(_TIME)}-{saveset_id}"
+    return f"savesets/{volume_folder(volume)}/{time.strftime(TIME)}-{saveset_id}"
 
 
 def parse_name(name: str) -> tuple[str, str, str] | None:
@@ -81,20 +85,35 @@ def utc(time: datetime.datetime) -> datetime.datetime:
 
 
 def encode_commit(info: SavesetInfo, ring: KeyRing) -> bytes:
-    """The bytes of a commit.  Raises InvalidValue when the metadata is not JSON."""
+    """The bytes of a commit.  Raises InvalidValue when the metadata, or something else, cannot be kept."""
     fields = {name: getattr(info, name) for name in _CLEAR}
-    fields["time"] = info.time.strftime(_TIME)
+    fields["time"] = info.time.strftime(TIME)
     body = {name: getattr(info, name) for name in _SEALED}
     body["stats"] = info.stats.as_dict()
+    check_metadata(info.metadata)
+    text = json.dumps(body, sort_keys=True, allow_nan=False).encode()
     try:
-        text = json.dumps(body, sort_keys=True, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidValue("the metadata", f"it is not JSON ({error})", "Use text, numbers, lists and dicts") from error
+        COMMIT_BODY(body)
+    except ValueError as error:
+        raise InvalidValue(f"the saveset {info.id}", f"no commit can keep it: {error}", "Give other values") from error
     if ring.encrypted:
         fields["sealed"] = base64.b64encode(_cipher(ring, info.id).encrypt(0, text, _bound(info.id))).decode()
     else:
         fields["body"] = json.loads(text)
     return encode_document("saveset", fields, ring.mac)
+
+
+def check_metadata(metadata: t.Mapping[str, t.Any]) -> None:
+    """Raise InvalidValue unless a commit can keep this and give it back: what a backup calls first, before it reads."""
+    try:
+        text = json.dumps({"body": {"metadata": metadata}}, allow_nan=False).encode()
+        schema.parse(text, _METADATA_VALUES)
+        if len(text) > METADATA_MAX:
+            raise ValueError(f"it has {len(text)} bytes, and may have {METADATA_MAX} at most")
+    except (RecursionError, TypeError, ValueError) as error:
+        raise InvalidValue(
+            "the metadata", f"no saveset can keep it: {error}", "Use text, numbers, lists and dicts, and less of them"
+        ) from error
 
 
 def decode_commit(name: str, data: bytes, ring: KeyRing) -> SavesetInfo:
@@ -104,7 +123,8 @@ def decode_commit(name: str, data: bytes, ring: KeyRing) -> SavesetInfo:
     fields = document.fields
     body = _open_body(name, document, ring)
     try:
-        time = datetime.datetime.strptime(fields["time"], _TIME).replace(tzinfo=datetime.timezone.utc)
+        COMMIT_BODY(body)
+        time = datetime.datetime.strptime(fields["time"], TIME).replace(tzinfo=datetime.timezone.utc)
         info = SavesetInfo(
             time=time,
             stats=BackupStats.from_dict(body["stats"]),
@@ -122,11 +142,11 @@ def decode_commit(name: str, data: bytes, ring: KeyRing) -> SavesetInfo:
 def _open_body(name: str, document: Document, ring: KeyRing) -> dict[str, t.Any]:
     if not ring.encrypted:
         return dict(document.fields.get("body", {}))
-    saveset_id = str(document.fields.get("id"))
+    saveset_id: str = document.fields["id"]
     try:
         sealed = base64.b64decode(document.fields.get("sealed", ""), validate=True)
         text = _cipher(ring, saveset_id).decrypt(0, sealed, _bound(saveset_id))
-        return dict(json.loads(text or b"null"))
+        return dict(schema.parse(text or b"null"))
     except (TypeError, ValueError) as error:
         raise Damaged(name, "its sealed part cannot be opened", _WAY_OUT) from error
 

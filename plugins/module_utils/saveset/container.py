@@ -19,9 +19,10 @@ import functools
 import struct
 import typing as t
 
+from .bounds import CHUNK_SIZES, DIRECTORY_MAX, PACK_FOOTER_MAX, PACK_FRAME_MAX, PAGE_MAX
 from .deps import blake3
 from .errors import Damaged, UnsupportedFormat
-from .frame import FOOTER_NUMBER, FrameHead, check_hash, open_body, parse_head, seal_frame
+from .frame import FOOTER_NUMBER, FrameHead, check_hash, frame_length_max, open_body, parse_head, seal_frame
 from .keys import DERIVED, INDEX, MAP, PACK, SEALED, SEALED_BYTES, Cipher, KeyRing
 from .store import Buffer, Store
 
@@ -46,10 +47,13 @@ class Kind(t.NamedTuple):
     frame_key: str
     footer_key: str
     label: str
+    #: The most plain bytes of a frame, and of the footer.
+    frame_max: int
+    footer_max: int
 
 
-PACK_KIND = Kind(b"ISBPACK\n", 1, PACK, INDEX, "pack")
-MAP_KIND = Kind(b"ISBMAP\r\n", 2, MAP, MAP, "map")
+PACK_KIND = Kind(b"ISBPACK\n", 1, PACK, INDEX, "pack", PACK_FRAME_MAX, PACK_FOOTER_MAX)
+MAP_KIND = Kind(b"ISBMAP\r\n", 2, MAP, MAP, "map", PAGE_MAX, DIRECTORY_MAX)
 
 #: Kind's number -> the key modes that it can have, each with the length of its extra area.
 _EXTRA = {PACK_KIND.number: {(DERIVED, 0), (SEALED, _SEALED_EXTRA)}, MAP_KIND.number: {(DERIVED, 0)}}
@@ -108,6 +112,8 @@ def read_layout(store: Store, name: str, kind: Kind) -> ContainerLayout:
         raise Damaged(name, f"it is truncated to {size} bytes", _WAY_OUT)
     data = store.get(name, 0, HEADER_BYTES + _SEALED_EXTRA)
     prefix = data[:HEADER_BYTES]
+    if len(prefix) != HEADER_BYTES:
+        raise Damaged(name, "it became shorter while it was read", _WAY_OUT)
     magic, version, number, cipher, features, key_mode, chunk_size, container_id, extra = _HEADER.unpack_from(prefix)
     if magic != kind.magic or number != kind.number:
         raise Damaged(name, f"it is not a {kind.label}", _WAY_OUT)
@@ -117,16 +123,22 @@ def read_layout(store: Store, name: str, kind: Kind) -> ContainerLayout:
         raise UnsupportedFormat(name, "a newer version wrote it", "Use a newer version of the saveset engine")
     if container_id.hex() != name.rsplit("/", 1)[-1]:
         raise Damaged(name, f"it holds {kind.label} {container_id.hex()}: files were swapped", _WAY_OUT)
+    if chunk_size not in CHUNK_SIZES:
+        raise Damaged(name, f"its chunks have {chunk_size} bytes, no power of two from 4 KiB to 4 MiB", _WAY_OUT)
     if extra:
         prefix = data[: HEADER_BYTES + extra]
         if len(prefix) != HEADER_BYTES + extra or prefix[-_CHECK_BYTES:] != _check(prefix[:-_CHECK_BYTES]):
             raise Damaged(name, "its sealed key, in the header's extra area, is damaged", _WAY_OUT)
     trailer = store.get(name, size - TRAILER_BYTES, TRAILER_BYTES)
+    if len(trailer) != TRAILER_BYTES:
+        raise Damaged(name, "it became shorter while it was read", _WAY_OUT)
     end_magic, offset, length, frames = _TRAILER.unpack_from(trailer)
     if end_magic != _TRAILER_MAGIC or trailer[_TRAILER.size :] != _check(prefix + trailer[: _TRAILER.size]):
         raise Damaged(name, "its trailer is damaged, or it is truncated", _WAY_OUT)
     if offset + length + TRAILER_BYTES != size or offset < len(prefix):
         raise Damaged(name, f"its size of {size} bytes is not what its trailer says", _WAY_OUT)
+    if length > frame_length_max(kind.footer_max):
+        raise Damaged(name, f"its footer of {length} bytes is larger than one may be", _WAY_OUT)
     return ContainerLayout(
         name,
         kind,
@@ -167,7 +179,12 @@ class Container:
         data = self._store.get(self.name, layout.footer_offset, layout.footer_length)
         cipher = self._ring.cipher(layout.kind.footer_key, layout.container_id)
         head = parse_head(data)
-        if head is None or head.number != FOOTER_NUMBER or head.length != layout.footer_length:
+        if (
+            head is None
+            or head.number != FOOTER_NUMBER
+            or head.length != layout.footer_length
+            or head.plain_length > layout.kind.footer_max
+        ):
             raise Damaged(self.name, "its footer is damaged", _WAY_OUT)
         plain = self._open(head, data, cipher, True)
         if plain is None:
@@ -180,7 +197,12 @@ class Container:
         :param room: where to put the plain bytes, if they have just its length; then what is returned is ``room``.
         Raises Damaged, WrongSecret.
         """
-        if offset < len(self.layout.prefix) or offset + length > self.layout.footer_offset:
+        layout = self.layout
+        if (
+            offset < len(layout.prefix)
+            or offset + length > layout.footer_offset
+            or length > frame_length_max(layout.kind.frame_max)
+        ):
             raise Damaged(self.name, f"it has no frame of {length} bytes at offset {offset}", _WAY_OUT)
         data = self._store.get(self.name, offset, length)
         head = parse_head(data)
@@ -193,6 +215,8 @@ class Container:
 
     def open_frame(self, head: FrameHead, data: Buffer, room: memoryview | None = None) -> Buffer | None:
         """The plain bytes of a whole frame, as frame() gives them; None when it is not what was written."""
+        if head.plain_length > self.layout.kind.frame_max:
+            return None
         return self._open(head, data, self._cipher, self.layout.kind is not PACK_KIND, room)
 
     def _open(

@@ -9,10 +9,14 @@ It is kept packed, as a volume of many TiB has tens of thousands of leaves.
 from __future__ import annotations
 
 import array
+import operator
 import struct
 import sys
 import typing as t
 
+from .bounds import CHUNK_SIZES, DIRECTORY_MAX, LEAVES_MAX, VOLUME_BYTES_MAX
+from .errors import InvalidValue
+from .extent import HOLE, ZERO
 from .page import LEAF_ENTRIES
 
 #: Head: volume size, chunk size, entries a leaf, number of leaves, number of packs, number of pack numbers.
@@ -73,19 +77,21 @@ class Directory:
         self._packs_at = _HEAD.size + leaves * _LEAF.size
         ends_at = self._packs_at + packs * _PACK_BYTES
         numbers_at = ends_at + 4 * leaves
-        if (
-            not chunk_size
-            or entries != LEAF_ENTRIES
-            or leaves != self.geometry.leaves
-            or len(data) != numbers_at + 4 * numbers
-        ):
+        if chunk_size not in CHUNK_SIZES or size > VOLUME_BYTES_MAX or leaves > LEAVES_MAX:
+            raise ValueError("its volume is none that a map can have")
+        if entries != LEAF_ENTRIES or leaves != self.geometry.leaves or len(data) != numbers_at + 4 * numbers:
             raise ValueError("its sizes contradict each other")
         self._packs = packs
         # ends[n] is where the pack numbers of leaf n end, and those of leaf n + 1 begin.
         self._ends = _from_little(data[ends_at:numbers_at])
         self._numbers = _from_little(data[numbers_at:])
-        if any(number >= packs for number in self._numbers) or (leaves and self._ends[-1] != numbers):
+        if max(self._numbers, default=-1) >= packs or (self._ends[-1] if leaves else 0) != numbers:
             raise ValueError("it names packs that it does not have")
+        # Else a few bytes could say that each of many leaves uses all of many packs.
+        if any(map(operator.gt, self._ends, self._ends[1:])):
+            raise ValueError("the packs of its leaves are not in order")
+        if any(leaf.kind not in (HOLE, ZERO, PAGE) for leaf in self.leaves()):
+            raise ValueError("a leaf is of an unknown kind")
 
     def leaf(self, number: int) -> Leaf:
         """A leaf."""
@@ -113,6 +119,7 @@ def encode_directory(geometry: Geometry, leaves: t.Sequence[Leaf], packs: t.Sequ
     """The bytes of a directory.
 
     :param packs: for each leaf, the packs that it uses.
+    Raises InvalidValue when no reader would take it, as it is too large.
     """
     numbers: dict[bytes, int] = {}
     ends, uses = array.array("I"), array.array("I")
@@ -121,7 +128,14 @@ def encode_directory(geometry: Geometry, leaves: t.Sequence[Leaf], packs: t.Sequ
         ends.append(len(uses))
     head = _HEAD.pack(geometry.size, geometry.chunk_size, LEAF_ENTRIES, len(leaves), len(numbers), len(uses))
     lines = b"".join(_LEAF.pack(*leaf) for leaf in leaves)
-    return b"".join((head, lines, *numbers, _to_little(ends), _to_little(uses)))
+    data = b"".join((head, lines, *numbers, _to_little(ends), _to_little(uses)))
+    if len(data) > DIRECTORY_MAX:
+        raise InvalidValue(
+            f"a volume of {geometry.size} bytes",
+            f"its map would have a directory of {len(data)} bytes, and may have {DIRECTORY_MAX} at most",
+            "Use a repository with larger chunks",
+        )
+    return data
 
 
 def _from_little(data: bytes) -> array.array[int]:

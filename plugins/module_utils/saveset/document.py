@@ -7,16 +7,21 @@ One JSON object in canonical form (sorted keys, no spaces, ASCII) and a line fee
 canonical form without ``mac`` and ``hash``; ``hash`` is the BLAKE3 of the canonical form without ``hash`` alone, so
 that damage is found without a key and told from a wrong secret.  A file that is not exactly its own canonical form is
 damaged.
+
+Whoever can write to a medium can make a document that is whole.  So what it costs to read one is bounded before it is
+parsed, and its fields are what :mod:`.fields` says before anybody sees them, whoever made it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import typing as t
-from dataclasses import dataclass
 
+from . import schema
 from .deps import blake3
-from .errors import Damaged, UnsupportedFormat
+from .errors import Damaged, InvalidValue, UnsupportedFormat
+from .fields import ENVELOPE, FORMS
 
 FORMAT_VERSION = 1
 
@@ -27,7 +32,7 @@ KNOWN_WRITE_FEATURES: frozenset[str] = frozenset()
 Mac = t.Callable[[str, bytes], bytes]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Document:
     """A parsed document.
 
@@ -50,7 +55,24 @@ _WAY_OUT = "Put back a copy of the object; verify tells what else is hurt"
 
 
 def encode_document(kind: str, fields: t.Mapping[str, t.Any], mac: Mac | None = None) -> bytes:
-    """The bytes of a document of ``kind``; ``fields`` may hold ``features``, else none are needed."""
+    """The bytes of a document of ``kind``; ``fields`` may hold ``features``, else none are needed.
+
+    Raises InvalidValue for what no reader would take.
+    """
+    data = sign_document(kind, fields, mac)
+    form = FORMS[kind]
+    try:
+        form.check(fields)
+        schema.check_shape(data)
+        if len(data) > form.max_bytes:
+            raise ValueError(f"it would have {len(data)} bytes, and may have {form.max_bytes} at most")
+    except ValueError as error:
+        raise InvalidValue(f"a {kind} document", str(error), "Give other values; nothing was written") from error
+    return data
+
+
+def sign_document(kind: str, fields: t.Mapping[str, t.Any], mac: Mac | None = None) -> bytes:
+    """The bytes of a document of ``kind`` that nobody has looked at."""
     body = {
         "openisb": kind,
         "version": FORMAT_VERSION,
@@ -63,24 +85,40 @@ def encode_document(kind: str, fields: t.Mapping[str, t.Any], mac: Mac | None = 
     return _canonical(body) + b"\n"
 
 
-def decode_document(name: str, data: bytes, kind: str) -> Document:
-    """Parse a document.  Raises Damaged; UnsupportedFormat when a newer version is needed to read it."""
+def decode_document(name: str, data: bytes, kind: str, mac: Mac | None = None) -> Document:
+    """Parse a document; its fields are what FORMS says.
+
+    :param mac: checks its MAC before anything that it asks for is believed; else that is left to the caller.
+    Raises Damaged; UnsupportedFormat when a newer version is needed to read it.
+    """
+    form = FORMS[kind]
+    if len(data) > form.max_bytes:
+        raise Damaged(name, f"it has {len(data)} bytes, and may have {form.max_bytes} at most", _WAY_OUT)
     try:
-        body = json.loads(data)
+        body = schema.parse(data)
+        whole = isinstance(body, dict) and body.get("openisb") == kind and data == _canonical(body) + b"\n"
     except ValueError as error:
-        raise Damaged(name, f"it is not JSON ({error})", _WAY_OUT) from error
-    if not isinstance(body, dict) or body.get("openisb") != kind or data != _canonical(body) + b"\n":
+        raise Damaged(name, f"it is not JSON that can be used ({error})", _WAY_OUT) from error
+    if not whole:
         raise Damaged(name, f"it is not a whole {kind} document", _WAY_OUT)
     digest = body.pop("hash", None)
     if digest != blake3(_canonical(body)).hexdigest():
         raise Damaged(name, "its hash does not fit its content", _WAY_OUT)
-    mac = body.pop("mac", None)
-    read_only = _check_features(name, body)
-    return Document(kind, body, _canonical(body), mac if isinstance(mac, str) else None, read_only)
+    own_mac = body.pop("mac", None)
+    document = Document(kind, body, _canonical(body), own_mac if isinstance(own_mac, str) else None)
+    if mac is not None:
+        document.check_mac(name, mac)
+    try:
+        ENVELOPE(body)
+        read_only = _check_features(name, body)
+        form.check(body)
+    except ValueError as error:
+        raise Damaged(name, f"its fields are not those of a {kind}: {error}", _WAY_OUT) from error
+    return dataclasses.replace(document, read_only=read_only)
 
 
 def _check_features(name: str, body: dict[str, t.Any]) -> bool:
-    version = body.get("version")
+    version = body["version"]
     features = body.get("features", {})
     unknown = sorted(set(features.get("read", ())) - KNOWN_READ_FEATURES)
     if version != FORMAT_VERSION or unknown:

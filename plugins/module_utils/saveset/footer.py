@@ -8,6 +8,9 @@ from __future__ import annotations
 import struct
 import typing as t
 
+from .bounds import PACK_FOOTER_MAX
+from .extent import DATA, GRAINS
+
 SESSION_BYTES = 32
 
 #: Identity, frame offset, frame length, place in the frame, kind (DATA or GRAINS); then, for a backup that is taken up
@@ -15,6 +18,8 @@ SESSION_BYTES = 32
 ROW = struct.Struct("<32sQIHHQI4x")
 #: Without what only a resumed backup needs: what maps name too.
 ROW_PLACE_BYTES = 48
+_KIND = 46
+_KINDS = bytes((DATA, GRAINS))
 
 
 class Row(t.NamedTuple):
@@ -35,8 +40,13 @@ class PackFooter:
     def __init__(self, data: bytes) -> None:
         if len(data) < SESSION_BYTES or (len(data) - SESSION_BYTES) % ROW.size:
             raise ValueError(f"{len(data)} bytes are no footer")
+        if len(data) > PACK_FOOTER_MAX:
+            raise ValueError(f"{len(data)} bytes are more than a footer may have")
         self.session = data[:SESSION_BYTES]
         self.raw_rows = data[SESSION_BYTES:]
+        low, high = self.raw_rows[_KIND :: ROW.size], self.raw_rows[_KIND + 1 :: ROW.size]
+        if low.strip(_KINDS) or high.strip(b"\0"):  # what is left begins with a byte that is none of these
+            raise ValueError("it has rows of an unknown kind")
 
     def rows(self) -> t.Iterator[Row]:
         """The rows, in the order of frames."""

@@ -21,6 +21,7 @@ import struct
 import typing as t
 
 from . import codec as codecs
+from .bounds import DIRECTORY_MAX
 from .deps import blake3
 from .keys import Cipher
 
@@ -29,11 +30,11 @@ _MAGIC = b"ISBF"
 HASH_BYTES = 32
 IDENTITY_BYTES = 32
 FRAME_CHUNKS_MAX = 1024
+OVERHEAD_MAX = 16
 FOOTER_NUMBER = 0xFFFFFFFF
 #: What the frame is cut into: whole chunks (or nothing), or grains.
 UNIT_CHUNK = 0
 UNIT_GRAIN = 1
-_PLAIN_MAX = 1 << 30
 
 Buffer = t.Union[bytes, bytearray, memoryview]
 
@@ -59,6 +60,11 @@ class FrameHead(t.NamedTuple):
 def frame_length(count: int, body_length: int) -> int:
     """The length in bytes of a frame of ``count`` identities whose encrypted body has ``body_length`` bytes."""
     return _HEAD.size + count * IDENTITY_BYTES + HASH_BYTES + body_length
+
+
+def frame_length_max(plain_length: int) -> int:
+    """The largest length in bytes of a frame of at most so many plain bytes."""
+    return frame_length(FRAME_CHUNKS_MAX, plain_length + OVERHEAD_MAX)
 
 
 def seal_frame(
@@ -93,7 +99,10 @@ def parse_head(data: Buffer) -> FrameHead | None:
     magic, number, codec, unit, count, plain_length, body_length = _HEAD.unpack_from(data)
     begin = _HEAD.size
     end = begin + count * IDENTITY_BYTES
-    if magic != _MAGIC or unit > UNIT_GRAIN or count > FRAME_CHUNKS_MAX or plain_length > _PLAIN_MAX:
+    if magic != _MAGIC or unit > UNIT_GRAIN or count > FRAME_CHUNKS_MAX:
+        return None
+    # What compression does not make smaller is kept as it is.
+    if plain_length > DIRECTORY_MAX or body_length > plain_length + OVERHEAD_MAX:
         return None
     if len(data) < end + HASH_BYTES:
         return None

@@ -17,6 +17,7 @@ import os
 import typing as t
 
 from .appending import AppendedFile
+from .beneath import Beneath, NotAFile
 
 
 class Hold(abc.ABC):
@@ -43,24 +44,25 @@ class LocalHold(Hold):
 
     def __init__(
         self,
-        path: str,
+        files: Beneath,
+        name: str,
         data: bytes,
         open_locked: OpenLocked,
-        rename_exclusive: t.Callable[[str, str], None],
         error_of: t.Callable[[OSError], Exception],
     ) -> None:
-        """:param open_locked: makes a new, locked file in the same filesystem; its path and descriptor.
+        """:param open_locked: makes a new, locked file beneath the same folder; its name and descriptor.
         :param error_of: makes the engine's error of an OSError.
         """
-        self._path = path
+        self._files = files
+        self._name = name
         self._open_locked = open_locked
         self._error_of = error_of
-        self._fd = self._publish(data, rename_exclusive)
+        self._fd = self._publish(data, files.rename_exclusive)
 
     def replace(self, data: bytes) -> None:
         if not self.is_kept():
             raise self._error_of(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
-        fd = self._publish(data, os.rename)
+        fd = self._publish(data, self._files.rename)
         os.close(self._fd)
         self._fd = fd
 
@@ -72,7 +74,7 @@ class LocalHold(Hold):
             return
         with contextlib.suppress(OSError):
             if self.is_kept():
-                os.unlink(self._path)
+                self._files.unlink(self._name)
         os.close(self._fd)
         self._fd = -1
 
@@ -83,10 +85,10 @@ class LocalHold(Hold):
                 file = AppendedFile(fd)
                 file.write([data])
                 file.sync()  # for readers on other hosts of a network filesystem
-                rename(temp, self._path)
+                rename(temp, self._name)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temp)
+                    self._files.unlink(temp)
                 os.close(fd)
                 raise
         except OSError as error:
@@ -94,23 +96,23 @@ class LocalHold(Hold):
         return fd
 
 
-def is_abandoned(path: str, remove: bool) -> bool:
+def is_abandoned(files: Beneath, name: str, remove: bool) -> bool:
     """Whether the process that a file stands for is dead, or the file gone; removes it if so and asked to.
 
-    A file whose lock may not be asked for counts as held.
+    A file whose lock may not be asked for counts as held, and so does whatever is no file.
     """
     try:
-        fd = _open_to_lock(path)
+        fd = _open_to_lock(files, name)
     except FileNotFoundError:
         return True
-    except PermissionError:
+    except (PermissionError, NotAFile):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.fstat(fd).st_nlink:
-            return not os.path.exists(path)  # its process has just replaced it, or removed it
+            return not files.is_there(name)  # its process has just replaced it, or removed it
         if remove:
-            os.unlink(path)
+            files.unlink(name)
         return True
     except BlockingIOError:
         return False
@@ -118,11 +120,11 @@ def is_abandoned(path: str, remove: bool) -> bool:
         os.close(fd)
 
 
-def _open_to_lock(path: str) -> int:
+def _open_to_lock(files: Beneath, name: str) -> int:
     """Open for writing, as network filesystems ask for to lock, or for reading where writing is not possible."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return files.open(name, os.O_RDWR)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES):
             raise
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return files.open(name, os.O_RDONLY)

@@ -106,7 +106,8 @@ class _Adopted:
         rows = [
             (chunk, mask, number, at)
             for number, (_pack, raw) in enumerate(packs)
-            for at, (_identity, _offset, _length, _place, _kind, chunk, mask) in enumerate(ROW.iter_unpack(raw))
+            for at, (_identity, _offset, _length, _place, kind, chunk, mask) in enumerate(ROW.iter_unpack(raw))
+            if (kind == DATA) == (mask == 0)
         ]
         rows.sort()
         self._packs = packs

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 
 from .deps import AESGCM, InvalidTag, Scrypt
 from .document import Document, decode_document, encode_document
-from .errors import Damaged, InvalidValue, SavesetError, UnsupportedFormat, WrongSecret
+from .errors import Damaged, InvalidValue, NotFound, SavesetError, UnsupportedFormat, WrongSecret
+from .fields import check_key
 from .keys import KEY_BYTES, KeyRing, WriterKeys, write_only_error
 from .sealing import load_private_key, open_sealed, public_key_of, seal
-from .secret import ScryptCost, Secret
+from .secret import SCRYPT_WORK_ALL, ScryptCost, Secret
 from .store import Store
 
 SCRYPT = "scrypt"
@@ -39,8 +40,6 @@ METHODS = (*MASTER_METHODS, WRITER)
 
 FOLDER = "keys"
 EXPORTED = "the exported key"
-_MAX_SCRYPT_MEMORY = 1 << 31
-_MAX_SCRYPT_PASSES = 64
 _NONCE = bytes(12)  # the wrapping key is fresh for every key file: a random salt
 WAY_OUT = "Put back a copy of the key file; the other key files still open the repository"
 
@@ -91,6 +90,8 @@ def passphrase_key(
         raise InvalidValue(
             "the passphrase", "it is empty", "Give one, or create the repository with encryption 'none' on purpose"
         )
+    if cost.problem():
+        raise InvalidValue("the cost of a passphrase", cost.problem(), "Use the usual one, ScryptCost()")
     key_id, salt = secrets.token_hex(16), secrets.token_bytes(32)
     content = master_of(ring) if method == SCRYPT else ring.writer_keys.writer + ring.writer_keys.public_key
     bound = _bound(method, ring.repository_id, key_id)
@@ -110,18 +111,18 @@ def escrow_key(ring: KeyRing, public_key: bytes, label: str) -> tuple[KeyInfo, b
 def _key_file(ring: KeyRing, key_id: str, method: str, fields: dict[str, t.Any]) -> tuple[KeyInfo, bytes]:
     common = {"id": key_id, "repository": ring.repository_id, "method": method, "created": utc_now(), "label": ""}
     fields = {**common, **fields}
+    check_key(fields)
     return key_info(fields), encode_document("key", fields, ring.mac)
 
 
 def key_info(fields: t.Mapping[str, t.Any]) -> KeyInfo:
     """What the fields of a key file tell."""
-    public_key = fields.get("public_key")
     return KeyInfo(
-        id=str(fields.get("id")),
-        method=str(fields.get("method")),
-        created=str(fields.get("created", "")),
-        label=str(fields.get("label", "")),
-        public_key=public_key if isinstance(public_key, str) else None,
+        id=fields["id"],
+        method=fields["method"],
+        created=fields.get("created", ""),
+        label=fields.get("label", ""),
+        public_key=fields.get("public_key"),
     )
 
 
@@ -163,21 +164,22 @@ def unlock(store: Store, secret: Secret, repository_id: str, check: t.Callable[[
         files.append((EXPORTED, decode_exported(secret.exported, repository_id)))
     private_key = load_private_key(secret.private_key, secret.private_key_password) if secret.private_key else None
     tried = 0
-    for name, document in sorted(files, key=lambda file: _order(file[1])):
+    budget = Budget()
+    for name, document in in_order(files):
         try:
-            method = document.fields.get("method")
+            method = document.fields["method"]
             if method == X25519 and private_key:
                 tried += 1
                 content = _open_escrow(name, document.fields, private_key)
             elif method in (SCRYPT, WRITER) and secret.passphrase:
+                content = open_passphrase(name, document.fields, secret.passphrase, budget)
                 tried += 1
-                content = open_passphrase(name, document.fields, secret.passphrase)
             else:
                 continue
             if content is not None:
                 ring = KeyRing(repository_id, _keys(name, method, content))
                 check(ring)
-                return Unlocked(ring, str(document.fields["id"]))
+                return Unlocked(ring, document.fields["id"])
         except SavesetError as error:
             problems.append(error)
     raise _why_locked(store, [document for _name, document in files], problems, tried)
@@ -200,27 +202,81 @@ def read_key_files(store: Store, repository_id: str) -> tuple[list[tuple[str, Do
     """The repository's own key files, and why others cannot be read."""
     files: list[tuple[str, Document]] = []
     problems: list[SavesetError] = []
-    for name in store.list(FOLDER):
+    try:
+        names = store.list(FOLDER)
+    except Damaged as error:
+        return files, [error]
+    for name in names:
         try:
-            document = decode_document(name, store.get(name), "key")
+            document = _decode(name, store.get(name))
+        except NotFound:
+            continue  # removed since it was listed
         except SavesetError as error:
             problems.append(error)
             continue
-        if document.fields.get("repository") == repository_id:
+        if document.fields["repository"] == repository_id:
             files.append((name, document))
     return files, problems
 
 
+def _decode(name: str, data: bytes) -> Document:
+    document = decode_document(name, data, "key")
+    try:
+        check_key(document.fields)
+        cost = cost_of(document)
+        problem = cost.problem() if cost else ""
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise Damaged(name, f"its fields are not those of a key: {problem}", WAY_OUT)
+    return document
+
+
+def cost_of(document: Document) -> ScryptCost | None:
+    """What a try of a key file's passphrase costs; None when it has none."""
+    fields = document.fields
+    return ScryptCost(fields["n"], fields["r"], fields["p"]) if fields["method"] in (SCRYPT, WRITER) else None
+
+
+def in_order(files: t.Iterable[tuple[str, Document]]) -> list[tuple[str, Document]]:
+    """Key files in the order in which they are tried: those that give the master first, and of each method those that
+    cost the usual or less before those that cost more."""
+    usual = ScryptCost().work
+
+    def rank(file: tuple[str, Document]) -> tuple[int, int, str]:
+        cost = cost_of(file[1])
+        return _order(file[1]), max(cost.work, usual) if cost else 0, file[0]
+
+    return sorted(files, key=rank)
+
+
+class Budget:
+    """The work that is paid for passphrases: whoever can write to the medium can put key files there, any number."""
+
+    def __init__(self) -> None:
+        self._left = SCRYPT_WORK_ALL
+
+    def pay(self, name: str, cost: ScryptCost) -> None:
+        """Raise Damaged when trying one more key file would cost too much in all."""
+        if cost.work > self._left:
+            raise Damaged(
+                name,
+                "it was not tried: all key files together take too long to try",
+                "Remove the key files that nobody needs, above all those that nobody here has made",
+            )
+        self._left -= cost.work
+
+
 def decode_exported(data: bytes, repository_id: str) -> Document:
     """Parse an exported key.  Raises Damaged, also when it is of another repository."""
-    document = decode_document(EXPORTED, data, "key")
-    if document.fields.get("repository") != repository_id:
+    document = _decode(EXPORTED, data)
+    if document.fields["repository"] != repository_id:
         raise Damaged(EXPORTED, "it is of another repository", "Give this repository's own")
     return document
 
 
 def _order(document: Document) -> int:
-    method = document.fields.get("method")
+    method = document.fields["method"]
     return METHODS.index(method) if method in METHODS else len(METHODS)
 
 
@@ -232,17 +288,16 @@ def _keys(name: str, method: str, content: bytes) -> bytes | WriterKeys:
     raise Damaged(name, f"it holds {len(content)} bytes, which is no key of method {method}", WAY_OUT)
 
 
-def open_passphrase(name: str, fields: t.Mapping[str, t.Any], passphrase: bytes) -> bytes | None:
+def open_passphrase(name: str, fields: t.Mapping[str, t.Any], passphrase: bytes, budget: Budget) -> bytes | None:
     """What a key file of method ``scrypt`` or ``writer`` holds; None when the passphrase is wrong.  Raises Damaged."""
+    cost = ScryptCost(fields["n"], fields["r"], fields["p"])
+    budget.pay(name, cost)
+    salt, wrapped = bytes.fromhex(fields["salt"]), bytes.fromhex(fields["wrapped"])
+    bound = _bound(fields["method"], fields["repository"], fields["id"])
     try:
-        cost = ScryptCost(int(fields["n"]), int(fields["r"]), int(fields["p"]))
-        salt, wrapped = bytes.fromhex(fields["salt"]), bytes.fromhex(fields["wrapped"])
-        bound = _bound(fields["method"], fields["repository"], fields["id"])
-        if 128 * cost.n * cost.r > _MAX_SCRYPT_MEMORY or cost.p > _MAX_SCRYPT_PASSES:
-            raise Damaged(name, "its cost is absurd", WAY_OUT)
         key = _stretch(passphrase, salt, cost)
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise _malformed(name, error) from error
+    except (MemoryError, ValueError) as error:
+        raise Damaged(name, f"its passphrase cannot be tried ({error})", WAY_OUT) from error
     try:
         return AESGCM(key).decrypt(_NONCE, wrapped, bound)
     except InvalidTag:
@@ -251,21 +306,14 @@ def open_passphrase(name: str, fields: t.Mapping[str, t.Any], passphrase: bytes)
 
 def _open_escrow(name: str, fields: t.Mapping[str, t.Any], private_key: bytes) -> bytes | None:
     """The master key; None when it is sealed to another public key.  Raises Damaged."""
-    try:
-        public_key, sealed = bytes.fromhex(fields["public_key"]), bytes.fromhex(fields["sealed"])
-        bound = _bound(X25519, fields["repository"], fields["id"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _malformed(name, error) from error
+    public_key, sealed = bytes.fromhex(fields["public_key"]), bytes.fromhex(fields["sealed"])
+    bound = _bound(X25519, fields["repository"], fields["id"])
     if public_key != public_key_of(private_key):
         return None
     master = open_sealed(private_key, bound, sealed)
     if master is None:
         raise Damaged(name, "it does not open with the private key of the public key that it names", WAY_OUT)
     return master
-
-
-def _malformed(name: str, error: Exception) -> Damaged:
-    return Damaged(name, f"a field is missing or malformed ({error})", WAY_OUT)
 
 
 def _why_locked(
@@ -280,7 +328,7 @@ def _why_locked(
             "no key file is there",
             "Put back a copy of the keys folder, or open it with an exported key or a recovery sheet",
         )
-    methods = sorted({str(document.fields.get("method")) for document in documents})
+    methods = sorted({document.fields["method"] for document in documents})
     if tried:
         return WrongSecret(
             store.location,

@@ -17,9 +17,12 @@ from .keyfile import (
     WAY_OUT,
     WRITER,
     X25519,
+    Budget,
     KeyInfo,
+    cost_of,
     decode_exported,
     escrow_key,
+    in_order,
     key_info,
     master_of,
     open_passphrase,
@@ -30,7 +33,7 @@ from .keyfile import (
 from .keys import KeyRing
 from .recovery import write_sheet
 from .sealing import load_public_key
-from .secret import ScryptCost
+from .secret import SCRYPT_WORK_ALL, ScryptCost
 from .store import Store
 
 
@@ -117,11 +120,15 @@ class KeyFiles:
         return self._put(escrow_key(self._ring, load_public_key(public_key), label))
 
     def find_passphrase(self, method: str, passphrase: bytes) -> KeyInfo | None:
-        """The key file of ``method`` that a passphrase opens, None when there is none.  Costs one try a file."""
-        for name, document in self._whole()[0]:
+        """The key file of ``method`` that a passphrase opens, None when there is none.  Costs one try a file.
+
+        Raises Damaged when there are too many to try them all.
+        """
+        budget = Budget()
+        for name, document in in_order(self._whole()[0]):
             if (
-                document.fields.get("method") == method
-                and open_passphrase(name, document.fields, passphrase) is not None
+                document.fields["method"] == method
+                and open_passphrase(name, document.fields, passphrase, budget) is not None
             ):
                 return key_info(document.fields)
         return None
@@ -146,7 +153,7 @@ class KeyFiles:
             raise InvalidValue(
                 f"key {old.id}", "an escrow key has no passphrase", "Add the new key, remove the old one"
             )
-        new = self._add_passphrase(old.method, passphrase, old.label, cost)
+        new = self._add_passphrase(old.method, passphrase, old.label, cost, old)
         self._store.delete(old.name)
         if old.id == self.opened_by:
             self.opened_by = new.id
@@ -199,11 +206,24 @@ class KeyFiles:
 
     # -- inside
 
-    def _add_passphrase(self, method: str, passphrase: bytes, label: str, cost: ScryptCost | None) -> KeyInfo:
+    def _add_passphrase(
+        self, method: str, passphrase: bytes, label: str, cost: ScryptCost | None, instead: KeyInfo | None = None
+    ) -> KeyInfo:
         self.check_change()
+        self._check_work(cost or ScryptCost(), instead)
         self.check_apart(method, passphrase)
         fields = {"label": label}
         return self._put(passphrase_key(method, self._ring, passphrase, cost or ScryptCost(), fields))
+
+    def _check_work(self, cost: ScryptCost, instead: KeyInfo | None) -> None:
+        """Raise InvalidValue when a wrong passphrase would take too long to find out with one more key file."""
+        costs = [cost_of(document) for name, document in self._whole()[0] if not instead or name != instead.name]
+        if cost.work + sum(other.work for other in costs if other) > SCRYPT_WORK_ALL:
+            raise InvalidValue(
+                "the passphrase",
+                "the repository has so many already that trying them all would take too long",
+                "Remove key files that nobody needs, or add escrow keys, which cost nothing to try",
+            )
 
     def check_apart(self, method: str, passphrase: bytes) -> None:
         """Raise InvalidValue when a passphrase would open both for reading and for writing only.

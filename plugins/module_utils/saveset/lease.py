@@ -19,7 +19,7 @@ import socket
 import typing as t
 
 from .document import decode_document, encode_document
-from .errors import NameTaken, NotFound, RepositoryBusy, SavesetError, StoreFull, StoreReadOnly
+from .errors import Damaged, NameTaken, NotFound, RepositoryBusy, SavesetError, StoreFull, StoreReadOnly
 from .hold import Hold
 from .keys import KeyRing
 from .store import Store
@@ -28,6 +28,8 @@ from .tombstone import Withheld, read_tombstones
 KIND = "lease"
 FOLDER = "gc/leases"
 COLLECTOR = "gc/collector"
+#: Tombstones that a lease names at most, as it may have no more than 1 MiB; others have to wait for it.
+_SEEN_MAX = 10_000
 
 #: What leases are for; only a backup writes.
 BACKUP, RESTORE, VERIFY, PREVIEW = "backup", "restore", "verify", "dry run of prune"
@@ -98,10 +100,10 @@ def writing(store: Store, ring: KeyRing, volume: str, session: bytes) -> t.Itera
 
 @contextlib.contextmanager
 def reading(store: Store, ring: KeyRing, role: str) -> t.Iterator[None]:
-    """Hold a lease as a reader.  Where none can be put, as the store is read-only or full, reading goes on without:
-    whatever a collector then removes under a reader, it meets as missing and never as wrong data."""
+    """Hold a lease as a reader.  Where none can be put, as the store is read-only, full or damaged there, reading goes
+    on without: whatever a collector then removes under a reader, it meets as missing and never as wrong data."""
     hold = None
-    with contextlib.suppress(StoreReadOnly, StoreFull):
+    with contextlib.suppress(StoreReadOnly, StoreFull, Damaged):
         hold, _withheld = _take(store, ring, {"role": role, "volume": "", "session": ""})
     try:
         yield
@@ -162,7 +164,7 @@ def _take(store: Store, ring: KeyRing, fields: dict[str, t.Any]) -> tuple[Hold, 
     hold = store.hold(f"{FOLDER}/{fields['id']}", encode_document(KIND, {**fields, "seen": None}, ring.mac))
     try:
         tombstones, _unreadable = read_tombstones(store, ring)
-        seen = [tombstone.name for tombstone in tombstones]
+        seen = [tombstone.name for tombstone in tombstones[:_SEEN_MAX]]
         hold.replace(encode_document(KIND, {**fields, "seen": seen}, ring.mac))
     except BaseException:
         hold.release()
@@ -177,13 +179,16 @@ def _owner() -> dict[str, t.Any]:
 
 
 def _read(store: Store, ring: KeyRing, name: str) -> LeaseInfo:
-    data = store.get(name)
     try:
-        document = decode_document(name, data, KIND)
+        document = decode_document(name, store.get(name), KIND)
         document.check_mac(name, ring.mac)
         fields = document.fields
+        if fields["role"] == BACKUP and not fields["volume"]:
+            raise Damaged(name, "it does not say which volume is backed up", "Remove it once nobody backs up")
         owner = f"process {fields['pid']} on {fields['host']} since {fields['since']}"
         seen = None if fields["seen"] is None else frozenset(fields["seen"])
         return LeaseInfo(name, fields["role"], fields["volume"], fields["session"], owner, seen)
-    except (SavesetError, KeyError, TypeError):
+    except NotFound:
+        raise
+    except (SavesetError, KeyError):
         return LeaseInfo(name, "unknown", "", "", "an owner that cannot be read", None)

@@ -13,7 +13,7 @@ from .container import Container
 from .errors import Damaged, SavesetError
 from .extent import GRAINS
 from .footer import PackFooter, Row
-from .frame import check_hash, parse_head
+from .frame import check_hash, frame_length_max, parse_head
 from .keys import KeyRing
 from .page import GRAINS_PER_CHUNK
 from .parallel import run_parallel
@@ -158,7 +158,7 @@ def _frames(container: Container) -> t.Iterator[_Frame]:
         frames.setdefault(row.offset, _Frame(row.offset, row.length, [])).rows.append(row)
     end = len(layout.prefix)
     for frame in sorted(frames.values()):
-        if frame.offset != end:
+        if frame.offset != end or frame.length > frame_length_max(layout.kind.frame_max):
             break
         end += frame.length
         yield frame

@@ -19,6 +19,7 @@ import secrets
 import threading
 import typing as t
 
+from .bounds import PACK_FOOTER_MAX
 from .codec import Compressor
 from .container import PACK_KIND, make_end, make_header, object_name
 from .errors import Cancelled
@@ -122,7 +123,7 @@ class PackSink:
         length = frame_length(len(stored), packed_length + self._overhead)
         with self._lock:
             pack = self._current
-            if pack is not None and pack.reserved and pack.end + length > self._pack_bytes:
+            if pack is not None and pack.reserved and not self._has_room(pack, length, len(stored)):
                 self._seal(pack)
                 pack = None
             if pack is None:
@@ -134,6 +135,10 @@ class PackSink:
             pack.reserved += 1
             pack.end += length
         return slot
+
+    def _has_room(self, pack: _OpenPack, length: int, rows: int) -> bool:
+        """Whether a pack may take one more frame: chunks of which next to nothing is left are many."""
+        return pack.end + length <= self._pack_bytes and len(pack.rows) + rows * ROW.size <= PACK_FOOTER_MAX
 
     def submit(self, slot: Slot, head: bytes, body: bytes) -> None:
         """Hand a sealed frame to the writer; waits while the writer is behind.  Raises what the writer met."""

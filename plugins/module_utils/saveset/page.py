@@ -33,6 +33,9 @@ _PIECES = struct.Struct("<IH10x")
 #: What of a piece its chunk's identity depends on: not where it is stored.
 _CONTENT = struct.Struct("<32sHII")
 
+_ENTRY_KINDS = bytes((HOLE, ZERO, DATA, SPLIT))
+_PIECE_KINDS = bytes((HOLE, ZERO, DATA, GRAINS))
+
 GRAINS_PER_CHUNK = 32
 ALL_GRAINS = (1 << GRAINS_PER_CHUNK) - 1
 
@@ -84,6 +87,19 @@ class Page:
         self._tail = entries * ENTRY_BYTES
         if len(data) < self._tail or (len(data) - self._tail) % PIECE.size:
             raise ValueError(f"{len(data)} bytes are no page of {entries} entries")
+        if not self._kinds_are_known():
+            raise ValueError("it has entries or pieces of an unknown kind")
+
+    def _kinds_are_known(self) -> bool:
+        """Whether all entries and pieces are of a kind that they can be: others would pass for empty."""
+        for size, begin, end, known in (
+            (ENTRY_BYTES, 0, self._tail, _ENTRY_KINDS),
+            (PIECE.size, self._tail, len(self.data), _PIECE_KINDS),
+        ):
+            low, high = self.data[begin + _KIND : end : size], self.data[begin + _KIND + 1 : end : size]
+            if low.strip(known) or high.strip(b"\0"):  # what is left begins with a byte that is none of these
+                return False
+        return True
 
     @classmethod
     def of_kind(cls, kind: int, entries: int) -> Page:
@@ -141,7 +157,7 @@ class Page:
         first, count = _PIECES.unpack(entry.pack)
         begin = self._tail + first * PIECE.size
         end = begin + count * PIECE.size
-        if not count or end > len(self.data):
+        if not 0 < count <= GRAINS_PER_CHUNK or end > len(self.data):
             raise ValueError("its pieces are not in the page")
         return (Piece(*fields) for fields in PIECE.iter_unpack(self.data[begin:end]))
 

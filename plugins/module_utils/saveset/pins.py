@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import re
 
 from .document import decode_document, encode_document
-from .errors import InvalidValue, NotFound, SavesetError
+from .errors import Damaged, InvalidValue, NotFound, SavesetError
 from .keys import KeyRing
 from .store import Store
 
 KIND = "pin"
 FOLDER = "pins"
-_NAME = re.compile(rf"{FOLDER}/([0-9a-f]{{32}})\.json\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +57,8 @@ def is_pinned(store: Store, saveset_id: str) -> bool:
         store.size(pin_name(saveset_id))
     except NotFound:
         return False
+    except Damaged:
+        return True  # a link, or no file: it has the name
     return True
 
 
@@ -67,21 +67,17 @@ def read_pins(store: Store, ring: KeyRing) -> tuple[dict[str, Pin], dict[str, st
     pins: dict[str, Pin] = {}
     problems: dict[str, str] = {}
     for name in store.list(FOLDER):
-        match = _NAME.match(name)
-        if not match:
-            continue
+        saveset_id = name.removeprefix(f"{FOLDER}/").removesuffix(".json")
         try:
             document = decode_document(name, store.get(name), KIND)
             document.check_mac(name, ring.mac)
             fields = document.fields
             pin = Pin(fields["saveset"], fields["who"], fields["why"], fields["when"])
-            if pin.saveset != match.group(1):
+            if pin.saveset != saveset_id:
                 raise InvalidValue(name, "it is the pin of another saveset", "Pin the right one again")
             pins[pin.saveset] = pin
         except NotFound:
             continue  # unpinned since it was listed
-        except KeyError as error:
-            problems[match.group(1)] = f"its field {error} is missing"
         except SavesetError as error:
-            problems[match.group(1)] = error.cause
+            problems[saveset_id] = error.cause
     return pins, problems

@@ -121,14 +121,13 @@ def _leaf_plan(
     try:
         page = parent.page(leaf)
         whole, patches = _sort_out(first, touched, index, page)
+        if whole or patches:
+            assembler.begin(leaf, page, len(whole) + len(patches))
     except (SavesetError, ValueError):  # a parent that cannot be read is no help: read the leaf
         whole = [Touched(first + position, ALL_GRAINS, DATA) for position in range(geometry.leaf_entries(leaf))]
         patches = []
-    else:
-        if whole or patches:
-            assembler.begin(leaf, page, len(whole) + len(patches))
-        else:
-            assembler.take_over(leaf)
+    if not whole and not patches:
+        assembler.take_over(leaf)
     changed = sum(geometry.chunk_length(chunk) for chunk in [*(w.chunk for w in whole), *(p.chunk for p in patches)])
     yield KnownRun(_leaf_bytes(geometry, leaf) - changed)
     runs = (ChunkRun(item.chunk, 1, item.kind) for item in whole)

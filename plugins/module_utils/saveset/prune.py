@@ -179,6 +179,9 @@ class Pruner:
         infos, problems = self._scan()
         for name, error in problems:
             raise _unknown_use(name, error)
+        for stray in self._store.strays(["savesets"]):
+            if stray.what != "file":  # commits may be behind it, and what they use
+                raise _unknown_use(stray.name, Damaged(stray.name, f"it is a {stray.what} where commits may be", ""))
         return infos
 
     def _references(self, infos: list[SavesetInfo]) -> References:

@@ -9,7 +9,6 @@ They tell frames that were given up from frames that are damaged.
 from __future__ import annotations
 
 import bisect
-import re
 import typing as t
 
 from .document import decode_document, encode_document
@@ -19,9 +18,17 @@ from .store import Store
 
 KIND = "punched"
 FOLDER = "gc/punched"
-_NAME = re.compile(rf"{FOLDER}/([0-9a-f]{{32}})-([0-9]+)\Z")
+
+#: Ranges in one record at most: none takes 50 bytes, and a document may have 8 MiB.
+_RECORD_RANGES = 150_000
 
 Range = t.Tuple[int, int]
+
+
+def as_range(item: t.Sequence[int]) -> Range:
+    """A range as documents have it: a list of two."""
+    offset, length = item
+    return offset, length
 
 
 class Ranges:
@@ -65,10 +72,14 @@ class PunchedPacks:
         self._store = store
         self._ring = ring
         self._names: dict[bytes, list[str]] = {}
-        for name in store.list(FOLDER):
-            match = _NAME.match(name)
-            if match:
-                self._names.setdefault(bytes.fromhex(match.group(1)), []).append(name)
+        self._problem: Damaged | None = None  # why nothing is known of any pack
+        try:
+            names = store.list(FOLDER)
+        except Damaged as error:
+            self._problem, names = error, []
+        for name in names:
+            pack = name.rpartition("/")[2].partition("-")[0]
+            self._names.setdefault(bytes.fromhex(pack), []).append(name)
 
     def names(self, pack: bytes) -> list[str]:
         """The names of a pack's records."""
@@ -80,20 +91,27 @@ class PunchedPacks:
 
     def ranges(self, pack: bytes) -> Ranges:
         """What was punched out of a pack, whole frames.  Raises Damaged, UnsupportedFormat."""
+        if self._problem is not None:
+            raise self._problem
         names = self._names.get(pack)
         if not names:
             return NOTHING
         return Ranges(item for name in names for item in self._read(name, pack))
 
     def record(self, pack: bytes, ranges: t.Iterable[Range]) -> None:
-        """Write down what is about to be punched out of a pack.  Raises StoreFull, StoreError."""
+        """Write down what is about to be punched out of a pack, in one or some documents.
+
+        Raises StoreFull, StoreError.
+        """
         if self._ring is None:
             raise ValueError("without a key nothing is recorded")
         last = max((int(name.rpartition("-")[2]) for name in self.names(pack)), default=0)
-        name = f"{FOLDER}/{pack.hex()}-{last + 1}"
-        fields = {"pack": pack.hex(), "ranges": [list(item) for item in ranges]}
-        self._store.put(name, encode_document(KIND, fields, self._ring.mac))
-        self._names.setdefault(pack, []).append(name)
+        items = [list(item) for item in ranges]
+        for number, begin in enumerate(range(0, len(items), _RECORD_RANGES), last + 1):
+            name = f"{FOLDER}/{pack.hex()}-{number}"
+            fields = {"pack": pack.hex(), "ranges": items[begin : begin + _RECORD_RANGES]}
+            self._store.put(name, encode_document(KIND, fields, self._ring.mac))
+            self._names.setdefault(pack, []).append(name)
 
     def _read(self, name: str, pack: bytes) -> list[Range]:
         try:
@@ -102,6 +120,6 @@ class PunchedPacks:
             return []  # its pack was removed since they were listed
         if self._ring is not None:
             document.check_mac(name, self._ring.mac)
-        if document.fields.get("pack") != pack.hex():
+        if document.fields["pack"] != pack.hex():
             raise Damaged(name, "it is of another pack: files were swapped", "Put back a copy of the object")
-        return [(int(offset), int(length)) for offset, length in document.fields.get("ranges", ())]
+        return [as_range(item) for item in document.fields["ranges"]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import bisect
 import itertools
+import operator
 import struct
 import typing as t
 
@@ -49,6 +50,9 @@ class FrameTable:
         lengths = {row.offset: row.length for row in PackFooter(container.footer()).rows()}
         self._offsets = array.array("Q", sorted(lengths))
         self._lengths = array.array("I", (lengths[offset] for offset in self._offsets))
+        ends = [len(container.layout.prefix), *map(operator.add, self._offsets, self._lengths)]
+        if any(map(operator.lt, self._offsets, ends)) or ends[-1] > container.layout.footer_offset:
+            raise ValueError("its footer names frames that lie in each other, or outside")  # one would be punched out
         self._used = bytearray(len(self._offsets))
         #: Bytes of all frames.
         self.bytes = sum(self._lengths)

@@ -13,13 +13,15 @@ import secrets
 import typing as t
 
 from .backup import ProgressCallback, default_workers
+from .bounds import CHUNK_SIZES, LEAVES_MAX
 from .changes import Changes
 from .checks import FULL
 from .collect import is_going
-from .commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name, utc
+from .commit import SavesetInfo, check_metadata, commit_name, decode_commit, encode_commit, parse_name, utc
 from .compare import Comparer
 from .container import PACK_KIND, object_name
 from .deps import require
+from .directory import Geometry
 from .document import Document, decode_document, encode_document
 from .errors import (
     Damaged,
@@ -32,12 +34,15 @@ from .errors import (
     WrongSecret,
 )
 from .extent import DATA, Extent
+from .features import read_features, read_only_error
+from .fields import RUN_TEXT, SOURCE_ID
 from .keyfile import SCRYPT, Unlocked, passphrase_key, unlock
 from .keyfiles import KeyFiles
 from .keys import KeyRing, public_master, write_only_error
 from .leafmap import LeafMap
 from .lease import RESTORE, VERIFY, reading, writing
 from .linux import keep_freed_memory
+from .names import kind_of
 from .packcheck import Limits
 from .packs import PACK_BYTES
 from .page import LEAF_ENTRIES
@@ -48,7 +53,7 @@ from .reader import ChunkReader
 from .restore import RestoreJob
 from .retention import Policy
 from .sample import is_on
-from .scrub import DOCUMENTS
+from .scrub import DOCUMENTS, objects_in, stray_problem
 from .secret import Secret
 from .source import Source
 from .store import Store
@@ -59,8 +64,6 @@ from .volume import check_volume, volume_folder
 from .writing import BackupOptions, BackupRun, Parent, readable, session_of
 
 CHUNK_SIZE = 256 << 10
-CHUNK_SIZE_MIN = 4 << 10
-CHUNK_SIZE_MAX = 4 << 20
 AES_256_GCM = "aes-256-gcm"
 NO_ENCRYPTION = "none"
 LATEST = "latest"
@@ -281,7 +284,8 @@ class Repository:
             ) from error
         document = decode_document(_REPO, data, "repository")
         fields = document.fields
-        encryption, repository_id = fields.get("encryption"), str(fields.get("id"))
+        encryption: str = fields["encryption"]
+        repository_id: str = fields["id"]
         if encryption not in (AES_256_GCM, NO_ENCRYPTION):
             raise UnsupportedFormat(_REPO, f"its encryption {encryption!r} is unknown", "Use a newer version")
         if encryption == NO_ENCRYPTION:
@@ -297,12 +301,7 @@ class Repository:
         else:
             unlocked = unlock(store, secret, repository_id, lambda ring: document.check_mac(_REPO, ring.mac))
         ring = unlocked.ring
-        read_only = document.read_only
-        for name in store.list("features"):
-            feature = decode_document(name, store.get(name), "feature")
-            feature.check_mac(name, ring.mac)
-            read_only = read_only or feature.read_only
-        return cls(store, document, unlocked, read_only)
+        return cls(store, document, unlocked, document.read_only or read_features(store, ring).read_only)
 
     @property
     def write_only(self) -> bool:
@@ -370,9 +369,11 @@ class Repository:
         Raises InvalidValue, SourceError, StoreFull, StoreError, UnsupportedFormat (read-only), and what progress
         raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
         """
-        self._check_backup(volume, run_id, verdict, level)
-        try_refresh(self.store)
         moment = utc(time)
+        self._check_backup(volume, run_id, verdict, level, source_id)
+        check_metadata(metadata or {})
+        self._check_source(source, volume, moment)
+        try_refresh(self.store)
         with writing(self.store, self._ring, volume, session_of(self._ring, volume, source_id)) as lease:
             run = BackupRun(
                 self.store,
@@ -409,19 +410,36 @@ class Repository:
             run.committed()
         return Saveset(self, info)
 
-    def _check_backup(self, volume: str, run_id: str, verdict: str, level: int) -> None:
+    def _check_backup(self, volume: str, run_id: str, verdict: str, level: int, source_id: str) -> None:
         check_volume(volume)
-        if not run_id or not verdict:
-            raise InvalidValue("run id and verdict", "one is empty", "Pass both")
+        for what, value, check in (
+            ("run id", run_id, RUN_TEXT),
+            ("verdict", verdict, RUN_TEXT),
+            ("source id", source_id, SOURCE_ID),
+        ):
+            try:
+                check(value)
+            except ValueError as error:
+                raise InvalidValue(
+                    f"{what} {value!r}", f"no saveset can keep it: {error}", "Pass another one"
+                ) from error
         if not 1 <= level <= 19:
             raise InvalidValue(f"level {level}", "zstd has levels 1 to 19", "Use 1 unless the store is the bottleneck")
         self._check_writable()
 
+    def _check_source(self, source: Source, volume: str, moment: datetime.datetime) -> None:
+        """Raise InvalidValue before anything is read for what could not be committed, however long it was read."""
+        kind_of(commit_name(volume, moment, "0" * 32))
+        if Geometry(source.size, self.chunk_size).leaves > LEAVES_MAX:
+            raise InvalidValue(
+                f"volume {volume}",
+                f"it has {source.size} bytes, more than a repository with chunks of {self.chunk_size} bytes can map",
+                "Use a repository with larger chunks",
+            )
+
     def _check_writable(self) -> None:
         if self.read_only:
-            raise UnsupportedFormat(
-                self.location, "a newer version gave it features that forbid this one to write", "Use a newer version"
-            )
+            raise read_only_error(self.store, self._ring)
 
     def _parent(self, parent: Saveset | str | None, volume: str) -> Parent | None:
         """The parent to use, None when there is none that can be read."""
@@ -617,7 +635,7 @@ class Repository:
             verifier = Verifier(self.store, self._ring, depth, record and not (self.read_only or self.write_only))
             self._verify_documents(verifier)
             if savesets is None:
-                infos, problems = self.scan()
+                infos, problems = self._scan_all()
                 for name, error in problems:
                     parsed = parse_name(name)
                     verifier.add_problem(name, error.cause, volume=parsed[0] if parsed else "")
@@ -633,16 +651,24 @@ class Repository:
             decode_document(_REPO, self.store.get(_REPO), "repository").check_mac(_REPO, self._ring.mac)
         except SavesetError as error:
             verifier.add_problem(_REPO, error.cause)
-        for name, problem in self.key_files.problems():
+        for name, problem in (*self.key_files.problems(), *read_features(self.store, self._ring).problems):
             verifier.add_problem(name, problem)
+        for stray in self.store.strays():
+            verifier.add_problem(stray.name, stray_problem(stray))
         for folder in SIGNED:
-            for name in self.store.list(folder):
+            for name in objects_in(self.store, folder):
                 try:
                     decode_document(name, self.store.get(name), DOCUMENTS[folder]).check_mac(name, self._ring.mac)
                 except NotFound:
                     continue  # removed since it was listed
                 except SavesetError as error:
                     verifier.add_problem(name, error.cause)
+
+    def _scan_all(self) -> tuple[list[SavesetInfo], list[tuple[str, SavesetError]]]:
+        try:
+            return self.scan()
+        except Damaged as error:  # no folder: nothing can be in it
+            return [], [(error.thing, error)]
 
     def _commit_is_whole(self, info: SavesetInfo, verifier: Verifier) -> bool:
         try:
@@ -678,5 +704,5 @@ def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:
         raise InvalidValue("the passphrase", "none was given", "Give one, or choose encryption 'none' on purpose")
     if encryption == NO_ENCRYPTION and secret.passphrase:
         raise InvalidValue("the passphrase", "an unencrypted repository has none", "Leave it out")
-    if not CHUNK_SIZE_MIN <= chunk_size <= CHUNK_SIZE_MAX or chunk_size & (chunk_size - 1):
+    if chunk_size not in CHUNK_SIZES:
         raise InvalidValue(f"chunk size {chunk_size}", "it is not a power of two from 4 KiB to 4 MiB", "Use 262144")

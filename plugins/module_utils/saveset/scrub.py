@@ -9,10 +9,10 @@ import typing as t
 
 from .container import MAP_KIND, PACK_KIND, ContainerLayout, Kind, read_layout
 from .document import decode_document
-from .errors import SavesetError
-from .frame import check_hash, parse_head
+from .errors import Damaged, SavesetError
+from .frame import check_hash, frame_length_max, parse_head
 from .punched import NOTHING, PunchedPacks, Ranges
-from .store import Store
+from .store import Store, Stray
 
 _BLOCK = 4 << 20
 _HEAD_MAX = 64 << 10  # a frame's head with as many identities as a frame can have
@@ -32,6 +32,19 @@ DOCUMENTS = {
 Problem = t.Tuple[str, str]
 
 
+def objects_in(store: Store, folder: str) -> list[str]:
+    """The names of the objects in a folder; none where something else has its name, which Store.strays() tells."""
+    try:
+        return store.list(folder)
+    except Damaged:
+        return []
+
+
+def stray_problem(stray: Stray) -> str:
+    """What is wrong with what is no object."""
+    return f"it is a {stray.what}, and no object of a repository: nobody reads or removes it"
+
+
 def walk_frames(store: Store, layout: ContainerLayout, punched: Ranges = NOTHING) -> t.Iterator[tuple[int, int, bool]]:
     """Yield ``(offset, length, good)`` of every frame, footer included, reading the container once, in order.
 
@@ -39,15 +52,18 @@ def walk_frames(store: Store, layout: ContainerLayout, punched: Ranges = NOTHING
 
     :param punched: frames that were given up, which are left out.
     """
+    largest = frame_length_max(layout.kind.frame_max)
     offset = len(layout.prefix)
     end = layout.footer_offset + layout.footer_length
     block, block_offset = b"", offset
     while offset < end:
         offset = punched.end_of(offset) or offset
+        if offset >= end:
+            return
         if offset + _HEAD_MAX > block_offset + len(block) and block_offset + len(block) < end:
             block, block_offset = store.get(layout.name, offset, min(_BLOCK, end - offset)), offset
         head = parse_head(memoryview(block)[offset - block_offset :])
-        if head is None or offset + head.length > end:
+        if head is None or offset + head.length > end or (offset < layout.footer_offset and head.length > largest):
             yield offset, end - offset, False
             return
         if offset + head.length > block_offset + len(block):
@@ -85,11 +101,11 @@ def scrub(store: Store) -> list[Problem]:
     """
     problems = scrub_document(store, "repo.json", "repository")
     for folder, kind in DOCUMENTS.items():
-        for name in store.list(folder):
+        for name in objects_in(store, folder):
             problems += scrub_document(store, name, kind)
-    for name in store.list("maps"):
+    for name in objects_in(store, "maps"):
         problems += scrub_container(store, name, MAP_KIND)
     punched = PunchedPacks(store, None)
-    for name in store.list("packs"):
+    for name in objects_in(store, "packs"):
         problems += scrub_container(store, name, PACK_KIND, punched)
-    return problems
+    return [*problems, *((stray.name, stray_problem(stray)) for stray in store.strays())]

@@ -16,6 +16,31 @@ class ScryptCost:
     r: int = 8
     p: int = 1
 
+    @property
+    def work(self) -> int:
+        """The work as a number that is twice as large where it takes twice as long."""
+        return self.n * self.r * self.p
+
+    @property
+    def memory(self) -> int:
+        """The memory that it takes, in bytes."""
+        return 128 * self.r * (self.n + self.p)
+
+    def problem(self) -> str:
+        """Why no key file may have it, empty when one may: it is paid before anything proves who asks for it."""
+        if self.n < 2 or self.n & (self.n - 1) or self.r < 1 or self.p < 1:
+            return "n is no power of two, or r or p is not positive"
+        if self.memory > SCRYPT_MEMORY_MAX or self.work > SCRYPT_WORK_MAX:
+            return f"it takes more than {SCRYPT_MEMORY_MAX >> 20} MiB, or more than {_TIMES} times the usual time"
+        return ""
+
+
+#: The most that one key file may ask of who tries it, and the most that is paid for all of them: some 16 seconds.
+_TIMES = 8
+SCRYPT_MEMORY_MAX = 513 << 20
+SCRYPT_WORK_MAX = _TIMES * ScryptCost().work
+SCRYPT_WORK_ALL = 80 * ScryptCost().work
+
 
 @dataclass(frozen=True)
 class Secret:

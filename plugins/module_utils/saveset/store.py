@@ -4,7 +4,11 @@
 """Stores: where a repository's objects live.  Objects are written once; of packs, parts may be punched out later.
 
 A store is small on purpose, so that an object store can be one: put, stream in, get a range, size, list, delete.
-Names are like ``packs/ab/abcd``; an upload is invisible until it is published, and publishing is exclusive.
+Names are those of :mod:`.names` and no others; an upload is invisible until it is published, and publishing is
+exclusive.
+
+What a store holds was written by others: a name that is none raises InvalidValue, an object that is larger than its
+kind may be, or no file, Damaged.
 """
 
 from __future__ import annotations
@@ -15,18 +19,26 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import typing as t
 
 from .appending import AppendedFile
-from .errors import InvalidValue, NameTaken, NotFound, RepositoryExists, StoreError, StoreFull, StoreReadOnly
+from .beneath import Beneath, NotAFile
+from .errors import Damaged, InvalidValue, NameTaken, NotFound, RepositoryExists, StoreError, StoreFull, StoreReadOnly
 from .hold import Hold, LocalHold, is_abandoned
 from .linux import punch_hole
+from .names import TOP_FOLDERS, check_folder, find_kind, is_folder, kind_of, printable
 
 Buffer = t.Union[bytes, bytearray, memoryview]
 
 _PUNCH_BLOCK = 4096
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+#: What filesystems put there by themselves: .nfs... is a file that was removed while somebody had it open.
+_FILESYSTEMS_OWN = re.compile(r"\.nfs[0-9a-f]+|lost\+found")
+#: The most bytes read at once, whatever asks: whoever reads a part of an object knows a smaller bound.
+_READ_MAX = 160 << 20
+_WAY_OUT = "Put back a copy of the object; verify tells what else is hurt"
 
 
 class Upload(abc.ABC):
@@ -43,6 +55,13 @@ class Upload(abc.ABC):
     @abc.abstractmethod
     def abort(self) -> None:
         """Forget what was written; safe to call at any time, also after publish()."""
+
+
+class Stray(t.NamedTuple):
+    """What is in a folder of objects and is none: its name, for people, and what it is: a file, a folder, a link."""
+
+    name: str
+    what: str
 
 
 class Store(abc.ABC):
@@ -62,7 +81,8 @@ class Store(abc.ABC):
 
     def put(self, name: str, data: bytes, exclusive: bool = True) -> None:
         """Write a whole object: durable when this returns.  Raises StoreFull; StoreError, also when the name is taken
-        and ``exclusive`` is set."""
+        and ``exclusive`` is set; InvalidValue when nobody would read it again, as it is too large."""
+        check_size(name, len(data))
         upload = self.create(name)
         try:
             upload.write([data])
@@ -74,7 +94,7 @@ class Store(abc.ABC):
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Read ``length`` bytes (to the end by default) from ``offset``; fewer where the object ends.
 
-        Raises NotFound, StoreError.
+        Raises NotFound, StoreError; Damaged for a whole object that is larger than its kind may be.
         """
 
     @abc.abstractmethod
@@ -83,7 +103,14 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def list(self, prefix: str) -> builtins.list[str]:
-        """The sorted names of all objects under the folder ``prefix``; empty when there is none."""
+        """The sorted names of all objects under the folder ``prefix``; empty when there is none.
+
+        What has no object's name is left out: see strays().  Raises Damaged when ``prefix`` is no folder; StoreError.
+        """
+
+    def strays(self, folders: t.Iterable[str] = TOP_FOLDERS) -> builtins.list[Stray]:
+        """What is in the folders of objects, or takes their place, and is none.  Raises StoreError."""
+        return []
 
     @abc.abstractmethod
     def delete(self, name: str) -> None:
@@ -138,6 +165,15 @@ class Store(abc.ABC):
         """Remove what writers that died left half-written; returns how many.  Never touches a living writer's."""
 
 
+def check_size(name: str, length: int) -> None:
+    """Raise InvalidValue when an object of this name and length would be larger than its kind may be."""
+    largest = kind_of(name).max_bytes
+    if largest is not None and length > largest:
+        raise InvalidValue(
+            f"object {name}", f"it would have {length} bytes, and may have {largest} at most", "Put less into it"
+        )
+
+
 def begin_object(store: Store, name: str, head: bytes) -> Upload:
     """Begin an object with its first bytes; nothing is left behind when that fails."""
     upload = store.create(name)
@@ -165,6 +201,7 @@ class LocalStore(Store):
 
     def __init__(self, path: str) -> None:
         self.location = os.path.abspath(path)
+        self._files = Beneath(self.location)
         self._durable: set[str] = set()  # folders whose own names are known to survive a power loss
 
     #: What creating a repository writes before repo.json makes it one.
@@ -172,25 +209,31 @@ class LocalStore(Store):
 
     def prepare(self) -> None:
         try:
-            self.make_folder(self.location)
+            self.make_folder("")
             content = sorted(set(os.listdir(self.location)) - self._UNFINISHED)
         except OSError as error:
             raise self._error(self.location, error) from error
         if content:
             raise RepositoryExists(
                 self.location,
-                f"the folder is not empty (it holds {content[0]})",
+                f"the folder is not empty (it holds {printable(content[0])})",
                 "Open the repository that is there, or name a folder that is new or empty",
             )
 
     def create(self, name: str) -> Upload:
+        kind_of(name)
         return _LocalUpload(self, name)
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        largest = kind_of(name).max_bytes
         try:
-            fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+            fd = self._files.open(name, os.O_RDONLY)
             try:
-                wanted = os.fstat(fd).st_size - offset if length is None else length
+                size = os.fstat(fd).st_size
+                if length is None:
+                    _check_whole(name, size, largest)
+                wanted = size - offset if length is None else min(length, size - offset)
+                _check_part(name, wanted)
                 return _pread_all(fd, wanted, offset)
             finally:
                 os.close(fd)
@@ -198,88 +241,122 @@ class LocalStore(Store):
             raise self._error(name, error) from error
 
     def size(self, name: str) -> int:
+        return self._status(name).st_size
+
+    def _status(self, name: str) -> os.stat_result:
+        kind_of(name)
         try:
-            return os.stat(self.path(name)).st_size
+            return self._files.status(name)
         except OSError as error:
             raise self._error(name, error) from error
 
     def list(self, prefix: str) -> builtins.list[str]:
-        names = []
-        try:
-            for folder, _folders, files in os.walk(self.path(prefix), onerror=self._walk_error):
-                relative = os.path.relpath(folder, self.location)
-                names += [f"{relative}/{name}" for name in files]
-        except OSError as error:
-            raise self._error(prefix, error) from error
-        return sorted(names)
+        return sorted(name for name, what in self._walk(check_folder(prefix)) if not what)
+
+    def strays(self, folders: t.Iterable[str] = TOP_FOLDERS) -> builtins.list[Stray]:
+        found = []
+        for folder in folders:
+            try:
+                strays = [Stray(printable(name), what) for name, what in self._walk(folder) if what]
+            except Damaged as error:
+                strays = [Stray(error.thing, "link or file in the place of a folder")]
+            found += sorted(strays)
+        return found
+
+    def _walk(self, prefix: str) -> t.Iterator[tuple[str, str]]:
+        """Everything under a folder: names of objects, each with an empty text, and of what is none, with what it is.
+
+        Only folders that objects can be in are looked into, and no link is followed.
+        """
+        folders = [prefix]
+        while folders:
+            folder = folders.pop()
+            try:
+                entries = self._files.scan(folder)
+            except FileNotFoundError:
+                continue  # also one that was removed since it was listed
+            except OSError as error:
+                raise self._error(folder, error) from error
+            for last, what in entries:
+                name = f"{folder}/{last}"
+                if what == "folder" and is_folder(name):
+                    folders.append(name)
+                elif what != "folder" and find_kind(name):
+                    yield name, ""
+                elif not _FILESYSTEMS_OWN.fullmatch(last):
+                    yield name, what
 
     def delete(self, name: str) -> None:
+        kind_of(name)
         try:
-            os.unlink(self.path(name))
-            sync_folder(os.path.dirname(self.path(name)))
+            self._files.unlink(name)
+            self._files.sync_folder(_folder_of(name))
         except OSError as error:
             raise self._error(name, error) from error
 
     def delete_all(self, names: t.Iterable[str]) -> None:
         folders = set()
         for name in names:
+            kind_of(name)
             try:
-                os.unlink(self.path(name))
+                self._files.unlink(name)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise self._error(name, error) from error
-            folders.add(os.path.dirname(self.path(name)))
+            folders.add(_folder_of(name))
         for folder in sorted(folders):
-            sync_folder(folder)
+            try:
+                self._files.sync_folder(folder)
+            except OSError as error:
+                raise self._error(folder, error) from error
 
     def hold(self, name: str, data: bytes) -> Hold:
+        check_size(name, len(data))
         try:
-            self.make_folder(os.path.dirname(self.path(name)))
+            self.make_folder(_folder_of(name))
         except OSError as error:
             raise self._error(name, error) from error
-        path = self.path(name)
-        return LocalHold(
-            path, data, lambda: _open_locked(self), _rename_exclusive, lambda error: self._error(name, error)
-        )
+        return LocalHold(self._files, name, data, self.open_temporary, lambda error: self._error(name, error))
 
     def abandoned(self, name: str, remove: bool = False) -> bool:
+        kind_of(name)
         try:
-            return is_abandoned(self.path(name), remove)
+            return is_abandoned(self._files, name, remove)
         except OSError as error:
             raise self._error(name, error) from error
 
     def room(self, name: str) -> int:
-        try:
-            status = os.stat(self.path(name))
-        except OSError as error:
-            raise self._error(name, error) from error
+        status = self._status(name)
         return status.st_blocks * 512 if status.st_nlink == 1 else 0
 
     def can_punch(self) -> bool:
         try:
-            path, fd = _open_locked(self)
+            name, fd = self.open_temporary()
             try:
                 os.ftruncate(fd, 1 << 16)
                 punch_hole(fd, 0, 1 << 16)
             finally:
-                os.unlink(path)
+                self._files.unlink(name)
                 os.close(fd)
         except OSError:
             return False
         return True
 
     def punch(self, name: str, ranges: t.Iterable[tuple[int, int]]) -> int:
+        kind_of(name)
         try:
-            fd = os.open(self.path(name), os.O_RDWR | os.O_CLOEXEC)
+            fd = self._files.open(name, os.O_RDWR)
             try:
-                before = os.fstat(fd).st_blocks
+                status = os.fstat(fd)
+                if status.st_nlink > 1:
+                    return 0  # a copy by hard links needs its bytes, or a file that is no part of the repository does
                 for offset, length in ranges:
                     begin, end = self._whole_blocks(offset, length)
                     if end > begin:
                         punch_hole(fd, begin, end - begin)
                 os.fsync(fd)
-                return max(0, before - os.fstat(fd).st_blocks) * 512
+                return max(0, status.st_blocks - os.fstat(fd).st_blocks) * 512
             finally:
                 os.close(fd)
         except OSError as error:
@@ -295,10 +372,10 @@ class LocalStore(Store):
         return -(-offset // block) * block, (offset + length) // block * block
 
     def settle(self, names: t.Iterable[str]) -> None:
-        for folder in sorted({os.path.dirname(self.path(name)) for name in names}):
+        for folder in sorted({_folder_of(name) for name in names if kind_of(name)}):
             try:
                 self.make_folder(folder)
-                sync_folder(folder)
+                self._files.sync_folder(folder)
             except OSError as error:
                 raise self._error(folder, error) from error
 
@@ -313,37 +390,54 @@ class LocalStore(Store):
         return status.f_bavail * status.f_frsize
 
     def sweep(self) -> int:
-        removed = 0
-        for name in self.list(self._TEMP):
-            removed += _remove_if_abandoned(self.path(name))
-        return removed
+        return sum(_remove_if_abandoned(self._files, name) for name in self.list(self._TEMP))
 
-    def path(self, name: str) -> str:
-        """The path of an object."""
-        return os.path.join(self.location, name)
-
-    def temp_path(self) -> str:
-        """A new path for a half-written object."""
-        folder = self.path(self._TEMP)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        return os.path.join(folder, secrets.token_hex(16))
-
-    def make_folder(self, path: str) -> None:
-        """Make a folder and its parents, durably: one that is there may be another writer's that is not synced yet."""
-        if path in self._durable:
+    def make_folder(self, folder: str) -> None:
+        """Make a folder (the repository's own where it is empty) and those above it, durably: one that is there may be
+        another writer's that is not synced yet.  Raises OSError."""
+        if folder in self._durable:
             return
-        parent = os.path.dirname(path)
-        if path != self.location or not os.path.isdir(parent):  # what is above the repository is not its affair
-            self.make_folder(parent)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        sync_folder(parent)
-        self._durable.add(path)
+        if folder:
+            self.make_folder(_folder_of(folder))
+            self._files.make_folder(folder)
+        else:
+            _make_path(self.location)
+        self._durable.add(folder)
 
-    @staticmethod
-    def _walk_error(error: OSError) -> None:
-        if error.errno != errno.ENOENT:
-            raise error
+    def publish(self, temporary: str, name: str, exclusive: bool) -> None:
+        """Give a half-written file its name, durably.  Raises OSError."""
+        folder = _folder_of(name)
+        self.make_folder(folder)
+        if exclusive:
+            self._files.rename_exclusive(temporary, name)
+        else:
+            self._files.rename(temporary, name)
+        self._files.sync_folder(folder)
+
+    def open_temporary(self) -> tuple[str, int]:
+        """Name and descriptor of a new file under tmp/ that is locked before another writer's sweep can take it for
+        abandoned.  Raises OSError."""
+        while True:
+            name = f"{self._TEMP}/{secrets.token_hex(16)}"
+            try:
+                fd = self._files.make(name)
+            except FileNotFoundError:
+                _make_path(self.location)
+                self._files.make_folder(self._TEMP)
+                fd = self._files.make(name)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_nlink:
+                    return name, fd
+            except OSError:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def remove_temporary(self, name: str) -> None:
+        """Remove a half-written file, if it is there and that is possible: a later writer sweeps up what is left."""
+        with contextlib.suppress(OSError):
+            self._files.unlink(name)
 
     def _error(self, name: str, error: OSError) -> Exception:
         return store_error(self.location, name, error)
@@ -356,7 +450,7 @@ class _LocalUpload(Upload):
         self._store = store
         self._name = name
         try:
-            self._temp, self._fd = _open_locked(store)
+            self._temp, self._fd = store.open_temporary()
         except OSError as error:
             raise _writing_error(store.location, name, error) from error
         self._file = AppendedFile(self._fd)
@@ -368,16 +462,9 @@ class _LocalUpload(Upload):
             raise _writing_error(self._store.location, self._name, error) from error
 
     def publish(self, exclusive: bool = True) -> None:
-        final = self._store.path(self._name)
-        folder = os.path.dirname(final)
         try:
             self._file.sync()
-            self._store.make_folder(folder)
-            if exclusive:
-                _rename_exclusive(self._temp, final)
-            else:
-                os.rename(self._temp, final)
-            sync_folder(folder)
+            self._store.publish(self._temp, self._name, exclusive)
         except OSError as error:
             raise _writing_error(self._store.location, self._name, error) from error
         self.abort()
@@ -385,21 +472,36 @@ class _LocalUpload(Upload):
     def abort(self) -> None:
         if self._fd < 0:
             return
-        # What cannot be removed now, as the medium is gone, a later writer sweeps up.
-        with contextlib.suppress(OSError):  # also when it was published by a rename
-            os.unlink(self._temp)
+        self._store.remove_temporary(self._temp)  # also when it was published by a rename
         with contextlib.suppress(OSError):
             os.close(self._fd)
         self._fd = -1
 
 
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _check_whole(name: str, size: int, largest: int | None) -> None:
+    if largest is None:
+        raise InvalidValue(f"object {name}", "it is never read whole", "Read it in parts")
+    if size > largest:
+        raise Damaged(name, f"it has {size} bytes, and may have {largest} at most", _WAY_OUT)
+
+
+def _check_part(name: str, length: int) -> None:
+    if length > _READ_MAX:
+        raise Damaged(name, f"a part of it has {length} bytes, and may have {_READ_MAX} at most", _WAY_OUT)
+
+
 def _writing_error(location: str, name: str, error: OSError) -> Exception:
     """The engine's error for an OSError while object ``name`` is written."""
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
         return StoreError(
             f"{name} in {location}",
-            f"the folder that it goes to is gone ({error.strerror})",
-            "Check that the storage is there and mounted, then run it again; earlier savesets are whole",
+            f"the folder that it goes to is gone, or is none ({error.strerror})",
+            "Check that the storage is there and mounted, and that no link is in the repository, then run it again; "
+            "earlier savesets are whole",
         )
     return store_error(location, name, error)
 
@@ -407,6 +509,10 @@ def _writing_error(location: str, name: str, error: OSError) -> Exception:
 def store_error(location: str, name: str, error: OSError) -> Exception:
     """The engine's error for an OSError on object ``name``."""
     thing = f"{name} in {location}" if name != location else location
+    if isinstance(error, NotAFile):
+        return Damaged(name, str(error.strerror), _WAY_OUT)
+    if error.errno in (errno.ENOTDIR, errno.ELOOP) and error.filename != location and name != location:
+        return Damaged(name, "a link or a file is in the place of its folder, and links lead nowhere here", _WAY_OUT)
     if error.errno == errno.ENOENT:
         return NotFound(thing, "there is no such object", "Check the repository's path; verify tells what it hurts")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -421,9 +527,14 @@ def store_error(location: str, name: str, error: OSError) -> Exception:
     )
 
 
-def sync_folder(path: str) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _make_path(path: str) -> None:
+    """Make a folder and those above it, durably.  Raises OSError."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):  # what is above the repository is not its affair
+        _make_path(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -445,45 +556,15 @@ def _pread_all(fd: int, length: int, offset: int) -> bytes:
     return b"".join(pieces)
 
 
-def _open_locked(store: LocalStore) -> tuple[str, int]:
-    """A new file under tmp/ that is locked before another writer's sweep can take it for abandoned."""
-    while True:
-        path = store.temp_path()
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:
-                return path, fd
-        except OSError:
-            os.close(fd)
-            raise
-        os.close(fd)
-
-
-def _rename_exclusive(temp: str, final: str) -> None:
-    """Give a file its final name; FileExistsError when that is taken."""
-    try:
-        os.link(temp, final)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # A filesystem without hard links: ids are random, so looking first is as good as it gets.
-        if os.path.exists(final):
-            raise FileExistsError(errno.EEXIST, "the name is taken", final) from error
-        os.rename(temp, final)
-        return
-    os.unlink(temp)
-
-
-def _remove_if_abandoned(path: str) -> int:
+def _remove_if_abandoned(files: Beneath, name: str) -> int:
     """Remove a half-written file unless its writer lives and so holds its lock."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fd = files.open(name, os.O_RDWR)
+    except (FileNotFoundError, NotAFile):
         return 0
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        files.unlink(name)
         return 1
     except (BlockingIOError, FileNotFoundError):
         return 0

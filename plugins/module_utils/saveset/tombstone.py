@@ -16,11 +16,13 @@ import typing as t
 from .document import decode_document, encode_document
 from .errors import Damaged, NotFound, SavesetError
 from .keys import KeyRing
-from .punched import NOTHING, Range, Ranges
+from .punched import NOTHING, Range, Ranges, as_range
 from .store import Store
 
 KIND = "tombstone"
 FOLDER = "gc/tombstones"
+#: Things that one names at most: none of them takes 300 bytes, and a document may have 8 MiB.
+_PART_ITEMS = 25_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,32 @@ class Tombstone:
     packs: frozenset[bytes] = frozenset()
     maps: frozenset[str] = frozenset()
     frames: t.Mapping[bytes, Ranges] = dataclasses.field(default_factory=dict)
+
+    def parts(self) -> list[Tombstone]:
+        """The same in as many tombstones as it takes for each to be no larger than a document may be."""
+        named: list[tuple[int, t.Any, t.Any]] = [
+            *((0, pack, None) for pack in sorted(self.packs)),
+            *((1, name, None) for name in sorted(self.maps)),
+            *((2, pack, item) for pack, ranges in sorted(self.frames.items()) for item in ranges),
+        ]
+        if len(named) <= _PART_ITEMS:
+            return [self]
+        parts = []
+        for begin in range(0, len(named), _PART_ITEMS):
+            some = named[begin : begin + _PART_ITEMS]
+            frames: dict[bytes, list[Range]] = {}
+            for kind, pack, item in some:
+                if kind == 2:
+                    frames.setdefault(pack, []).append(item)
+            parts.append(
+                Tombstone(
+                    new_name(),
+                    frozenset(pack for kind, pack, _item in some if kind == 0),
+                    frozenset(name for kind, name, _item in some if kind == 1),
+                    {pack: Ranges(ranges) for pack, ranges in frames.items()},
+                )
+            )
+        return parts
 
     def touches(self, packs: t.AbstractSet[bytes], maps: t.AbstractSet[str]) -> bool:
         """Whether it names any of these, or frames of them."""
@@ -46,7 +74,7 @@ def new_name() -> str:
 
 
 def put_tombstone(store: Store, ring: KeyRing, tombstone: Tombstone) -> None:
-    """Announce it: durable when this returns.  Raises StoreFull, StoreError."""
+    """Announce it: durable when this returns.  Raises StoreFull, StoreError; InvalidValue: see parts()."""
     fields = {
         "id": tombstone.name.rpartition("-")[2],
         "packs": sorted(pack.hex() for pack in tombstone.packs),
@@ -75,12 +103,8 @@ def _decode(name: str, data: bytes, ring: KeyRing) -> Tombstone:
     fields = document.fields
     if fields.get("id") != name.rpartition("-")[2]:
         raise Damaged(name, "it is another tombstone: files were renamed", "Remove it")
-    frames = {bytes.fromhex(pack): Ranges(_pairs(ranges)) for pack, ranges in fields["frames"].items()}
+    frames = {bytes.fromhex(pack): Ranges(map(as_range, ranges)) for pack, ranges in fields["frames"].items()}
     return Tombstone(name, frozenset(map(bytes.fromhex, fields["packs"])), frozenset(fields["maps"]), frames)
-
-
-def _pairs(ranges: t.Iterable[t.Sequence[int]]) -> list[Range]:
-    return [(int(offset), int(length)) for offset, length in ranges]
 
 
 class Withheld:

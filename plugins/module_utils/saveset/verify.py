@@ -29,6 +29,7 @@ from .packcheck import Limits, PackChecker
 from .page import Page, split_identity
 from .progress import Counters, Progress
 from .punched import NOTHING, PunchedPacks, Ranges
+from .scrub import objects_in
 from .store import Store
 from .volume import volume_folder
 
@@ -36,6 +37,7 @@ STRUCTURE = "structure"
 DEPTHS = (STRUCTURE, STORED, FULL)
 
 _ROW_SETS = 64  # packs' indexes kept at once
+_ROWS_KEPT = 1 << 20  # and rows in them
 _OFFSETS_NAMED = 5
 _NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 _LOOSE = "no saveset uses it"
@@ -113,6 +115,7 @@ class Verifier:
         self._records = records
         self._checks = Checks(store, ring)
         self._places: collections.OrderedDict[bytes, frozenset[bytes]] = collections.OrderedDict()
+        self._places_kept = 0
         self._containers: dict[bytes, Container | None] = {}
         self._leaves: dict[tuple[str, bytes, int], _LeafVerdict] = {}
         self._bad_packs: dict[bytes, str] = {}
@@ -143,22 +146,23 @@ class Verifier:
         """Verify savesets; damage is reported, not raised."""
         for name, problem in self._checks.problems:
             self.add_problem(name, problem)
-        maps: list[tuple[SavesetInfo, LeafMap, set[bytes]]] = []
+        maps: list[tuple[SavesetInfo, set[bytes]]] = []  # not the maps themselves: all together may be large
         for info in savesets:
             try:
                 leaf_map = open_map(info)
             except SavesetError as error:
                 self.add_problem(_map_name(info), error.cause, info)
                 continue
-            maps.append((info, leaf_map, self._check_map(info, leaf_map)))
-        used: set[bytes] = set().union(*(packs for _info, _map, packs in maps))
+            maps.append((info, self._check_map(info, leaf_map)))
+        used: set[bytes] = set().union(*(packs for _info, packs in maps))
         loose = self._loose_packs(used) if scope.loose_packs else set()
         coverage = Coverage()
         if self._depth != STRUCTURE:
             coverage = self._check_packs(used | loose, scope, workers, progress)
-            for info, leaf_map, packs in maps:
+            for info, packs in maps:
                 if not packs.isdisjoint(self._checker.bad):
-                    self._name_hurt_chunks(info, leaf_map)
+                    with contextlib.suppress(SavesetError):  # it could be read before
+                        self._name_hurt_chunks(info, open_map(info))
             for pack in sorted(loose.intersection(self._checker.bad)):
                 for _offset, problem in sorted(self._checker.bad[pack].items()):
                     self.add_problem(object_name(PACK_KIND, pack), f"{problem}; {_LOOSE}")
@@ -169,10 +173,7 @@ class Verifier:
 
     def _loose_packs(self, used: set[bytes]) -> set[bytes]:
         """Packs that no saveset uses, yet: the next backup may.  One whose index is damaged is named."""
-        found = set()
-        for name in self._store.list("packs"):
-            with contextlib.suppress(ValueError):  # no pack's name: nobody ever reads it
-                found.add(bytes.fromhex(name.rsplit("/", 1)[-1]))
+        found = {bytes.fromhex(name.rpartition("/")[2]) for name in objects_in(self._store, "packs")}
         loose = set()
         for pack in sorted(found - used - set(self._bad_packs)):
             if self._footer(pack) is not None:
@@ -253,8 +254,9 @@ class Verifier:
                 if not punched or int.from_bytes(place[32:40], "little") not in punched
             )
             self._places[pack] = places
-            while len(self._places) > _ROW_SETS:
-                self._places.popitem(last=False)
+            self._places_kept += len(places)
+            while len(self._places) > 1 and (len(self._places) > _ROW_SETS or self._places_kept > _ROWS_KEPT):
+                self._places_kept -= len(self._places.popitem(last=False)[1])
         return places
 
     def _punched_of(self, pack: bytes) -> Ranges:
@@ -337,14 +339,18 @@ class Verifier:
     def _name_hurt_chunks(self, info: SavesetInfo, leaf_map: LeafMap) -> None:
         """Record which bytes of a saveset's volume the bad frames hold."""
         hurt: dict[tuple[bytes, int], list[int]] = {}
+        counts: collections.Counter[tuple[bytes, int]] = collections.Counter()
         chunk = 0
         for number in range(leaf_map.geometry.leaves):
             for position, place in self._bad_places(leaf_map, number):
-                hurt.setdefault(place, []).append(chunk + position)
+                counts[place] += 1
+                if counts[place] <= _OFFSETS_NAMED:
+                    hurt.setdefault(place, []).append(chunk + position)
             chunk += leaf_map.geometry.leaf_entries(number)
         for (pack, offset), chunks in sorted(hurt.items()):
-            at = ", ".join(str(number * info.chunk_size) for number in chunks[:_OFFSETS_NAMED])
-            more = f" and {len(chunks) - _OFFSETS_NAMED} more" if len(chunks) > _OFFSETS_NAMED else ""
+            at = ", ".join(str(number * info.chunk_size) for number in chunks)
+            left = counts[(pack, offset)] - len(chunks)
+            more = f" and {left} more" if left else ""
             problem = f"{self._checker.bad[pack][offset]}; it holds the volume's chunks at offsets {at}{more}"
             self.add_problem(object_name(PACK_KIND, pack), problem, info)
 

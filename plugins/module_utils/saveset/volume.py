@@ -12,15 +12,19 @@ from .errors import InvalidValue
 _PART = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}"
 _VOLUME = re.compile(rf"{_PART}(?:/{_PART}){{0,7}}\Z")
 _SEPARATOR = "~"  # not allowed in a volume id, so the folder name is unambiguous
+_LENGTH_MAX = 200
+
+#: A volume's folder's name, as a part of a regular expression for names of objects.
+FOLDER = rf"(?![^/]{{{_LENGTH_MAX + 1}}}){_PART}(?:{_SEPARATOR}{_PART}){{0,7}}"
 
 
 def check_volume(volume: str) -> str:
     """Return ``volume``, or raise InvalidValue unless it is a usable volume id."""
-    if len(volume) > 200 or not _VOLUME.match(volume):
+    if len(volume) > _LENGTH_MAX or not _VOLUME.match(volume):
         raise InvalidValue(
             f"volume id {volume!r}",
             "a volume id is one or more parts of letters, digits and ._@+- that begin with a letter or digit, "
-            "joined by /, at most 200 characters in all",
+            f"joined by /, at most {_LENGTH_MAX} characters in all",
             "Name it like fs1/m",
         )
     return volume

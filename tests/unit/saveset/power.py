@@ -134,7 +134,7 @@ class Disk:
         def call(*arguments: t.Any, **names: t.Any) -> t.Any:
             with self._lock:
                 result = real(*arguments, **names)
-                if note(result, *arguments):
+                if note(result, *arguments, **names):
                     self.on_change()
                 return result
 
@@ -142,23 +142,29 @@ class Disk:
 
     def _unknown(self, real: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
         def call(what: t.Any, *arguments: t.Any, **names: t.Any) -> t.Any:
-            known = what in self._open if isinstance(what, int) else self._place(what) is not None
+            folder = names.get("dir_fd", names.get("src_dir_fd"))
+            known = what in self._open if isinstance(what, int) else self._place(what, folder) is not None
             assert not known, f"the recorder does not know {real.__name__}: teach it"
             return real(what, *arguments, **names)
 
         return call
 
-    def _place(self, path: t.Any) -> tuple[Folder, str] | None:
-        """The folder and the name of a path below the root, None for others."""
+    def _place(self, path: t.Any, dir_fd: int | None = None) -> tuple[Folder, str] | None:
+        """The folder and the name of a path below the root, or of a name in a folder there; None for others."""
+        if dir_fd is not None:
+            parent = self._open.get(dir_fd)
+            return (parent, os.fspath(path)) if isinstance(parent, Folder) else None
         folder, name = os.path.split(os.path.abspath(os.fspath(path)))
         return (self._folders[folder], name) if folder in self._folders else None
 
     # One for each call: notes what it did, and tells whether anything changed.
 
-    def _note_open(self, fd: int, path: t.Any, _flags: int, *_mode: int) -> bool:
+    def _note_open(self, fd: int, path: t.Any, _flags: int, *_mode: int, dir_fd: int | None = None) -> bool:
         self._open.pop(fd, None)
-        place = self._place(path)
-        opened: File | Folder | None = self._folders.get(os.path.abspath(os.fspath(path)))
+        place = self._place(path, dir_fd)
+        opened: File | Folder | None = None
+        if dir_fd is None:
+            opened = self._folders.get(os.path.abspath(os.fspath(path)))
         created = False
         if opened is None and place is not None:
             folder, name = place
@@ -181,24 +187,41 @@ class Disk:
             file.data += b"".join(bytes(buffer) for buffer in buffers)[:written]
         return isinstance(file, File)
 
-    def _note_mkdir(self, _result: None, path: t.Any, *_mode: int) -> bool:
-        place = self._place(path)
+    def _note_mkdir(self, _result: None, path: t.Any, *_mode: int, dir_fd: int | None = None) -> bool:
+        place = self._place(path, dir_fd)
         if place is not None:
             folder, name = place
-            folder.names[name] = self._folders[os.path.abspath(os.fspath(path))] = Folder()
+            folder.names[name] = made = Folder()
+            if dir_fd is None:
+                self._folders[os.path.abspath(os.fspath(path))] = made
         return place is not None
 
-    def _note_link(self, _result: None, source: t.Any, target: t.Any) -> bool:
-        from_, to = self._place(source), self._place(target)
+    def _note_link(
+        self,
+        _result: None,
+        source: t.Any,
+        target: t.Any,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+        follow_symlinks: bool = True,
+    ) -> bool:
+        assert not follow_symlinks or src_dir_fd is None
+        from_, to = self._place(source, src_dir_fd), self._place(target, dst_dir_fd)
         if from_ is not None and to is not None:
             to[0].names[to[1]] = from_[0].names[from_[1]]
         return to is not None
 
-    def _note_rename(self, result: None, source: t.Any, target: t.Any) -> bool:
-        return self._note_link(result, source, target) and self._note_unlink(result, source)
+    def _note_rename(
+        self, result: None, source: t.Any, target: t.Any, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+    ) -> bool:
+        linked = self._note_link(
+            result, source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False
+        )
+        return linked and self._note_unlink(result, source, dir_fd=src_dir_fd)
 
-    def _note_unlink(self, _result: None, path: t.Any) -> bool:
-        place = self._place(path)
+    def _note_unlink(self, _result: None, path: t.Any, *, dir_fd: int | None = None) -> bool:
+        place = self._place(path, dir_fd)
         if place is not None:
             del place[0].names[place[1]]
         return place is not None

@@ -303,29 +303,31 @@ def test_concurrent_writers(lab: Lab, make_image: MakeImage) -> None:
 def test_sweep_spares_the_living(lab: Lab) -> None:
     """What a living writer has half-written stays; what a dead one left goes."""
     store = lab.store()
-    living = store.create("packs/aa/living")
+    name = f"pins/{'aa' * 16}.json"
+    living = store.create(name)
     living.write([b"half"])
-    dead = lab.path / "tmp" / "dead"
+    dead = lab.path / "tmp" / ("de" * 16)
     dead.write_bytes(b"half")
     assert store.sweep() == 1
     assert not dead.exists() and len(lab.files("tmp")) == 1
     living.publish()
-    assert store.get("packs/aa/living") == b"half" and lab.files("tmp") == []
+    assert store.get(name) == b"half" and lab.files("tmp") == []
 
 
 def test_names_are_taken_once(lab: Lab) -> None:
     store = lab.store()
-    store.put("savesets/x/one", b"first")
+    name = f"pins/{'aa' * 16}.json"
+    store.put(name, b"first")
     with pytest.raises(errors.StoreError):
-        store.put("savesets/x/one", b"second")
-    assert store.get("savesets/x/one") == b"first" and lab.files("tmp") == []
-    store.delete("savesets/x/one")
+        store.put(name, b"second")
+    assert store.get(name) == b"first" and lab.files("tmp") == []
+    store.delete(name)
     with pytest.raises(errors.NotFound):
-        store.get("savesets/x/one")
+        store.get(name)
 
 
 def test_a_filesystem_without_hard_links(lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_arguments: object) -> None:
+    def refuse(*_arguments: object, **_names: object) -> None:
         raise PermissionError(errno.EPERM, "no hard links here")
 
     monkeypatch.setattr(os, "link", refuse)

@@ -281,7 +281,7 @@ def tamper(lab: Lab, info: keyfile.KeyInfo, **changes: t.Any) -> None:
     fields = json.loads(path.read_bytes())
     mac = bytes.fromhex(fields.pop("mac"))
     fields.pop("hash")
-    path.write_bytes(document.encode_document("key", {**fields, **changes}, lambda _label, _data: mac))
+    path.write_bytes(document.sign_document("key", {**fields, **changes}, lambda _label, _data: mac))
 
 
 def test_a_key_file_that_somebody_changed_is_found(lab: Lab) -> None:
@@ -294,7 +294,8 @@ def test_a_key_file_that_somebody_changed_is_found(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"n": 15}, {"n": -16}, {"r": 0}, {"p": 65}, {"n": 1 << 40}, {"n": "x"}, {"salt": "zz"}, {"wrapped": 7}]
+    "changes",
+    [{"n": 15}, {"n": -16}, {"r": 0}, {"p": 1 << 16}, {"n": 1 << 40}, {"n": "x"}, {"salt": "zz"}, {"wrapped": 7}],
 )
 def test_fields_that_make_no_sense(lab: Lab, changes: dict[str, t.Any]) -> None:
     (first,) = lab.open().key_files.all()

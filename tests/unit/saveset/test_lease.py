@@ -155,7 +155,7 @@ def test_the_lease_of_a_dead_process_is_recognised(lab: Lab, holder: t.Callable[
 
 
 def test_a_lease_that_cannot_be_read_counts_as_unsettled(lab: Lab) -> None:
-    hold = lab.store().hold("gc/leases/broken", b"{half")
+    hold = lab.store().hold(f"gc/leases/{'bb' * 16}", b"{half")
     (info,) = living(lab, remove_dead=True)
     assert info.seen is None and not info.has_seen("any")
     hold.release()
@@ -164,7 +164,8 @@ def test_a_lease_that_cannot_be_read_counts_as_unsettled(lab: Lab) -> None:
 
 def test_replacing_leaves_no_moment_without_a_lock(lab: Lab) -> None:
     place = lab.store()
-    hold = place.hold("gc/leases/one", b"0")
+    name = f"gc/leases/{'aa' * 16}"
+    hold = place.hold(name, b"0")
     stop = threading.Event()
 
     def replace() -> None:
@@ -174,13 +175,13 @@ def test_replacing_leaves_no_moment_without_a_lock(lab: Lab) -> None:
     thread = threading.Thread(target=replace)
     thread.start()
     try:
-        assert not any(place.abandoned("gc/leases/one", remove=True) for _number in range(3000))
+        assert not any(place.abandoned(name, remove=True) for _number in range(3000))
     finally:
         stop.set()
         thread.join()
-    assert hold.is_kept() and place.get("gc/leases/one") == b"again"
+    assert hold.is_kept() and place.get(name) == b"again"
     hold.release()
-    assert not hold.is_kept() and place.abandoned("gc/leases/one") and lab.files("tmp") == []
+    assert not hold.is_kept() and place.abandoned(name) and lab.files("tmp") == []
 
 
 def test_a_backup_whose_lease_is_lost_leaves_no_saveset(lab: Lab, mixed: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.beneath import Beneath
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, open_store
@@ -150,7 +151,12 @@ def test_power_fails_after_every_step(
         server.assert_nothing_is_lost(where, left, number)
 
 
-def no_links(*_arguments: t.Any) -> t.NoReturn:
+def make_without_a_sync(store: LocalStore, folder: str) -> None:
+    """Make a folder, and those above it, of which nothing is durable."""
+    Path(store.location, folder).mkdir(parents=True, exist_ok=True)
+
+
+def no_links(*_arguments: t.Any, **_names: t.Any) -> t.NoReturn:
     """A filesystem without hard links."""
     raise PermissionError(1, "no hard links here")
 
@@ -173,8 +179,8 @@ def test_a_saveset_upon_packs_of_a_killed_writer_is_durable(server: Server, monk
 
     with disk.recording(monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr(LocalStore, "make_folder", lambda self, path: Path(path).mkdir(parents=True, exist_ok=True))
-            patch.setattr(f"{LocalStore.__module__}.sync_folder", lambda path: None)
+            patch.setattr(LocalStore, "make_folder", make_without_a_sync)
+            patch.setattr(Beneath, "sync_folder", lambda self, name: None)
             killed = server.lab.backup(other, volume="fs2/m", pack_bytes=256 * KIB)
         (server.lab.path / killed.info.name).unlink()
         saveset = server.lab.backup(other, volume="fs3/m")
@@ -212,22 +218,24 @@ def test_power_fails_while_a_repository_is_made(tmp_path: Path, monkeypatch: pyt
 
 def test_the_recorder_sees_what_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recorder itself: a store that forgets a sync is caught."""
+    lost, kept = f"pins/{'aa' * 16}.json", f"keys/{'bb' * 16}.json"
     disk = Disk(tmp_path)
     with disk.recording(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr("os.fsync", lambda fd: None)
-            LocalStore(str(tmp_path)).put("savesets/x/lost", b"data")
-        LocalStore(str(tmp_path)).put("savesets/y/kept", b"data")
-    assert disk.left(Least()).get("savesets/y/kept") == b"data"
-    assert "savesets/x/lost" not in disk.left(Least())
-    assert disk.left(NamesOnly())["savesets/x/lost"] == b""
-    assert disk.left(Most())["savesets/x/lost"] == b"data"
+            LocalStore(str(tmp_path)).put(lost, b"data")
+        LocalStore(str(tmp_path)).put(kept, b"data")
+    assert disk.left(Least()).get(kept) == b"data"
+    assert lost not in disk.left(Least())
+    assert disk.left(NamesOnly())[lost] == b""
+    assert disk.left(Most())[lost] == b"data"
 
 
 def test_what_was_deleted_stays_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a commit could come back whose packs were collected afterwards."""
-    LocalStore(str(tmp_path)).put("savesets/x/one", b"data")
+    name = f"pins/{'aa' * 16}.json"
+    LocalStore(str(tmp_path)).put(name, b"data")
     disk = Disk(tmp_path)
     with disk.recording(monkeypatch):
-        LocalStore(str(tmp_path)).delete("savesets/x/one")
-    assert "savesets/x/one" not in disk.left(Least())
+        LocalStore(str(tmp_path)).delete(name)
+    assert name not in disk.left(Least())

@@ -107,12 +107,23 @@ def test_unknown_write_features_make_it_read_only(lab: Lab, mixed: Path) -> None
     assert [info.id for info in repo.savesets()] == [saveset.id]
 
 
-def test_a_forged_feature_is_refused(lab: Lab) -> None:
+@pytest.mark.parametrize("features", [{}, {"read": ["warp"]}, {"read": 7}])
+def test_a_forged_feature_keeps_nobody_from_reading(lab: Lab, mixed: Path, features: dict[str, t.Any]) -> None:
+    """It could be a real one that was damaged, which forbids to write: so nothing is written, and verify names it."""
+    saveset = lab.backup(mixed)
     (lab.path / "features").mkdir()
-    forged = document.encode_document("feature", {"name": "x"}, lambda _label, _data: bytes(32))
+    forged = document.sign_document("feature", {"features": features}, lambda _label, _data: bytes(32))
     (lab.path / "features" / "x.json").write_bytes(forged)
-    with pytest.raises(errors.Damaged, match="MAC"):
-        lab.open()
+    repo = lab.open()
+    assert repo.read_only
+    assert lab.restore(repo.find("fs1/m")).read_bytes() == mixed.read_bytes()
+    (problem,) = repo.verify().problems
+    assert problem["object"] == "features/x.json" and "MAC" in str(problem["problem"])
+    for write in (lambda: lab.backup(mixed), lambda: repo.prune(None), lambda: repo.pin(saveset, "ada", "so")):
+        with pytest.raises(errors.UnsupportedFormat, match=r"features/x.json.*MAC.*remove it"):
+            write()
+    (lab.path / "features" / "x.json").unlink()
+    assert lab.backup(mixed).info.parent == saveset.id
 
 
 def test_newer_commits_are_told_and_do_not_hide_older_ones(lab: Lab, make_image: MakeImage) -> None:
