@@ -13,6 +13,7 @@ from .errors import SavesetError
 from .frame import check_hash, parse_head
 from .punched import NOTHING, PunchedPacks, Ranges
 from .store import Store
+from .tool import problems as tool_problems
 
 _BLOCK = 4 << 20
 _HEAD_MAX = 64 << 10  # a frame's head with as many identities as a frame can have
@@ -92,4 +93,4 @@ def scrub(store: Store) -> list[Problem]:
     punched = PunchedPacks(store, None)
     for name in store.list("packs"):
         problems += scrub_container(store, name, PACK_KIND, punched)
-    return problems
+    return problems + tool_problems(store, None)
