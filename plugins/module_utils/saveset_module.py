@@ -12,7 +12,7 @@ import os
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue, SavesetError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue, NotEncrypted, SavesetError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import NO_ENCRYPTION, Repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
@@ -71,7 +71,14 @@ def _encoded(text):
 
 def open_repository(module):
     """The repository that the module was given; who asked for one without encryption is told what that means."""
-    repository = Repository.open(open_store(module.params["repository"]), secret_of(module))
+    secret = secret_of(module)
+    try:
+        repository = Repository.open(open_store(module.params["repository"]), secret)
+    except NotEncrypted as error:
+        if not secret.is_empty:
+            raise
+        way_out = "Set repository_encryption (of modules: encryption) to 'none' if it is what you expect"
+        raise NotEncrypted(error.thing, error.cause, way_out) from error
     if repository.encryption == NO_ENCRYPTION:
         module.warn(
             f"Repository {repository.location} is not encrypted: nothing proves who wrote it, or that it was not "

@@ -687,7 +687,7 @@ def not_encrypted(location: str) -> NotEncrypted:
     return NotEncrypted(
         location,
         "it is not encrypted, so nothing proves who wrote it; somebody may have put it in the place of yours",
-        "If you expect it to be unencrypted, say so: --unencrypted, or for modules and roles the encryption 'none'",
+        "Ask for it as an unencrypted one if that is what you expect",
     )
 
 

@@ -126,7 +126,7 @@ def test_every_command_refuses_it(
         assert refused.err.startswith(
             f"isb-saveset: {swapped.path}: it is not encrypted, so nothing proves who wrote it"
         )
-        assert "--unencrypted" in refused.err
+        assert refused.err.endswith(". Add --unencrypted if it is what you expect\n")
     monkeypatch.setenv("OPENISB_PASSPHRASE", "correct horse")
     refused = call(*words)
     assert refused.status == 1 and "a secret was given, and the repository is not encrypted" in refused.err
@@ -245,6 +245,7 @@ def test_every_module_refuses_it(
     before = content(swapped)
     refused = run()
     assert refused.get("failed") and "it is not encrypted, so nothing proves who wrote it" in refused["msg"], refused
+    assert "Set repository_encryption (of modules: encryption) to 'none'" in refused["msg"]
     assert content(swapped) == before and not (tmp_path / "target").exists()
     if name in {"saveset_export", "saveset_key"}:
         return  # one would start nbdkit, the other has no keys to add

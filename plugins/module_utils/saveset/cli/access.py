@@ -64,8 +64,8 @@ def _open(options: argparse.Namespace) -> Repository:
         return Repository.open(store, secret)
     try:
         return Repository.open(store, Secret())
-    except NotEncrypted:
-        raise
+    except NotEncrypted as error:
+        raise _without_a_word(error) from error
     except WrongSecret:
         return _ask(store)
 
@@ -111,9 +111,14 @@ def scrubbed_store(options: argparse.Namespace) -> Store:
     store = repository_store(options)
     if looks_unencrypted(store):
         if not options.unencrypted:
-            raise not_encrypted(store.location)
+            raise _without_a_word(not_encrypted(store.location))
         warn_unencrypted(store.location)
     return store
+
+
+def _without_a_word(error: NotEncrypted) -> NotEncrypted:
+    """The error as a command tells it."""
+    return NotEncrypted(error.thing, error.cause, "Add --unencrypted if it is what you expect")
 
 
 def warn_unencrypted(location: str) -> None:
