@@ -12,7 +12,11 @@ import os
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue, NotEncrypted, SavesetError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import (
+    InvalidValue,
+    NotEncrypted,
+    SavesetError,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import NO_ENCRYPTION, Repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
