@@ -43,6 +43,11 @@ Below, /repo stands for this folder, and fs1/m for a volume.
    nothing to compare it with, DO NOT RUN IT: get the collection of the same
    version from where you got it first, and make the program from that.
 
+   From then on follow the text that the program itself prints, which is this
+   one when nobody changed it:
+
+     python3 /opt/isb-saveset.pyz readme
+
 
 2. INSTALL WHAT THE PROGRAM NEEDS (as root)
 

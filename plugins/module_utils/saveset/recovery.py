@@ -73,8 +73,8 @@ or when its folder "keys" is lost:
         --recovery-sheet sheet.txt
     and choose a new passphrase. A mistyped group is named. Nothing but a small
     file is written.
- 6. Delete sheet.txt. Restore with the same program and the new passphrase, as
-    the README.txt that was kept with it says, else the one in the repository.
+ 6. Delete sheet.txt. Restore with the same program and the new passphrase. How
+    to, it tells itself: python3 /opt/isb-saveset.pyz readme
 """
 
 

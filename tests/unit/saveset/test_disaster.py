@@ -133,7 +133,8 @@ def install(rescue: Rescue) -> None:
         for command in rescue.commands
         if command.startswith(("cp ", "sha256sum ", "python3 ")) or "--no-index" in command
     ]
-    assert [step.split()[0] for step in steps] == ["cp", "sha256sum", "python3", "python3", "/opt/isb/bin/pip"]
+    programs = "cp sha256sum python3 python3 python3 /opt/isb/bin/pip"
+    assert [step.split()[0] for step in steps] == programs.split()
     assert "--require-hashes" in steps[-1]
     assert tool.sha256(tool.build()) in rescue.machine.run(" && ".join(steps))
 

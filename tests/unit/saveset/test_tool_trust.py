@@ -317,6 +317,7 @@ def test_the_program_tells_its_digest_and_what_it_needs(empty_python: Path, lab:
     assert run("version") == f"isb-saveset {VERSION}\n{summed}"
     assert json.loads(run("version", "--json")) == {"version": VERSION, "sha256": summed.split()[0]}
     root = Path(__file__).resolve().parents[3]
+    assert run("readme") == README
     assert run("requirements") == (root / "requirements-engine.txt").read_text()
 
 

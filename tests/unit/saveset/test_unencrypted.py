@@ -29,7 +29,7 @@ from .conftest import Lab, Result
 ROOT = Path(__file__).resolve().parents[3]
 SAYS = "is not encrypted: nothing proves who wrote it, or that it was not changed on purpose\n"
 #: Commands that open no repository.
-WITHOUT = {("version",), ("requirements",)}
+WITHOUT = {("version",), ("requirements",), ("readme",)}
 
 Command = tuple[str, ...]
 

@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``version`` and ``requirements``: what this program is, and what it needs; both work before that is installed."""
+"""``version``, ``requirements`` and ``readme``: what this program is, what it needs, and how to restore with it.
+
+All work before what it needs is installed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import os
 import sys
 
 from .. import tool
+from ..readme import README
 from ..requirements import REQUIREMENTS
 from ..version import VERSION
 from .access import PACKAGE_HOME
@@ -19,6 +23,10 @@ from .usage import Commands, add_command, add_json
 _VERSION_DETAILS = """
 The SHA-256 is for the recovery sheet, or to be kept with a copy of this program away from the repository. It proves
 nothing of the program that prints it: to prove a program before it is run, compare what sha256sum prints.
+"""
+
+_README_DETAILS = """
+That is the README.txt of a repository, which whoever can write there could have replaced.
 """
 
 _REQUIREMENTS_DETAILS = """
@@ -37,11 +45,13 @@ and there, in place of the last command:
 
 
 def add(commands: Commands) -> None:
-    """Add both commands."""
+    """Add the commands."""
     about = "tell the version and the SHA-256 of this program"
     add_json(add_command(commands, "version", run_version, about, _VERSION_DETAILS, libraries=False))
     about = "print the list of the Python packages that it needs"
     add_command(commands, "requirements", run_requirements, about, _REQUIREMENTS_DETAILS, libraries=False)
+    about = "print how to restore, step by step"
+    add_command(commands, "readme", run_readme, about, _README_DETAILS, libraries=False)
 
 
 def run_version(options: argparse.Namespace) -> int:
@@ -58,6 +68,12 @@ def run_version(options: argparse.Namespace) -> int:
 def run_requirements(options: argparse.Namespace) -> int:
     """Print the list of packages."""
     sys.stdout.write(REQUIREMENTS)
+    return 0
+
+
+def run_readme(options: argparse.Namespace) -> int:
+    """Print the text."""
+    sys.stdout.write(README)
     return 0
 
 
