@@ -20,8 +20,8 @@ options:
     required: true
   passphrase:
     description:
-      - Passphrase of the repository, or of a write-only key. Not needed for an unencrypted repository, nor where
-        O(private_key) is given.
+      - Passphrase of the repository, or of a write-only key. Must be left out for an unencrypted repository
+        (O(encryption=none)), and is not needed where O(private_key) is given.
       - Where it is left out, the environment variable E(OPENISB_PASSPHRASE) is used.
     type: str
   private_key:
@@ -33,4 +33,12 @@ options:
       - Password of that file, where it is encrypted.
       - Where it is left out, the environment variable E(OPENISB_PRIVATE_KEY_PASSWORD) is used.
     type: str
+  encryption:
+    description:
+      - What the repository must be protected with; a new one is.
+      - One without encryption is refused unless V(none) is asked for by name, as somebody may have put it in the place
+        of another one. Nothing proves who wrote it.
+    type: str
+    choices: [aes-256-gcm, none]
+    default: aes-256-gcm
 """

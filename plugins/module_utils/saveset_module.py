@@ -12,8 +12,12 @@ import os
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue, SavesetError
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import (
+    InvalidValue,
+    NotEncrypted,
+    SavesetError,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import NO_ENCRYPTION, Repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
 
@@ -26,6 +30,7 @@ REPOSITORY_ARGUMENTS = {
         "no_log": True,
         "fallback": (env_fallback, ["OPENISB_PRIVATE_KEY_PASSWORD"]),
     },
+    "encryption": {"type": "str", "choices": ["aes-256-gcm", "none"], "default": "aes-256-gcm"},
 }
 
 KEY_FILE_MAX = 1 << 16
@@ -51,6 +56,7 @@ def secret_of(module):
         passphrase=_encoded(module.params["passphrase"]),
         private_key=read_key(path) if path else None,
         private_key_password=_encoded(module.params["private_key_password"]),
+        unencrypted=module.params["encryption"] == NO_ENCRYPTION,
     )
 
 
@@ -68,8 +74,21 @@ def _encoded(text):
 
 
 def open_repository(module):
-    """The repository that the module was given."""
-    return Repository.open(open_store(module.params["repository"]), secret_of(module))
+    """The repository that the module was given; who asked for one without encryption is told what that means."""
+    secret = secret_of(module)
+    try:
+        repository = Repository.open(open_store(module.params["repository"]), secret)
+    except NotEncrypted as error:
+        if not secret.is_empty:
+            raise
+        way_out = "Set repository_encryption (of modules: encryption) to 'none' if it is what you expect"
+        raise NotEncrypted(error.thing, error.cause, way_out) from error
+    if repository.encryption == NO_ENCRYPTION:
+        module.warn(
+            f"Repository {repository.location} is not encrypted: nothing proves who wrote it, or that it was not "
+            "changed on purpose"
+        )
+    return repository
 
 
 @contextlib.contextmanager

@@ -36,6 +36,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+encryption:
+  description: What the repository is protected with; with V(none), nothing proves who wrote it.
+  returned: success
+  type: str
 savesets:
   description:
     - The savesets, each with id, volume, server, run_id, time, verdict, size (bytes), digest, stats, metadata and
@@ -85,6 +89,7 @@ def main():
             changed=False,
             savesets=[facts for facts in found if is_wanted(facts, module.params)],
             free_bytes=repository.free_bytes(),
+            encryption=repository.encryption,
         )
 
 

@@ -17,11 +17,6 @@ extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
 options:
-  encryption:
-    description: How new savesets are protected. V(none) has to be asked for by name.
-    type: str
-    choices: [aes-256-gcm, none]
-    default: aes-256-gcm
   chunk_size:
     description: Size of a chunk in bytes, for a new repository.
     type: int
@@ -87,7 +82,6 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             REPOSITORY_ARGUMENTS,
-            encryption={"type": "str", "choices": ["aes-256-gcm", "none"], "default": "aes-256-gcm"},
             chunk_size={"type": "int", "default": 262144},
             state={"type": "str", "choices": ["present", "checked"], "default": "present"},
         ),

@@ -13,6 +13,7 @@ from pathlib import Path
 import ansible_collections
 import pytest
 import yaml
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.requirements import REQUIREMENTS
 
 LOCKS = {"dev": "requirements-dev.txt", "controller": "requirements.txt", "engine": "requirements-engine.txt"}
 
@@ -38,6 +39,24 @@ def test_every_dependency_is_locked(project_root: Path, group: str) -> None:
 def test_what_is_run_is_what_is_tested(project_root: Path, group: str) -> None:
     """The smaller sets are parts of the one that the tests run with."""
     assert locked(project_root / LOCKS[group]).items() <= locked(project_root / LOCKS["dev"]).items()
+
+
+def test_the_program_carries_what_is_locked(project_root: Path) -> None:
+    """What isb-saveset tells whoever has nothing else to install is word for word what the backup server gets."""
+    assert (project_root / LOCKS["engine"]).read_text() == REQUIREMENTS
+
+
+def test_nowhere_else_is_a_package_named_without_a_hash(project_root: Path) -> None:
+    """Neither in what a repository carries nor in the manual: on the day of the disaster nobody chooses versions."""
+    texts = [*(project_root / "docs").glob("*.md"), project_root / "README.md"]
+    texts += (project_root / "plugins/module_utils/saveset").rglob("*.py")
+    found = [
+        f"{path.name}: {line}"
+        for path in texts
+        for line in re.sub(r"\\+\n\s*", "", path.read_text()).splitlines()
+        if re.search(r"\bpip3? (install|download)\b", line) and "--require-hashes" not in line
+    ]
+    assert found == []
 
 
 def test_collections_are_those_that_ansible_brings(project_root: Path) -> None:

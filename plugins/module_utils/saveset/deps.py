@@ -28,8 +28,8 @@ class _Missing:
         raise MissingLibrary(
             f"Python library {self._library}",
             f"it cannot be imported ({MISSING.get(self._library, 'unknown reason')})",
-            "Install it into the Python that runs the saveset engine: pip install 'blake3>=1' 'zstandard>=0.22' "
-            "'cryptography>=50'",
+            "Install it into the Python that runs the saveset engine: 'isb-saveset requirements' prints the list for "
+            "pip install --require-hashes -r",
         )
 
     def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:

@@ -48,6 +48,10 @@ class WrongSecret(SavesetError):
     """The secret given does not open the repository."""
 
 
+class NotEncrypted(WrongSecret):
+    """The repository is not encrypted, and was not asked for as such: it may have been put in another one's place."""
+
+
 class NotFound(SavesetError):
     """A saveset or an object does not exist."""
 

@@ -128,6 +128,13 @@ FORMS: dict[str, Form] = {
         },
     ),
     "punched": _form(names.PUNCHED, {"pack": _ID, "ranges": _RANGES}),
+    "tool": _form(
+        names.TOOL,
+        {
+            "release": schema.matching(r"[0-9]{1,6}(?:\.[0-9]{1,6}){2}", "a release"),
+            "files": schema.record(dict.fromkeys(("isb-saveset.pyz", "README.txt"), _hex(32))),
+        },
+    ),
     "check": _form(
         names.CHECK,
         {

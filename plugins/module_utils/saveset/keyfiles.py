@@ -8,6 +8,7 @@ None of them is ever changed: rotating writes a new file and then removes the ol
 
 from __future__ import annotations
 
+from . import tool
 from .document import Document
 from .errors import Damaged, InvalidValue, NotFound, UnsupportedFormat, WrongSecret
 from .keyfile import (
@@ -202,7 +203,9 @@ class KeyFiles:
     def recovery_sheet(self) -> str:
         """A page to print, with the master key in clear.  Raises InvalidValue, WrongSecret (write-only)."""
         self.check_change()
-        return write_sheet(master_of(self._ring), self._ring.repository_id, self._store.location, utc_now()[:10])
+        sha256 = tool.sha256(tool.build())
+        master, repository_id = master_of(self._ring), self._ring.repository_id
+        return write_sheet(master, repository_id, self._store.location, utc_now()[:10], sha256)
 
     # -- inside
 

@@ -16,6 +16,7 @@ import textwrap
 from .deps import blake3
 from .errors import InvalidValue
 from .keys import KEY_BYTES
+from .version import VERSION
 
 GROUPS = 9
 GROUP_CHARACTERS = 8
@@ -37,6 +38,9 @@ print it on a printer that keeps no copies.
 Repository   {repository}
 Location     {location}
 Date         {date}
+Program      isb-saveset.pyz {release}. This is its SHA-256:
+
+    {sha256}
 
 Recovery key: {groups} groups. There is no letter I, L, O or U in it.
 
@@ -47,27 +51,47 @@ or when its folder "keys" is lost:
 
  1. Get the repository's folder, or a copy of it, onto a machine. Its file
     repo.json must show the id above. Work on a copy if you can.
- 2. Install what the program needs, by step 1 of README.txt in that folder: a
-    Python 3.11 or newer in /opt/isb, with
-      /opt/isb/bin/pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
- 3. Type the groups above into a text file "sheet.txt", with their numbers
+ 2. Get the program as /opt/isb-saveset.pyz: best the copy that was kept away
+    from the repository, else a copy of the one in the repository's folder. Who
+    could write to that folder could put another program there, which steals
+    the key. So prove it BEFORE you run it: this must print the SHA-256 above.
+      sha256sum /opt/isb-saveset.pyz
+    Where it prints another one, do not run it. Only a copy that was kept away
+    from the repository may be of a later version, with the SHA-256 that was
+    kept with it. The sources of version {release} of the collection
+    openisb.backup make the one above ("make isb-saveset").
+ 3. Install what it needs, with a Python 3.11 or newer:
+      python3 -m venv /opt/isb
+      python3 /opt/isb-saveset.pyz requirements > /opt/requirements.txt
+      /opt/isb/bin/pip install --require-hashes -r /opt/requirements.txt
+    Without internet, add "--no-index --find-links" and the folder of wheels
+    that was kept with the program.
+ 4. Type the groups above into a text file "sheet.txt", with their numbers
     ("1: ...."). Capitals do not matter, hyphens neither.
- 4. Run, with the repository's folder in place of /repo:
-    /opt/isb/bin/python /repo/isb-saveset.pyz key add --recovery-sheet sheet.txt
+ 5. Run, with the repository's folder in place of /repo:
+    /opt/isb/bin/python /opt/isb-saveset.pyz key add -r /repo \\
+        --recovery-sheet sheet.txt
     and choose a new passphrase. A mistyped group is named. Nothing but a small
-    file is written. (If isb-saveset.pyz is missing: the collection
-    openisb.backup makes it, by "make isb-saveset".)
- 5. Delete sheet.txt. Restore as README.txt in the repository says, with the
-    new passphrase.
+    file is written.
+ 6. Delete sheet.txt. Restore with the same program and the new passphrase. How
+    to, it tells itself: python3 /opt/isb-saveset.pyz readme
 """
 
 
-def write_sheet(master: bytes, repository_id: str, location: str, date: str) -> str:
-    """The text of a recovery sheet; ``date`` as it is to be printed."""
+def write_sheet(master: bytes, repository_id: str, location: str, date: str, sha256: str) -> str:
+    """The text of a recovery sheet; ``date`` as it is to be printed, ``sha256`` of this version's isb-saveset.pyz."""
     groups = [f"{number}: {group[:4]}-{group[4:]}" for number, group in enumerate(encode_groups(master), 1)]
     lines = ["    " + "     ".join(groups[at : at + 3]) for at in range(0, GROUPS, 3)]
     location = "\n             ".join(textwrap.wrap(location, 66, break_on_hyphens=False))
-    return _SHEET.format(repository=repository_id, location=location, date=date, groups=GROUPS, key="\n\n".join(lines))
+    return _SHEET.format(
+        repository=repository_id,
+        location=location,
+        date=date,
+        release=VERSION,
+        sha256=sha256,
+        groups=GROUPS,
+        key="\n\n".join(lines),
+    )
 
 
 def read_sheet(text: str) -> bytes:

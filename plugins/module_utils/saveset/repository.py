@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import itertools
@@ -27,11 +28,11 @@ from .errors import (
     Damaged,
     InvalidValue,
     NotARepository,
+    NotEncrypted,
     NotFound,
     SavesetError,
     StoreError,
     UnsupportedFormat,
-    WrongSecret,
 )
 from .extent import DATA, Extent
 from .features import read_features, read_only_error
@@ -58,6 +59,7 @@ from .secret import Secret
 from .source import Source
 from .store import Store
 from .target import Target
+from .tool import problems as tool_problems
 from .tool import refresh, try_refresh
 from .verify import Scope, Verifier, VerifyReport
 from .volume import check_volume, volume_folder
@@ -254,7 +256,7 @@ class Repository:
         encrypted = encryption == AES_256_GCM
         master = secrets.token_bytes(32) if encrypted else public_master(repository_id)
         ring = KeyRing(repository_id, master, encrypted)
-        refresh(store)
+        refresh(store, ring)
         if encrypted:
             info, data = passphrase_key(SCRYPT, ring, secret.passphrase or b"", secret.cost, {})
             store.put(info.name, data)
@@ -266,13 +268,13 @@ class Repository:
         }
         # Last: without it there is no repository, and creating can be tried again.
         store.put(_REPO, encode_document("repository", fields, ring.mac))
-        return cls.open(store, secret)
+        return cls.open(store, dataclasses.replace(secret, unencrypted=not encrypted))
 
     @classmethod
     def open(cls, store: Store, secret: Secret) -> Repository:
         """Open a repository.
 
-        Raises NotARepository, WrongSecret, UnsupportedFormat, Damaged, StoreError.
+        Raises NotARepository, WrongSecret, NotEncrypted, UnsupportedFormat, Damaged, StoreError.
         """
         require()
         keep_freed_memory()
@@ -289,13 +291,7 @@ class Repository:
         if encryption not in (AES_256_GCM, NO_ENCRYPTION):
             raise UnsupportedFormat(_REPO, f"its encryption {encryption!r} is unknown", "Use a newer version")
         if encryption == NO_ENCRYPTION:
-            if not secret.is_empty:
-                # Else somebody could swap the repository for one that makes writers store plain text.
-                raise WrongSecret(
-                    store.location,
-                    "a secret was given, and the repository is not encrypted",
-                    "Open it without one if that is what you expect",
-                )
+            _check_unencrypted(store.location, secret)
             unlocked = Unlocked(KeyRing(repository_id, public_master(repository_id), False), None)
             document.check_mac(_REPO, unlocked.ring.mac)
         else:
@@ -316,7 +312,7 @@ class Repository:
     def reading_secret(self) -> Secret:
         """What opens it again for reading, without the work that a passphrase costs.  Raises WrongSecret."""
         self.require_reading()
-        return Secret(master=self._ring.master) if self.encryption != NO_ENCRYPTION else Secret()
+        return Secret(master=self._ring.master) if self.encryption != NO_ENCRYPTION else Secret(unencrypted=True)
 
     @property
     def location(self) -> str:
@@ -373,7 +369,7 @@ class Repository:
         self._check_backup(volume, run_id, verdict, level, source_id)
         check_metadata(metadata or {})
         self._check_source(source, volume, moment)
-        try_refresh(self.store)
+        try_refresh(self.store, self._ring)
         with writing(self.store, self._ring, volume, session_of(self._ring, volume, source_id)) as lease:
             run = BackupRun(
                 self.store,
@@ -646,12 +642,16 @@ class Repository:
             return verifier.run(infos, self.open_map, scope, workers or default_workers(), progress)
 
     def _verify_documents(self, verifier: Verifier) -> None:
-        """Check repo.json and the key files once more: they may have changed since the repository was opened."""
+        """Check repo.json, the key files and others once more: they may have changed since it was opened."""
         try:
             decode_document(_REPO, self.store.get(_REPO), "repository").check_mac(_REPO, self._ring.mac)
         except SavesetError as error:
             verifier.add_problem(_REPO, error.cause)
-        for name, problem in (*self.key_files.problems(), *read_features(self.store, self._ring).problems):
+        for name, problem in (
+            *self.key_files.problems(),
+            *read_features(self.store, self._ring).problems,
+            *tool_problems(self.store, self._ring),
+        ):
             verifier.add_problem(name, problem)
         for stray in self.store.strays():
             verifier.add_problem(stray.name, stray_problem(stray))
@@ -695,6 +695,41 @@ class Repository:
     def comparer(self, reader: ChunkReader) -> Comparer:
         """What compares a target with savesets."""
         return Comparer(self._ring, reader)
+
+
+def _check_unencrypted(location: str, secret: Secret) -> None:
+    """Raise NotEncrypted unless a repository without encryption is what was asked for.
+
+    Else somebody could swap an encrypted one for one that makes writers store plain text, and readers believe it.
+    """
+    if not secret.is_empty:
+        raise NotEncrypted(
+            location,
+            "a secret was given, and the repository is not encrypted",
+            "Somebody may have put it in the place of yours. Open it without a secret if it is what you expect",
+        )
+    if not secret.unencrypted:
+        raise not_encrypted(location)
+
+
+def not_encrypted(location: str) -> NotEncrypted:
+    """What is raised where a repository without encryption was not asked for as such."""
+    return NotEncrypted(
+        location,
+        "it is not encrypted, so nothing proves who wrote it; somebody may have put it in the place of yours",
+        "Ask for it as an unencrypted one if that is what you expect",
+    )
+
+
+def looks_unencrypted(store: Store) -> bool:
+    """Whether a repository says, as far as can be told without a key, that it is not encrypted.
+
+    Raises NotFound, StoreError; one that is damaged says nothing.
+    """
+    try:
+        return bool(decode_document(_REPO, store.get(_REPO), "repository").fields.get("encryption") == NO_ENCRYPTION)
+    except (Damaged, UnsupportedFormat):
+        return False
 
 
 def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:

@@ -13,6 +13,7 @@ from .errors import Damaged, SavesetError
 from .frame import check_hash, frame_length_max, parse_head
 from .punched import NOTHING, PunchedPacks, Ranges
 from .store import Store, Stray
+from .tool import problems as tool_problems
 
 _BLOCK = 4 << 20
 _HEAD_MAX = 64 << 10  # a frame's head with as many identities as a frame can have
@@ -108,4 +109,5 @@ def scrub(store: Store) -> list[Problem]:
     punched = PunchedPacks(store, None)
     for name in objects_in(store, "packs"):
         problems += scrub_container(store, name, PACK_KIND, punched)
-    return [*problems, *((stray.name, stray_problem(stray)) for stray in store.strays())]
+    problems += [(stray.name, stray_problem(stray)) for stray in store.strays()]
+    return problems + tool_problems(store, None)

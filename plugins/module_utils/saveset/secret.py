@@ -44,7 +44,7 @@ SCRYPT_WORK_ALL = 80 * ScryptCost().work
 
 @dataclass(frozen=True)
 class Secret:
-    """The secret of a repository; an empty one opens a repository without encryption.
+    """The secret of a repository.
 
     Any of them will do; what opens the repository for reading is tried before what opens it for writing only.
 
@@ -54,6 +54,8 @@ class Secret:
     :param private_key_password: opens the PEM file when that is encrypted.
     :param master: the master key itself, 32 bytes, as a recovery sheet has it: needs no key file.
     :param exported: an exported key, for a repository that lost its folder ``keys``: opened like a key file.
+    :param unencrypted: said by whoever expects a repository without encryption, which proves nothing. For nobody else
+        is one opened: it may have been put in the place of an encrypted one.
     """
 
     passphrase: bytes | None = field(default=None, repr=False)
@@ -62,6 +64,7 @@ class Secret:
     private_key_password: bytes | None = field(default=None, repr=False)
     master: bytes | None = field(default=None, repr=False)
     exported: bytes | None = field(default=None, repr=False)
+    unencrypted: bool = False
 
     @property
     def is_empty(self) -> bool:

@@ -205,7 +205,7 @@ class LocalStore(Store):
         self._durable: set[str] = set()  # folders whose own names are known to survive a power loss
 
     #: What creating a repository writes before repo.json makes it one.
-    _UNFINISHED = {"README.txt", "isb-saveset.pyz", "keys", _TEMP, "lost+found"}
+    _UNFINISHED = {"README.txt", "isb-saveset.pyz", "tool.json", "keys", _TEMP, "lost+found"}
 
     def prepare(self) -> None:
         try:

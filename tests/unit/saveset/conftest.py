@@ -81,7 +81,7 @@ class Lab:
         self.path = folder / "repository"
         self.folder = folder
         passphrase = b"correct horse" if encryption != "none" else None
-        self.secret = Secret(passphrase, ScryptCost(n=16))
+        self.secret = Secret(passphrase, ScryptCost(n=16), unencrypted=encryption == "none")
         repository.Repository.create(self.store(), self.secret, encryption=encryption, chunk_size=chunk_size)
         self._minutes = 0
         self._outputs = 0

@@ -289,8 +289,18 @@ def test_a_wrong_call_names_the_way_out(cli: Cli, monkeypatch: pytest.MonkeyPatc
         2,
         "",
         "isb-saveset: the repository: none is named, and neither the folder of this program nor the current one is "
-        "one. Name it by --repository FOLDER\n",
+        "one. Name it by --repository FOLDER, or by OPENISB_REPOSITORY\n",
     )
+
+
+def test_the_repository_by_the_environment(
+    cli: Cli, lab: Lab, savesets: list[t.Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a program that lies elsewhere; an option goes before it."""
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("OPENISB_REPOSITORY", str(lab.path))
+    assert "fs1/m" in cli("list").out
+    assert cli("list", tmp_path).err.startswith(f"isb-saveset: {tmp_path}: it holds no repo.json. ")
 
 
 def test_the_passphrase_from_a_file(
@@ -345,15 +355,6 @@ def test_secrets_cannot_be_given_on_the_command_line() -> None:
 
     named = {name for action in options(main.make_parser()) for name in action.option_strings}
     assert "--passphrase-file" in named and not {"--passphrase", "--password", "--new-passphrase"} & named
-
-
-def test_an_unencrypted_repository_needs_no_secret(
-    plain_lab: Lab, mixed: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OPENISB_PASSPHRASE", raising=False)
-    plain_lab.backup(mixed)
-    assert main.main(["list", str(plain_lab.path)]) == 0
-    assert "fs1/m" in capfd.readouterr().out
 
 
 # -- keys

@@ -19,6 +19,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import tool
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 
@@ -120,14 +121,22 @@ def typed(rescue: Rescue, start: str) -> list[str]:
     (_alias, program) = shlex.split(alias)[1].split("=", 1)
     found = [command for command in rescue.commands if command.startswith(start)]
     assert found, f"README.txt shows no {start}"
-    return [f"{program} {command.removeprefix('isb ')} --passphrase-file /root/passphrase" for command in found]
+    (where,) = [command for command in rescue.commands if command.startswith("export ")]
+    secret = "--passphrase-file /root/passphrase"
+    return [f"{where}; exec {program} {command.removeprefix('isb ')} {secret}" for command in found]
 
 
 def install(rescue: Rescue) -> None:
-    """Step 1, as for a machine without internet."""
-    (make,) = [command for command in rescue.commands if command.startswith("python3 -m venv ")]
-    (fill,) = [command for command in rescue.commands if "--no-index" in command]
-    rescue.machine.run(f"{make} && {fill}")
+    """Steps 1 and 2, as for a machine without internet."""
+    steps = [
+        command
+        for command in rescue.commands
+        if command.startswith(("cp ", "sha256sum ", "python3 ")) or "--no-index" in command
+    ]
+    programs = "cp sha256sum python3 python3 python3 /opt/isb/bin/pip"
+    assert [step.split()[0] for step in steps] == programs.split()
+    assert "--require-hashes" in steps[-1]
+    assert tool.sha256(tool.build()) in rescue.machine.run(" && ".join(steps))
 
 
 def test_all_comes_back_by_the_readme_alone(rescue: Rescue) -> None:
@@ -159,7 +168,7 @@ def test_all_comes_back_by_the_readme_alone(rescue: Rescue) -> None:
 def serving(rescue: Rescue) -> None:
     """Step 5: the volume at once, until Ctrl-C."""
     (command,) = typed(rescue, "isb serve")
-    server = rescue.machine.start(f"exec {command}")
+    server = rescue.machine.start(command)
     assert server.stdout is not None
     told = ""
     for line in server.stdout:
@@ -187,7 +196,7 @@ def recovering(rescue: Rescue) -> None:
     assert len(keys) == 3 and max(map(len, sheet.splitlines())) <= 80
     (machine.root / "root" / "sheet.txt").write_text("\n".join(keys))
     (machine.root / "root" / "passphrase").write_text("a new one\n")
-    (command,) = re.findall(r"^ +(/opt/isb/bin/python .*)$", sheet, re.MULTILINE)
+    (command,) = re.findall(r"^ +(/opt/isb/bin/python .*)$", re.sub(r" \\\n +", " ", sheet), re.MULTILINE)
     assert "Added key " in machine.run(f"{command} --new-passphrase-file /root/passphrase")
     assert RUN in machine.run(listing)
     assert "depth full: good" in machine.run(typed(rescue, "isb verify")[0])

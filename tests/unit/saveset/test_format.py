@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import struct
 import typing as t
@@ -15,6 +16,7 @@ import pytest
 import zstandard
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
 from blake3 import blake3
 from cryptography.hazmat.primitives import hpke, serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -83,6 +85,19 @@ class Reader:
             bound = f"openisb saveset 1 commit {fields['id']}".encode()
             fields["body"] = json.loads(aead.decrypt(bytes(12), base64.b64decode(fields["sealed"]), bound))
         return {**fields, **fields["body"]}
+
+    def vouched(self) -> dict[str, t.Any]:
+        """An authenticated tool.json; each file must be what it says."""
+        data = (self.path / "tool.json").read_bytes()
+        fields = json.loads(data)
+        assert len(data) <= 64 << 10 and fields["openisb"] == "tool"
+        signed = {name: value for name, value in fields.items() if name not in ("mac", "hash")}
+        canonical = json.dumps(signed, sort_keys=True, separators=(",", ":")).encode()
+        assert fields["mac"] == self.mac("tool", canonical).hex()
+        for name, limit in (("isb-saveset.pyz", 16 << 20), ("README.txt", 1 << 20)):
+            content = (self.path / name).read_bytes()
+            assert len(content) <= limit and fields["files"][name] == hashlib.sha256(content).hexdigest()
+        return fields
 
     def frame(self, path: Path, label: str, offset: int) -> bytes:
         """The plain bytes of a frame."""
@@ -179,6 +194,7 @@ def test_a_reader_by_the_document(tmp_path: Path, mixed: Path, encryption: str) 
     second = lab.backup(mixed, source_id="second")
     assert {leaf.map_id.hex() == second.info.map_id for leaf in second.map.leaves() if leaf.kind == 2} == {True, False}
     reader = Reader(lab.path, lab.secret.passphrase)
+    assert reader.vouched()["release"] == VERSION
     assert reader.restore(lab.path / second.info.name) == mixed.read_bytes()
     with open(mixed, "r+b") as image:
         for offset in (100, 8192 + 4000, (2 << 20) + 700):

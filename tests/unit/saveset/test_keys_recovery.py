@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, recovery, repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,13 +113,17 @@ def run_told(lab: Lab, folder: Path, command: str, **environment: str) -> str:
 
 
 def test_the_steps_on_the_sheet_work(lab: Lab, tmp_path: Path) -> None:
-    """What a person is told to type is run, with the repository alone."""
+    """What a person is told to type is run, with the repository alone; and what is run is what the sheet names."""
     sheet = lab.open().key_files.recovery_sheet()
+    program = hashlib.sha256((lab.path / "isb-saveset.pyz").read_bytes()).hexdigest()
+    assert re.findall(r"^    ([0-9a-f]{64})$", sheet, re.MULTILINE) == [program]
+    assert f"isb-saveset.pyz {VERSION}. " in sheet and sheet.index("sha256sum ") < sheet.index("/opt/isb/bin/python")
     lose_keys(lab)
     groups = re.findall(r"\d: [0-9A-Z]{4}-[0-9A-Z]{4}", sheet)
     (tmp_path / "sheet.txt").write_text("\n".join(groups).lower())
-    (command,) = re.findall(r"python /repo/isb-saveset.pyz (.*)", sheet)
-    run_told(lab, tmp_path, command, OPENISB_NEW_PASSPHRASE="a new passphrase")
+    (command,) = re.findall(r"python /opt/isb-saveset.pyz (key .*)", re.sub(r" \\\n +", " ", sheet))
+    told = command.replace(" /repo ", f" {lab.path} ")
+    run_told(lab, tmp_path, told, OPENISB_NEW_PASSPHRASE="a new passphrase")
     assert not repository.Repository.open(lab.store(), Secret(b"a new passphrase")).write_only
 
 
@@ -155,7 +161,7 @@ def test_a_sheet_of_another_repository(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_long_locations_are_wrapped() -> None:
-    sheet = recovery.write_sheet(bytes(32), "00" * 16, "/srv/" + "a b/" * 60, "2026-03-01")
+    sheet = recovery.write_sheet(bytes(32), "00" * 16, "/srv/" + "a b/" * 60, "2026-03-01", "0" * 64)
     assert max(map(len, sheet.splitlines())) <= 80
     assert recovery.read_sheet(sheet) == bytes(32)
 
@@ -179,7 +185,8 @@ def test_whatever_a_person_types(master: bytes, form: Form) -> None:
 
 @given(MASTERS)
 def test_the_whole_sheet_can_be_read(master: bytes) -> None:
-    assert recovery.read_sheet(recovery.write_sheet(master, "ab" * 16, "/srv/1: x/2: y", "2026-03-01")) == master
+    sheet = recovery.write_sheet(master, "ab" * 16, "/srv/1: x/2: y", "2026-03-01", "1." * 32)
+    assert recovery.read_sheet(sheet) == master
 
 
 @given(MASTERS, GROUP, PLACE, st.sampled_from(ALPHABET))

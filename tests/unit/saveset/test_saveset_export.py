@@ -309,7 +309,7 @@ def test_an_unencrypted_repository(call: Call, exports: SavesetExports, mixed: P
     (tmp_path / "plain").mkdir()
     plain_lab = Lab(tmp_path / "plain", encryption="none")
     plain_lab.backup(mixed)
-    result = call(repository=str(plain_lab.path), passphrase=None)
+    result = call(repository=str(plain_lab.path), passphrase=None, encryption="none")
     assert connect(uri_of(result, exports)).pread(64 * KIB, 4 * MIB) == mixed.read_bytes()[4 * MIB :][: 64 * KIB]
 
 

@@ -10,8 +10,8 @@ import os
 import re
 import typing as t
 
-from ..errors import NotFound, WrongSecret
-from ..repository import LATEST, Repository, Saveset
+from ..errors import NotEncrypted, NotFound, WrongSecret
+from ..repository import LATEST, NO_ENCRYPTION, Repository, Saveset, looks_unencrypted, not_encrypted
 from ..secret import Secret
 from ..store import Store, open_store
 from .credentials import add_secret_options, ask, given_secret
@@ -20,6 +20,9 @@ from .usage import UsageError
 
 #: The folder, or the archive, that holds the package ``saveset``.
 PACKAGE_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+#: The environment variable that names the repository.
+REPOSITORY = "OPENISB_REPOSITORY"
 
 _TRIES = 3
 _ID = re.compile(r"[0-9a-f]{1,32}\Z")
@@ -35,7 +38,8 @@ def add_repository(parser: argparse.ArgumentParser, positional: bool = False) ->
         "-r",
         "--repository",
         metavar="FOLDER",
-        help="the repository's folder (default: the folder that this program lies in, or the current one)",
+        help=f"the repository's folder (default: the environment's {REPOSITORY}, else the folder that this program "
+        "lies in, else the current one)",
     )
     if positional:
         parser.add_argument("folder", metavar="REPOSITORY", nargs="?", help="the same as --repository")
@@ -43,13 +47,25 @@ def add_repository(parser: argparse.ArgumentParser, positional: bool = False) ->
 
 
 def open_repository(options: argparse.Namespace) -> Repository:
-    """The repository that a command line names.  Raises SavesetError."""
+    """The repository that a command line names.  Raises SavesetError; NotEncrypted unless --unencrypted is given.
+
+    Who asked for one that is not encrypted is told what that means.
+    """
+    repository = _open(options)
+    if repository.encryption == NO_ENCRYPTION:
+        warn_unencrypted(repository.location)
+    return repository
+
+
+def _open(options: argparse.Namespace) -> Repository:
     store = repository_store(options)
     secret = given_secret(options)
     if secret is not None:
         return Repository.open(store, secret)
     try:
         return Repository.open(store, Secret())
+    except NotEncrypted as error:
+        raise _without_a_word(error) from error
     except WrongSecret:
         return _ask(store)
 
@@ -72,7 +88,7 @@ def repository_store(options: argparse.Namespace) -> Store:
     folder = getattr(options, "folder", None)
     if folder and options.repository:
         raise UsageError(folder, "--repository names the repository already", "Name it once")
-    return open_store(folder or options.repository or _nearest())
+    return open_store(folder or options.repository or os.environ.get(REPOSITORY) or _nearest())
 
 
 def _nearest() -> str:
@@ -83,8 +99,36 @@ def _nearest() -> str:
     raise UsageError(
         "the repository",
         "none is named, and neither the folder of this program nor the current one is one",
-        "Name it by --repository FOLDER",
+        f"Name it by --repository FOLDER, or by {REPOSITORY}",
     )
+
+
+def scrubbed_store(options: argparse.Namespace) -> Store:
+    """The store of a repository that is not opened, for what needs no key.  Raises as open_repository().
+
+    Who wrote it is never proven then; one that says that it is not encrypted is refused all the same.
+    """
+    store = repository_store(options)
+    if looks_unencrypted(store):
+        if not options.unencrypted:
+            raise _without_a_word(not_encrypted(store.location))
+        warn_unencrypted(store.location)
+    return store
+
+
+def _without_a_word(error: NotEncrypted) -> NotEncrypted:
+    """The error as a command tells it."""
+    return NotEncrypted(error.thing, error.cause, "Add --unencrypted if it is what you expect")
+
+
+def warn_unencrypted(location: str) -> None:
+    """Tell what is true of everything that comes from a repository without encryption."""
+    warn(f"{location} is not encrypted: nothing proves who wrote it, or that it was not changed on purpose")
+
+
+def protection(repository: Repository) -> dict[str, t.Any]:
+    """What JSON tells of a repository: whether anything proves who wrote it."""
+    return {"encryption": repository.encryption, "authenticated": repository.encryption != NO_ENCRYPTION}
 
 
 def find_saveset(repository: Repository, wanted: str) -> Saveset:

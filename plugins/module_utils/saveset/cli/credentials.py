@@ -40,10 +40,24 @@ def add_secret_options(group: Group) -> None:
     group.add_argument(
         "--exported-key", metavar="FILE", help="an exported key, for a repository that lost its folder keys"
     )
+    group.add_argument(
+        "--unencrypted",
+        action="store_true",
+        help="the repository is not encrypted, and nothing proves who wrote it; without this it is refused",
+    )
 
 
 def given_secret(options: argparse.Namespace) -> Secret | None:
     """The secret that options or the environment give, None when it must be asked for.  Raises UsageError."""
+    secret = _given(options)
+    if not options.unencrypted:
+        return secret
+    if secret is not None:
+        raise UsageError("--unencrypted", "a secret was given, too", f"Leave out one of them, also {PASSPHRASE}")
+    return Secret(unencrypted=True)
+
+
+def _given(options: argparse.Namespace) -> Secret | None:
     if options.recovery_sheet:
         return Secret(master=read_sheet(read_file(options.recovery_sheet).decode(errors="replace")))
     exported = read_file(options.exported_key) if options.exported_key else None

@@ -13,7 +13,7 @@ import typing as t
 from ..errors import InvalidValue, StoreError
 from ..keyfile import KeyInfo
 from ..keyfiles import KeyFiles
-from .access import add_repository, open_repository
+from .access import add_repository, open_repository, protection
 from .credentials import ask_new, given_passphrase, read_file
 from .output import print_json, print_table, say, warn
 from .usage import Commands, add_command, add_json
@@ -65,10 +65,12 @@ def add(commands: Commands) -> None:
 
 def run_list(options: argparse.Namespace) -> int:
     """List the keys."""
-    files = _files(options)
+    repository = open_repository(options)
+    files = repository.key_files
     infos, problems = files.all(), files.problems()
     if options.json:
-        print_json([{**vars(info), "reads": info.gives_master} for info in infos])
+        facts = protection(repository)
+        print_json([{**vars(info), "reads": info.gives_master, **facts} for info in infos])
     elif infos:
         print_table([["ID", "METHOD", "READS", "CREATED", "LABEL"], *map(_row, infos)])
     for name, problem in problems:

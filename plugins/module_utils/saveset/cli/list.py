@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from ..commit import SavesetInfo
-from .access import add_repository, open_repository
+from .access import add_repository, open_repository, protection
 from .output import ID_DIGITS, print_json, print_table, saveset_facts, size_text, time_text, warn
 from .usage import Commands, add_command, add_json
 
@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
     pinned = repository.pinned()
     infos = [info for info in found if options.run_id in (None, info.run_id)]
     if options.json:
-        print_json([{**saveset_facts(info), "pinned": pinned.get(info.id)} for info in infos])
+        facts = protection(repository)
+        print_json([{**saveset_facts(info), "pinned": pinned.get(info.id), **facts} for info in infos])
     elif infos:
         rows = [[*_row(info), pinned.get(info.id, "")] for info in infos]
         any_pinned = any(info.id in pinned for info in infos)

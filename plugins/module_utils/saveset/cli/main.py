@@ -13,7 +13,7 @@ import typing as t
 from ..deps import require
 from ..errors import SavesetError
 from ..version import VERSION
-from . import export, forget, key, pin, prune, restore, serve, show, verify
+from . import export, forget, key, pin, program, prune, restore, serve, show, verify
 from . import list as listing
 from .output import warn
 from .usage import UsageError
@@ -29,7 +29,11 @@ _DETAILS = """\
 Secrets are never given on the command line, where every user of the machine could see them. A passphrase comes from
 --passphrase-file, else from the environment variable OPENISB_PASSPHRASE, else you are asked for it.
 
-The repository is the folder that this program lies in, or the current folder, or what --repository names.
+The repository is what --repository or the environment variable OPENISB_REPOSITORY names, else the folder that this
+program lies in, else the current folder. One that is not encrypted is refused unless --unencrypted is given.
+
+Whoever can write to a repository can replace the program that lies in it. Run a copy that was kept elsewhere, or one
+that sha256sum has proven.
 
 Exit status: 0 good, 1 a problem was found or something failed, 2 wrong call.
 
@@ -41,8 +45,8 @@ Examples:
   isb-saveset serve fs1/m --cow
   isb-saveset prune --keep-daily 7 --keep-monthly 12 --dry-run
 
-'isb-saveset COMMAND --help' tells all about a command. It needs Python 3.11 or newer with
-  pip install 'blake3>=1' 'zstandard>=0.22' 'cryptography>=50'
+'isb-saveset COMMAND --help' tells all about a command. It needs Python 3.11 or newer, with the packages that
+'isb-saveset requirements' lists.
 """
 
 
@@ -57,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"isb-saveset {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
-    for module in (listing, show, verify, restore, export, serve, prune, pin, forget, key):
+    for module in (listing, show, verify, restore, export, serve, prune, pin, forget, key, program):
         module.add(commands)
     return parser
 
@@ -66,7 +70,8 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; wrong options end in SystemExit(2)."""
     options = make_parser().parse_args(arguments)
     try:
-        require()
+        if options.libraries:
+            require()
         status: int = options.run(options)
         sys.stdout.flush()
         return status

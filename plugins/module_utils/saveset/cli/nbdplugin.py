@@ -64,10 +64,11 @@ def encode_order(repository: Repository, info: SavesetInfo, readahead: bool, lea
     :param lease: whether nbdkit itself is to keep what the saveset uses from being removed; else its caller does.
     Raises WrongSecret (a write-only key).
     """
-    master = repository.reading_secret().master
+    secret = repository.reading_secret()
     order = {
         "location": repository.location,
-        "master": base64.b64encode(master).decode() if master else None,
+        "master": base64.b64encode(secret.master).decode() if secret.master else None,
+        "unencrypted": secret.unencrypted,
         "volume": info.volume,
         "saveset": info.id,
         "readahead": readahead,
@@ -88,7 +89,8 @@ def get_ready() -> None:
     """Open the saveset before anybody may connect."""
     _tell_errors_in_one_line()
     order = _served.pop("order")
-    secret = Secret(master=base64.b64decode(order["master"])) if order["master"] else Secret()
+    master = order["master"]
+    secret = Secret(master=base64.b64decode(master)) if master else Secret(unencrypted=order["unencrypted"])
     repository = Repository.open(open_store(order["location"]), secret)
     saveset = repository.find(order["volume"], saveset_id=order["saveset"])
     if order["lease"]:

@@ -12,7 +12,7 @@ from ..errors import InvalidValue, NotFound
 from ..prune import THRESHOLD, PruneOptions, PruneReport
 from ..repository import Repository
 from ..retention import Decision, Policy
-from .access import add_repository, open_repository
+from .access import add_repository, open_repository, protection
 from .output import (
     ID_DIGITS,
     Meter,
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     with Meter(options.quiet) as meter:
         report = repository.prune(policy, options=how, dry_run=options.dry_run, progress=meter)
     if options.json:
-        print_json(_facts(report))
+        print_json({**_facts(report), **protection(repository)})
     else:
         _tell(report)
     return 0

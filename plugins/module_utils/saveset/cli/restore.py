@@ -13,7 +13,7 @@ from ..errors import TargetError
 from ..progress import RestoreStats
 from ..source import is_nbd
 from ..target import open_target
-from .access import add_repository, find_saveset, open_repository
+from .access import add_repository, find_saveset, open_repository, protection
 from .output import (
     Meter,
     duration_text,
@@ -65,7 +65,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Restore a saveset."""
-    saveset = find_saveset(open_repository(options), options.saveset)
+    repository = open_repository(options)
+    saveset = find_saveset(repository, options.saveset)
     if not options.overwrite:
         _check_empty(options.target)
     if not options.quiet:
@@ -79,7 +80,8 @@ def run(options: argparse.Namespace) -> int:
             workers=options.workers,
         )
     if options.json:
-        print_json({"saveset": saveset_facts(saveset.info), "target": options.target, "stats": stats.as_dict()})
+        facts = {"saveset": saveset_facts(saveset.info), "target": options.target, "stats": stats.as_dict()}
+        print_json({**facts, **protection(repository)})
     else:
         say(_sentence(saveset.volume, options.target, stats))
     return 0

@@ -9,7 +9,7 @@ import argparse
 import json
 import typing as t
 
-from .access import add_repository, find_saveset, open_repository
+from .access import add_repository, find_saveset, open_repository, protection
 from .output import print_json, print_table, saveset_facts, size_text
 from .usage import Commands, add_command, add_json, add_saveset
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Show a saveset."""
     repository = open_repository(options)
     info = find_saveset(repository, options.saveset).info
-    facts = {**saveset_facts(info), "pinned": repository.pinned().get(info.id)}
+    facts = {**saveset_facts(info), "pinned": repository.pinned().get(info.id), **protection(repository)}
     if options.json:
         print_json(facts)
     else:

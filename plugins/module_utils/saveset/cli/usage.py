@@ -22,8 +22,13 @@ class UsageError(SavesetError):
     """The command was called wrongly: exit status 2."""
 
 
-def add_command(commands: Commands, name: str, run: Command, about: str, details: str) -> argparse.ArgumentParser:
-    """Add a command; ``about`` is its line in the list of commands, ``details`` the rest of its help."""
+def add_command(
+    commands: Commands, name: str, run: Command, about: str, details: str, libraries: bool = True
+) -> argparse.ArgumentParser:
+    """Add a command; ``about`` is its line in the list of commands, ``details`` the rest of its help.
+
+    :param libraries: whether it needs the libraries of the engine.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=about,
@@ -32,7 +37,7 @@ def add_command(commands: Commands, name: str, run: Command, about: str, details
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, libraries=libraries)
     return parser
 
 

@@ -15,7 +15,7 @@ from ..errors import NotFound
 from ..repository import Repository
 from ..scrub import scrub
 from ..verify import DEPTHS, VerifyReport
-from .access import add_repository, find_saveset, open_repository, repository_store
+from .access import add_repository, find_saveset, open_repository, protection, scrubbed_store
 from .list import add_filters
 from .output import Meter, duration_text, print_json, say, size_text, time_text, warn
 from .usage import Commands, UsageError, add_command, add_json, add_quiet, add_workers, positive, size
@@ -74,9 +74,10 @@ def run(options: argparse.Namespace) -> int:
         if parts:
             raise UsageError("--without-key", "it checks the whole repository", "Leave out what chooses parts of it")
         return _scrub(options)
-    report = _verify(options, open_repository(options))
+    repository = open_repository(options)
+    report = _verify(options, repository)
     if options.json:
-        print_json({**vars(report), "problems": report.problems})
+        print_json({**vars(report), "problems": report.problems, **protection(repository)})
     else:
         _tell(report, options.older_than)
     if _is_paced(options) and report.bytes and not report.recorded:
@@ -155,8 +156,7 @@ def _chosen(
 
 
 def _scrub(options: argparse.Namespace) -> int:
-    store = repository_store(options)
-    store.get("repo.json")
+    store = scrubbed_store(options)
     problems = scrub(store)
     if options.json:
         print_json([{"object": name, "problem": problem} for name, problem in problems])
