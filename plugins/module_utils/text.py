@@ -205,6 +205,10 @@ def prune_summary(result, dry_run=False):
             result["packs_punched"],
         )
     )
+    if result.get("stopped"):
+        lines.append(
+            "But this stops: {}. To go on: -e prune_confirm={}".format(result["stopped"], len(result["forgotten"]))
+        )
     for waiting in result["waiting"]:
         lines.append(
             "{} more wait for: {}. The next prune removes them".format(

@@ -79,6 +79,10 @@ class RepositoryBusy(SavesetError):
     """Another process is doing what only one may do at a time, or uses what is to be removed."""
 
 
+class Unconfirmed(SavesetError):
+    """More would be removed than may go without somebody saying so."""
+
+
 class SourceError(SavesetError):
     """The source of a backup cannot be opened or read."""
 
