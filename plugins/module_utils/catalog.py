@@ -45,8 +45,8 @@ def unknown_savesets(savesets):
     """Those that the journal does not know, a line each; for people."""
     heading = (
         "The journal does not know these savesets, so they are set aside: no latest one, no parent, in no rule of "
-        "retention. If they are yours, as the journal was lost, take them into it with 'ansible-playbook adopt.yml'; "
-        "if not, somebody else has a key of the repository:"
+        "retention. If they are yours, as the journal was lost or a run died before it could record them, take them "
+        "into it with 'ansible-playbook adopt.yml'; if not, somebody else has a key of the repository:"
     )
     lines = [
         "{volume} of {time}, run {run_id}, saveset {id}".format(**saveset) for saveset in savesets if saveset["unknown"]

@@ -217,7 +217,7 @@ def prune(module, job):
             progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
         )
     except Unconfirmed as error:
-        module.fail_json(msg=f"Repository {error} (for prune.yml: -e prune_confirm=...)")
+        module.fail_json(msg=f"Repository {error} (for prune.yml: -e prune_confirm={error.count})")
 
 
 def result_of(report):

@@ -80,7 +80,14 @@ class RepositoryBusy(SavesetError):
 
 
 class Unconfirmed(SavesetError):
-    """More would be removed than may go without somebody saying so."""
+    """More would be removed than may go without somebody saying so.
+
+    :param count: how many savesets would go, which is what confirms it.
+    """
+
+    def __init__(self, thing: str, cause: str, way_out: str, count: int) -> None:
+        super().__init__(thing, cause, way_out)
+        self.count = count
 
 
 class SourceError(SavesetError):

@@ -206,6 +206,7 @@ class Pruner:
                 f"{stopped}. Nothing was removed",
                 "A dry run tells which would go and why the others stay. If that is what you want, confirm it by their "
                 f"number, {going}",
+                going,
             )
 
     def _readable(self) -> list[SavesetInfo]:

@@ -253,4 +253,6 @@ def test_catalog():
     assert lines[2].split()[-2:] == ["never", RUN]
     proven = saveset("fs1", proven={"drill": "idr-1", "time": "2026-11-24T06:00:00+00:00", "server": "fs1"})
     assert catalog_table([proven]).splitlines()[2].split()[-2:] == ["2026-11-24", RUN]
+    aside = catalog_table([saveset("fs1", aside="its time is wrong")]).splitlines()
+    assert len(aside) == 4 and aside[3].startswith("Set aside: saveset ") and aside[3].endswith(": its time is wrong")
     assert catalog_table([]) == "There is no saveset."

@@ -374,6 +374,6 @@ def test_the_module_says_how_to_confirm(
     assert "But this stops: 5 savesets" in texts.prune_summary(told, True)
     assert "-e prune_confirm=5" in texts.prune_summary(told, True)
     stopped = pruned(lab, tmp_path, capsys, keep_last=1)
-    assert stopped["failed"] and "prune_confirm" in stopped["msg"] and len(lab.open().savesets()) == 6
+    assert stopped["failed"] and "-e prune_confirm=5" in stopped["msg"] and len(lab.open().savesets()) == 6
     assert len(pruned(lab, tmp_path, capsys, keep_last=1, confirm=5)["forgotten"]) == 5
     assert pruned(lab, tmp_path, capsys, keep_last=1)["stopped"] == ""
