@@ -6,22 +6,35 @@
 from __future__ import annotations
 
 from ansible_collections.openisb.backup.plugins.module_utils.census import census_problems
+from ansible_collections.openisb.backup.plugins.module_utils.clocks import clock_problems
 from ansible_collections.openisb.backup.plugins.module_utils.inventory import servers_of
 
 ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
 
 
-def decide(hostvars, groups, on_missing_server, pool_reserve, base_reserve, metadata_reserve, repository_reserve):
+def decide(
+    hostvars,
+    groups,
+    on_missing_server,
+    pool_reserve,
+    base_reserve,
+    metadata_reserve,
+    repository_reserve,
+    clocks,
+    clock_limit,
+):
     """The decision: a dict of servers and rings (that take part), skipped and problems (texts; any stops the run).
 
     ``hostvars`` holds of each host the fact that the role preflight sets: ``preflight_found`` with ``problem`` (a text,
     or empty) and what was found. A host without it was not reached. ``pool_reserve`` and ``base_reserve`` are shares of
-    the LUNs' size, ``metadata_reserve`` and ``repository_reserve`` are in bytes.
+    the LUNs' size, ``metadata_reserve`` and ``repository_reserve`` are in bytes. ``clocks``: by host, what the action
+    hold tells of it; no two may differ by more than ``clock_limit`` seconds.
     """
     problems, skipped, servers = [], [], []
     for host in infrastructure(groups):
         problems += [f"{host}: {problem}" for problem in host_problems(hostvars[host])]
+    problems += clock_problems(clocks, clock_limit)
     problems += journal_problems(groups, hostvars)
     problems += point_problems(groups, hostvars)
     rings = {ring: quiesce_problems(ring, "ring", hostvars) for ring in groups.get("rings", [])}

@@ -23,6 +23,8 @@ DRILL_ID = re.compile(r"^idr-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")
 GENESIS = "0" * 64
 OPENED = "opened"
 CLOSED = "closed"
+#: Events that belong to no run: what a person has the journal know.
+OUTSIDE_RUNS = ("adopted",)
 
 
 class JournalError(Exception):
@@ -118,7 +120,7 @@ class Journal:
                 )
             if any(record["run_id"] == run_id for record in records):
                 raise JournalError(f"run id {run_id} was used before: start again with a new one")
-        elif run_id not in opened:
+        elif run_id not in opened and event not in OUTSIDE_RUNS:
             raise JournalError(f"run {run_id} is not open in {self.path}: '{event}' cannot be recorded")
 
     def _parse(self, number, line):

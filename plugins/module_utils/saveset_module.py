@@ -12,11 +12,13 @@ import os
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import utc
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import (
     InvalidValue,
     NotEncrypted,
     SavesetError,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.order import Place
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import NO_ENCRYPTION, Repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
@@ -132,6 +134,7 @@ def saveset_facts(info):
         "volume": info.volume,
         "server": info.volume.partition("/")[0],
         "run_id": info.run_id,
+        "sequence": info.sequence,
         "time": info.time.astimezone(datetime.timezone.utc).isoformat(),
         "verdict": info.verdict,
         "size": info.size,
@@ -140,6 +143,20 @@ def saveset_facts(info):
         "metadata": info.metadata,
         "origin": info.origin,
     }
+
+
+def known_places(known):
+    """What the journal knows, by the savesets' ids, as the engine takes it; None where there is no journal."""
+    if known is None:
+        return None
+    try:
+        times = [datetime.datetime.fromisoformat(entry["time"]) for entry in known]
+        return {
+            entry["id"]: Place(entry["volume"], entry["sequence"], utc(time), entry["id"])
+            for entry, time in zip(known, times)
+        }
+    except ValueError as error:
+        raise InvalidValue("known", f"a time in it is not ISO 8601 ({error})", "Pass what the journal tells") from error
 
 
 @contextlib.contextmanager

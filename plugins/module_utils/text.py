@@ -178,7 +178,13 @@ def catalog_table(savesets):
         verdict = verdict_text(dict(saveset.get("metadata", {}), verdict=saveset["verdict"]))
         proven = saveset["proven"]["time"].partition("T")[0] if saveset.get("proven") else "never"
         rows.append([saveset["volume"], moment_of(saveset), verdict, *sizes, proven, saveset["run_id"]])
-    return "\n".join(table(rows, right=(3, 4)))
+    lines = table(rows, right=(3, 4))
+    lines += [
+        "Set aside: saveset {id} of {volume}, run {run_id}: {aside}".format(**saveset)
+        for saveset in savesets
+        if saveset.get("aside")
+    ]
+    return "\n".join(lines)
 
 
 def prune_summary(result, dry_run=False):
@@ -205,6 +211,10 @@ def prune_summary(result, dry_run=False):
             result["packs_punched"],
         )
     )
+    if result.get("stopped"):
+        lines.append(
+            "But this stops: {}. To go on: -e prune_confirm={}".format(result["stopped"], len(result["forgotten"]))
+        )
     for waiting in result["waiting"]:
         lines.append(
             "{} more wait for: {}. The next prune removes them".format(

@@ -83,6 +83,15 @@ options:
       bytes:
         description: How many bytes they cover.
         type: int
+  parent:
+    description:
+      - The id of the saveset of this volume that it builds upon; none where it is empty or not there.
+      - The latest one that fits into the order of the volume's savesets where it is left out.
+    type: str
+  clock_limit:
+    description: How many seconds O(consistency_point) may be ahead of this host's clock.
+    type: float
+    default: 60.0
   paranoid:
     description: Whether all is read even so, and compared, to prove that what the storage tells is right.
     type: bool
@@ -131,7 +140,7 @@ EXAMPLES = r"""
 RETURN = r"""
 saveset:
   description:
-    - The saveset, with id, volume, server, run_id, time, verdict, size (bytes), digest, stats, metadata and
+    - The saveset, with id, volume, server, run_id, sequence, time, verdict, size (bytes), digest, stats, metadata and
       origin.
     - C(origin) tells how it was read; with C(method) V(changed), changed extents since the source C(since); with
       V(full), all of it, for a C(reason).
@@ -147,6 +156,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
 from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotFound
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import LATEST
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import open_source
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
@@ -180,6 +191,8 @@ ARGUMENTS = dict(
     verdict={"type": "str", "choices": ["application-consistent", "crash-consistent"], "required": True},
     metadata={"type": "dict", "default": {}},
     changes={"type": "dict", "default": {}, "options": CHANGES, "apply_defaults": True},
+    parent={"type": "str"},
+    clock_limit={"type": "float", "default": 60.0},
     paranoid={"type": "bool", "default": False},
     level={"type": "int", "default": 1},
     workers={"type": "int"},
@@ -206,6 +219,8 @@ def check_pace(module):
     for name in ("rate_limit", "read_latency"):
         if module.params[name] < 0:
             module.fail_json(msg=f"{name} {module.params[name]} is less than 0: give 0 for no bound")
+    if module.params["clock_limit"] < 0:
+        module.fail_json(msg="clock_limit {} is less than 0: give seconds".format(module.params["clock_limit"]))
 
 
 def changes_told(module):
@@ -219,9 +234,20 @@ def changes_told(module):
         module.fail_json(msg=f"changes: {error}")
 
 
-def existing(repository, params):
-    """The saveset of this volume and run, where an earlier try wrote it already."""
-    return next((info for info in repository.savesets(params["volume"]) if info.run_id == params["run_id"]), None)
+def existing(repository, params, moment):
+    """The saveset of this volume, run and consistency point, where an earlier try wrote it already."""
+    wanted = params["run_id"], moment
+    return next((info for info in repository.savesets(params["volume"]) if (info.run_id, info.time) == wanted), None)
+
+
+def parent_of(repository, params):
+    """The saveset to build upon: the one that was named, None where it is not there, or the latest."""
+    if params["parent"] is None:
+        return LATEST
+    try:
+        return repository.find(params["volume"], saveset_id=params["parent"]) if params["parent"] else None
+    except NotFound:
+        return None
 
 
 def facts_of(saveset, told):
@@ -236,7 +262,7 @@ def back_up(module, job, moment, changes):
     """Write the saveset, and return what the module returns."""
     params = module.params
     repository = open_repository(module)
-    done = existing(repository, params)
+    done = existing(repository, params, moment)
     if done or module.check_mode:
         return {"changed": not done, "saveset": saveset_facts(done) if done else {}}
     with contextlib.ExitStack() as stack:
@@ -257,6 +283,8 @@ def read_source(repository, address, params, moment, changes, job):
             run_id=params["run_id"],
             time=moment,
             verdict=params["verdict"],
+            parent=parent_of(repository, params),
+            clock_limit=datetime.timedelta(seconds=params["clock_limit"]),
             metadata=params["metadata"],
             source_id=params["changes"]["id"],
             changes=changes,

@@ -25,7 +25,11 @@ options:
     type: str
     required: true
   run_id:
-    description: The run whose saveset is restored. The latest saveset of the volume where left out.
+    description:
+      - The run whose saveset is restored. The latest saveset of the volume where this and O(saveset) are left out.
+    type: str
+  saveset:
+    description: The id of the saveset that is restored, or its first digits.
     type: str
   target:
     description:
@@ -127,6 +131,7 @@ ARGUMENTS = dict(
     **JOB_ARGUMENTS,
     volume={"type": "str", "required": True},
     run_id={"type": "str"},
+    saveset={"type": "str"},
     target={"type": "str", "required": True},
     only_changed={"type": "bool", "default": False},
     base={"type": "str"},
@@ -156,7 +161,7 @@ def restore(module, job):
     params = module.params
     repository = open_repository(module)
     repository.require_reading()
-    saveset = repository.find(params["volume"], run_id=params["run_id"])
+    saveset = repository.find(params["volume"], saveset_id=params["saveset"], run_id=params["run_id"])
     facts = saveset_facts(saveset.info)
     if module.check_mode:
         return {"saveset": facts, "base": {"saveset": "", "reason": ""}, "stats": {}}

@@ -21,7 +21,8 @@ extends_documentation_fragment:
 options:
   command:
     description:
-      - V(connect) only opens every connection and starts Python there, so that this takes no time inside the window.
+      - V(connect) only opens every connection and starts Python there, so that this takes no time inside the window. It
+        also tells how far each clock is C(ahead) of the controller's in seconds, give or take C(bound).
       - V(freeze) freezes, V(thaw) thaws, V(status) looks, and V(end) thaws and ends the holder.
     type: str
     choices: [freeze, thaw, status, end, connect]

@@ -28,7 +28,8 @@ options:
   event:
     description:
       - What is about to happen or has happened.
-      - V(opened) opens the run, V(closed) closes it; any other event needs an open run.
+      - V(opened) opens the run, V(closed) closes it; any other event needs an open run, but for V(adopted), by which
+        savesets are taken into the journal that no run in it made.
     type: str
     required: true
   data:

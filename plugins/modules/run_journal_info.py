@@ -27,6 +27,10 @@ options:
     description: The events whose records are wanted, of O(run_id) or, without it, of all runs.
     type: list
     elements: str
+  savesets:
+    description: Ids of the savesets of which it is wanted what the journal knows.
+    type: list
+    elements: str
 seealso:
   - module: openisb.backup.run_journal
 """
@@ -51,6 +55,13 @@ records:
   returned: success
   type: list
   elements: dict
+savesets:
+  description:
+    - Those of O(savesets) that the journal knows, as a run made them or somebody took them into it.
+    - Each with id, volume, sequence and time.
+  returned: success
+  type: list
+  elements: dict
 chain_head:
   description: The hash of the newest record; 64 zeros where there is none.
   returned: success
@@ -70,6 +81,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.journal import (
     chain_problems,
     open_runs,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.known import known_savesets
 
 
 def is_wanted(record, run_id, events):
@@ -85,6 +97,7 @@ def main():
             "path": {"type": "path", "required": True},
             "run_id": {"type": "str"},
             "events": {"type": "list", "elements": "str"},
+            "savesets": {"type": "list", "elements": "str"},
         },
         supports_check_mode=True,
     )
@@ -97,6 +110,7 @@ def main():
         changed=False,
         open_runs=open_runs(records),
         records=[record for record in records if is_wanted(record, *asked)],
+        savesets=known_savesets(records, module.params["savesets"] or []),
         chain_head=records[-1]["hash"] if records else GENESIS,
         problems=chain_problems(records),
     )

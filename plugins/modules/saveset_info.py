@@ -11,7 +11,8 @@ short_description: List the savesets of a repository
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists savesets, oldest first, without reading the data that they hold.
+  - Lists savesets without reading the data that they hold, by volume, and those of a volume in the order in which they
+    came.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
   - openisb.backup.repository
@@ -42,8 +43,8 @@ encryption:
   type: str
 savesets:
   description:
-    - The savesets, each with id, volume, server, run_id, time, verdict, size (bytes), digest, stats, metadata and
-      origin.
+    - The savesets, each with id, volume, server, run_id, sequence (its place in the order), time, verdict, size (in
+      bytes), digest, stats, metadata and origin.
     - Two volumes of one repository with the same C(digest) have the same content.
   returned: success
   type: list

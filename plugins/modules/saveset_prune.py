@@ -14,6 +14,9 @@ description:
   - Keeps, of every volume, the newest savesets that the policy asks for, forgets the others, and removes what no
     saveset uses any more. Also removes what interrupted backups have left.
   - Every rule counts by itself, in UTC, from each volume's newest saveset on. A saveset stays when any rule wants it.
+  - Newest is the saveset that came last, whatever its time. One that does not fit into the order in which savesets
+    came, or that O(known) lacks, is set aside. It stays, and no rule counts it.
+  - Where more than O(max_percent) of a volume's savesets would go, nothing is removed unless O(confirm) is how many go.
   - Safe beside backups and restores. What one of them may need is only marked, and removed by a later prune; see
     RV(waiting).
   - A policy that keeps nothing is an error.
@@ -57,6 +60,38 @@ options:
     description: Keep the latest application-consistent saveset of every volume, whatever the rest of the policy says.
     type: bool
     default: true
+  known:
+    description:
+      - What the run journal knows of the savesets, as M(openisb.backup.run_journal_info) returns it. All others are set
+        aside. Where it is left out, the order in which savesets came rules alone.
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description: The saveset's id.
+        type: str
+        required: true
+      volume:
+        description: Its volume.
+        type: str
+        required: true
+      sequence:
+        description: Its place in the order.
+        type: int
+        required: true
+      time:
+        description: Its consistency point, as ISO 8601 with a time zone.
+        type: str
+        required: true
+  max_percent:
+    description:
+      - Stop where more than so many percent of the savesets of a volume, or of all together, would go. Fewer than five
+        savesets are no reason to stop.
+    type: float
+    default: 50.0
+  confirm:
+    description: Go on all the same where exactly so many savesets would go.
+    type: int
   servers:
     description: Put the policy to savesets of these servers only. To all where it is left out.
     type: list
@@ -90,7 +125,8 @@ EXAMPLES = r"""
 RETURN = r"""
 savesets:
   description:
-    - The savesets that the policy was put to, by volume and then oldest first. Each also with keep and reasons.
+    - The savesets that the policy was put to, by volume and then oldest first. Each also with keep, reasons and aside,
+      which tells why it is set aside (empty where it is not).
   returned: success
   type: list
   elements: dict
@@ -99,6 +135,10 @@ forgotten:
   returned: success
   type: list
   elements: str
+stopped:
+  description: In check mode, why nothing would be removed unless O(confirm) is given; empty where it would.
+  returned: success
+  type: str
 bytes_freed:
   description: Bytes that the store has won.
   returned: success
@@ -130,17 +170,25 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneOptions
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import Unconfirmed
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import MAX_PERCENT, PruneOptions
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
+    known_places,
     open_repository,
     require_libraries,
     running_job,
     saveset_facts,
 )
 
+KNOWN = {
+    "id": {"type": "str", "required": True},
+    "volume": {"type": "str", "required": True},
+    "sequence": {"type": "int", "required": True},
+    "time": {"type": "str", "required": True},
+}
 COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
@@ -153,14 +201,23 @@ def prune(module, job):
         **{name: params["keep_" + name] for name in COUNTS},
     )
     options = PruneOptions(
-        servers=params["servers"], threshold=params["punch_percent"] / 100, everywhere=params["everywhere"]
+        servers=params["servers"],
+        threshold=params["punch_percent"] / 100,
+        everywhere=params["everywhere"],
+        known=known_places(params["known"]),
+        max_percent=params["max_percent"],
+        confirmed=params["confirm"],
     )
-    return open_repository(module).prune(
-        policy,
-        options=options,
-        dry_run=module.check_mode,
-        progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
-    )
+    repository = open_repository(module)
+    try:
+        return repository.prune(
+            policy,
+            options=options,
+            dry_run=module.check_mode,
+            progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
+        )
+    except Unconfirmed as error:
+        module.fail_json(msg=f"Repository {error} (for prune.yml: -e prune_confirm={error.count})")
 
 
 def result_of(report):
@@ -168,8 +225,10 @@ def result_of(report):
     return {
         "changed": bool(report.forgotten or report.packs_deleted or report.maps_deleted or report.packs_punched),
         "savesets": [
-            dict(saveset_facts(item.info), keep=item.keep, reasons=list(item.reasons)) for item in report.decisions
+            dict(saveset_facts(item.info), keep=item.keep, reasons=list(item.reasons), aside=item.aside)
+            for item in report.decisions
         ],
+        "stopped": report.stopped,
         "forgotten": report.forgotten,
         "bytes_freed": report.bytes_freed,
         "packs_deleted": report.packs_deleted,
@@ -198,6 +257,9 @@ def main():
             **{"keep_" + name: {"type": "int", "default": 0} for name in COUNTS},
             keep_within={"type": "str", "default": ""},
             keep_consistent={"type": "bool", "default": True},
+            known={"type": "list", "elements": "dict", "options": KNOWN},
+            max_percent={"type": "float", "default": MAX_PERCENT},
+            confirm={"type": "int"},
             servers={"type": "list", "elements": "str"},
             punch_percent={"type": "int", "default": 10},
             everywhere={"type": "bool", "default": False},

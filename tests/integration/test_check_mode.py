@@ -18,7 +18,7 @@ RUN = "find /run/openisb -type f -not -path '*/jobs/*' | sort"
 TO_FOLDER = ["-e", "restore_server=fs1", "-e", "restore_folder=/var/tmp/only-in-check-mode"]
 TO_DR_HOST = ["-e", "restore_server=fs1", "-e", "restore_volume=m", "-e", "restore_host=dr1"]
 PLAYBOOKS = [
-    *("setup.yml", "preflight.yml", "isb.yml", "catalog.yml", "verify.yml", "prune.yml", "recover.yml"),
+    *("setup.yml", "preflight.yml", "isb.yml", "catalog.yml", "verify.yml", "prune.yml", "adopt.yml", "recover.yml"),
     *("idr.yml", "idr_fresh.yml", "drill.yml"),
 ]
 

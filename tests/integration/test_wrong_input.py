@@ -73,6 +73,25 @@ def test_missing_repository(lab: Lab) -> None:
     assert "holds no repo.json" in refused(lab, "-e", "repository_path=/var/lib/openisb/nothing")
 
 
+#: Python with a clock an hour ahead, for what it is given over standard input; hosts share the kernel's clock.
+AHEAD = """#!/bin/sh
+test "$*" = "-I -S -" || exec /usr/bin/python3 "$@"
+{ echo "import time; time.time = lambda now=time.time: now() + 3600"; cat; } | /usr/bin/python3 "$@"
+"""
+
+
+@pytest.mark.parametrize("host", ["fs2", "storage1"])
+def test_clock_that_is_off(lab: Lab, host: str) -> None:
+    path = "/tmp/openisb-python-ahead"
+    lab.on(host, f"cat > {path} << 'END'\n{AHEAD}END\nchmod 755 {path}")
+    try:
+        message = refused(lab, host_vars={host: {"ansible_python_interpreter": path}})
+    finally:
+        lab.on(host, f"rm -f {path}")
+    assert f"{host}: its clock is 3600." in message or f"{host}: its clock is 3599." in message
+    assert "ahead of most hosts'" in message and "preflight_clock_limit" in message
+
+
 @pytest.fixture
 def full_repository(lab: Lab) -> Iterator[str]:
     """A repository on a medium that has almost no room left."""

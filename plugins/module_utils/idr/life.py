@@ -14,6 +14,9 @@ import datetime
 from ansible_collections.openisb.backup.plugins.module_utils import controller
 from ansible_collections.openisb.backup.plugins.module_utils.idr import moments
 
+AHEAD = 60
+"""Seconds that the clock of whoever recorded a proof may be ahead."""
+
 LIVE, DEAD, KEPT, EXPIRED, FAILED_OVER = "live", "dead", "kept", "expired", "failed over"
 
 
@@ -132,8 +135,10 @@ def due_servers(servers, proofs, within_days, every_days, now):
 
     ``proofs``: by server, when it was proven last. ``within_days``: within how many days each server is to be proven.
     ``every_days``: how many days are between two drills. ``now``: seconds since the epoch. As many as it takes to come
-    round in time, and at least those whose proof would be too old at the next drill.
+    round in time, and at least those whose proof would be too old at the next drill. A proof from the future counts for
+    nothing, as a clock was wrong or is: it must not put off the next one for years.
     """
+    proofs = {server: time for server, time in proofs.items() if moments.parse(time).timestamp() <= now + AHEAD}
     order = sorted(servers, key=lambda server: (proofs.get(server, ""), servers.index(server)))
     turns = max(1, int(within_days / every_days))
     limit = now + 86400 * (every_days - within_days)

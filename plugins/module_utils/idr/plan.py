@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides which savesets a drill brings into use, and where: one point in time for all servers that belong together.
 
-What the inventory says of a server comes in ``hostvars``; a catalog is a list of savesets, oldest first.
+What the inventory says of a server comes in ``hostvars``; a catalog is a list of savesets, those of a volume in the
+order in which they came, as `catalog.with_places` makes it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import posixpath
 
 from ansible_collections.openisb.backup.plugins.module_utils import controller
+from ansible_collections.openisb.backup.plugins.module_utils.catalog import set_aside_text
 from ansible_collections.openisb.backup.plugins.module_utils.idr import moments
 from ansible_collections.openisb.backup.plugins.module_utils.inventory import servers_of
 from ansible_collections.openisb.backup.plugins.module_utils.verdict import APPLICATION
@@ -189,7 +191,7 @@ def _named_runs(point):
 
 def _missing(runs, hostvars, points):
     """Volumes of which their server's run has no saveset, as texts."""
-    there = {(entry["volume"], entry["run_id"]) for entry in points}
+    there = {(entry["volume"], entry["run_id"]) for entry in points if not entry["unknown"]}
     return [
         f"{volume} of run {run_id or '(none named)'}"
         for server, run_id in runs.items()
@@ -211,12 +213,16 @@ def _latest_whole_run(members, hostvars, points, asked):
     held = {}
     for entry in points:
         good = asked["any_verdict"] or entry["verdict"] == APPLICATION
-        if entry["volume"] in wanted and good and (before is None or moments.parse(entry["time"]) <= before):
-            held.setdefault(entry["run_id"], {})[entry["volume"]] = moments.parse(entry["time"])
+        if entry["aside"] or not good or entry["volume"] not in wanted:
+            continue
+        if before is None or moments.parse(entry["time"]) <= before:
+            held.setdefault(entry["run_id"], {})[entry["volume"]] = entry["sequence"]
     whole = [run_id for run_id, volumes in held.items() if set(volumes) == wanted]
     if not whole:
-        return {}, _no_whole_run(members, held, wanted, asked)
-    latest = max(whole, key=lambda run_id: max(held[run_id].values()))
+        aside = [entry for entry in points if entry["aside"] and entry["volume"] in wanted]
+        return {}, _no_whole_run(members, held, wanted, asked) + set_aside_text(aside)
+    # All volumes of servers that belong together are in each of these runs, so any of them tells their order.
+    latest = max(whole, key=lambda run_id: [held[run_id][volume] for volume in sorted(wanted)])
     return dict.fromkeys(members, latest), ""
 
 
@@ -250,7 +256,7 @@ def _moment(asked):
 
 
 def _server_plan(server, variables, run_id, points, dr_hosts, asked):
-    entries = {entry["volume"]: entry for entry in points if entry["run_id"] == run_id}
+    entries = {entry["volume"]: entry for entry in points if entry["run_id"] == run_id and not entry["unknown"]}
     return {
         "dr_host": variables.get("idr_host") or (dr_hosts[0] if dr_hosts else ""),
         "ring": variables.get("isb_ring") or "",

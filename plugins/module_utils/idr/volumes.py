@@ -64,21 +64,20 @@ def context(servers, hostvars, drill, dr_host):
 
 
 def saveset_points(servers, hostvars, catalogs):
-    """The savesets of these servers, each of its own backup server, oldest first. ``catalogs``: by backup server."""
-    found = [
+    """The savesets of these servers, each of its own backup server. ``catalogs``: by backup server."""
+    return [
         saveset
         for server in servers
         for saveset in catalogs.get(hostvars[server]["isb_backup_server"], [])
         if saveset["server"] == server
     ]
-    return sorted(found, key=lambda entry: entry["time"])
 
 
 def snapshot_points(servers, hostvars, snapshots, thawed):
-    """LUNs of snapshots as a catalog of savesets lists them, oldest first.
+    """LUNs of snapshots as a catalog of savesets lists them, in the order of the journal.
 
     ``snapshots``: by storage host, as lun_snapshot_info returns them. ``thawed``: the journal's records of that event.
-    What the journal does not know has the verdict ``failed``.
+    What the journal does not know has the verdict ``failed``, comes first, and is ``unknown``.
     """
     found = []
     for server in servers:
@@ -90,6 +89,9 @@ def snapshot_points(servers, hostvars, snapshots, thawed):
                     "volume": "{}/{}".format(server, volume["name"]),
                     "server": server,
                     "run_id": snapshot["run_id"],
+                    "sequence": point["sequence"],
+                    "aside": "" if point["sequence"] else "the journal does not know it",
+                    "unknown": not point["sequence"],
                     "time": point["time"] or _time_of(snapshot["run_id"]),
                     "verdict": point["verdict"],
                     "size": snapshot["luns_bytes"][volume["serial"]],
@@ -97,15 +99,16 @@ def snapshot_points(servers, hostvars, snapshots, thawed):
                 for volume in hostvars[server]["isb_volumes"]
                 if volume["serial"] in snapshot["luns_bytes"]
             ]
-    return sorted(found, key=lambda entry: entry["time"])
+    return sorted(found, key=lambda entry: entry["sequence"])
 
 
 def _point(run_id, server, thawed):
-    """Moment and verdict of a server's consistency point in a run."""
-    for record in thawed:
+    """Moment and verdict of a server's consistency point in a run, and its place in the journal (0: none)."""
+    for number, record in enumerate(thawed, 1):
         if record["run_id"] == run_id and server in record["data"]["servers"]:
-            return {"time": record["data"]["time"], "verdict": record["data"]["servers"][server]["verdict"]}
-    return {"time": "", "verdict": FAILED}
+            verdict = record["data"]["servers"][server]["verdict"]
+            return {"time": record["data"]["time"], "verdict": verdict, "sequence": number}
+    return {"time": "", "verdict": FAILED, "sequence": 0}
 
 
 def _time_of(run_id):

@@ -17,6 +17,7 @@ from .document import FORMAT_VERSION, Document, decode_document, encode_document
 from .errors import Damaged, InvalidValue
 from .fields import COMMIT_BODY, TIME
 from .keys import DOCUMENT, KeyRing
+from .order import Place
 from .progress import BackupStats
 from .volume import volume_folder, volume_of_folder
 
@@ -31,13 +32,15 @@ _WAY_OUT = "Put back a copy of the object, or use another saveset of the volume"
 class SavesetInfo:
     """What a commit says about a saveset.
 
-    ``time`` is the consistency point (UTC); ``size`` in bytes; ``digest`` equal for equal content in one repository;
+    ``time`` is the consistency point (UTC); ``sequence`` its number in the order of its volume's savesets, from 1 (see
+    :mod:`.order`); ``size`` in bytes; ``digest`` equal for equal content in one repository;
     ``origin`` tells how the extents were known; ``format`` is the version of the format.
     """
 
     id: str
     volume: str
     run_id: str
+    sequence: int
     time: datetime.datetime
     verdict: str
     size: int
@@ -56,8 +59,13 @@ class SavesetInfo:
         """The name of the commit in the store."""
         return commit_name(self.volume, self.time, self.id)
 
+    @property
+    def place(self) -> Place:
+        """Its place in the order."""
+        return Place(self.volume, self.sequence, self.time, self.id)
 
-_CLEAR = ("id", "volume", "run_id", "verdict", "size", "chunk_size", "parent")
+
+_CLEAR = ("id", "volume", "run_id", "sequence", "verdict", "size", "chunk_size", "parent")
 _SEALED = ("map_id", "root", "digest", "origin", "metadata")
 
 

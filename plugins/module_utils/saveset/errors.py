@@ -83,6 +83,17 @@ class RepositoryBusy(SavesetError):
     """Another process is doing what only one may do at a time, or uses what is to be removed."""
 
 
+class Unconfirmed(SavesetError):
+    """More would be removed than may go without somebody saying so.
+
+    :param count: how many savesets would go, which is what confirms it.
+    """
+
+    def __init__(self, thing: str, cause: str, way_out: str, count: int) -> None:
+        super().__init__(thing, cause, way_out)
+        self.count = count
+
+
 class SourceError(SavesetError):
     """The source of a backup cannot be opened or read."""
 

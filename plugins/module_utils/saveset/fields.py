@@ -13,6 +13,7 @@ import typing as t
 from . import names, schema
 from .bounds import CHUNK_SIZES, VOLUME_BYTES_MAX
 from .errors import InvalidValue
+from .order import SEQUENCE_MAX
 from .volume import check_volume
 
 #: The form of the times that names and documents have, always UTC.
@@ -96,6 +97,7 @@ FORMS: dict[str, Form] = {
             "volume": _VOLUME,
             "time": _TIME,
             "run_id": RUN_TEXT,
+            "sequence": schema.integer(1, SEQUENCE_MAX),
             "verdict": RUN_TEXT,
             "size": schema.integer(0, VOLUME_BYTES_MAX),
             "chunk_size": _chunk_size,

@@ -6,23 +6,29 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import time
 import typing as t
 
 from .collect import FORGOTTEN, Collector, Listing, Swept, Waiting
 from .commit import SavesetInfo, parse_name
-from .errors import Damaged, InvalidValue, NotFound, SavesetError
+from .errors import Damaged, InvalidValue, NotFound, SavesetError, Unconfirmed
 from .keys import KeyRing
 from .lease import PREVIEW, LeaseInfo, collecting, living_leases, reading
+from .order import Known
 from .pins import pin_texts, read_pins
 from .progress import Progress
 from .references import References, Root
-from .retention import Decision, Policy, decide
+from .retention import Decision, Policy, check_share, decide
 from .store import Store
 from .tombstone import Tombstone
 
 #: Of a pack that is still used, more than this share must be dead for that to be punched out.
 THRESHOLD = 0.1
+#: More than so many percent of a volume's savesets, or of all, go only where somebody has confirmed it.
+MAX_PERCENT = 50.0
+#: How far clocks may be apart.
+CLOCK_LIMIT = datetime.timedelta(seconds=60)
 
 Scan = t.Callable[[], t.Tuple[t.List[SavesetInfo], t.List[t.Tuple[str, SavesetError]]]]
 Report = t.Callable[[Progress], None]
@@ -34,14 +40,21 @@ class PruneOptions:
 
     ``servers``: whose savesets the policy is put to, None for all.  ``threshold``: packs are punched when more than
     this share of them (0 to 1) is dead.  ``everywhere``: look at all packs for dead parts, not only at those that
-    forgotten savesets used.
+    forgotten savesets used.  ``known``: the savesets that the run journal knows; the others are set aside. None where
+    there is no journal, and the order in which savesets came rules alone.  ``max_percent``: when more than so many
+    percent of a volume's savesets, or of all, would go, nothing does unless ``confirmed`` says how many exactly.
     """
 
     servers: t.Collection[str] | None = None
     threshold: float = THRESHOLD
     everywhere: bool = False
+    known: Known | None = None
+    max_percent: float = MAX_PERCENT
+    confirmed: int | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.max_percent <= 100:
+            raise InvalidValue(f"max percent {self.max_percent:g}", "it is no share from 0 to 100", "Use 50")
         if not 0 <= self.threshold <= 1:
             raise InvalidValue(f"threshold {self.threshold}", "it is no share from 0 to 1", "Use 0.1")
 
@@ -52,7 +65,8 @@ class PruneReport:
 
     ``decisions`` tell for every saveset that the policy was put to why it stays, or that it goes; ``forgotten`` the ids
     of those that are gone; ``bytes_freed`` the room that the store won, as it counts it; ``waiting`` what will be
-    removed by a later prune, as somebody uses the repository who may need it.
+    removed by a later prune, as somebody uses the repository who may need it; ``stopped`` why it would not be done
+    unless somebody confirms it, empty where it would.
     """
 
     dry_run: bool
@@ -64,6 +78,7 @@ class PruneReport:
     bytes_freed: int
     waiting: list[Waiting]
     seconds: float
+    stopped: str = ""
 
 
 class _Plan(t.NamedTuple):
@@ -99,6 +114,7 @@ class Pruner:
             leases = living_leases(self._store, self._ring, remove_dead=True)
             collector = self._collector()
             plan = self._plan(collector, policy, listing, leases)
+            self._check_share(plan.decisions)
             self._total = self._size(collector, plan)
             self._tell(0)
             forgotten = self._forget(collector, plan.voided, plan.going)
@@ -173,7 +189,25 @@ class Pruner:
             return []
         servers = self._options.servers
         chosen = [info for info in infos if servers is None or info.volume.partition("/")[0] in servers]
-        return decide(policy, chosen, pin_texts(self._store, self._ring))
+        # The clock of this host only ever keeps: what lies in its future is set aside.
+        not_after = datetime.datetime.now(datetime.timezone.utc) + CLOCK_LIMIT
+        pins = pin_texts(self._store, self._ring)
+        return decide(policy, chosen, pins, known=self._options.known, not_after=not_after)
+
+    def _stopped(self, decisions: t.Sequence[Decision]) -> str:
+        return check_share(decisions, self._options.max_percent, self._options.confirmed)
+
+    def _check_share(self, decisions: t.Sequence[Decision]) -> None:
+        stopped = self._stopped(decisions)
+        if stopped:
+            going = sum(not item.keep for item in decisions)
+            raise Unconfirmed(
+                self._store.location,
+                f"{stopped}. Nothing was removed",
+                "A dry run tells which would go and why the others stay. If that is what you want, confirm it by their "
+                f"number, {going}",
+                going,
+            )
 
     def _readable(self) -> list[SavesetInfo]:
         infos, problems = self._scan()
@@ -216,6 +250,7 @@ class Pruner:
             bytes_freed=swept.bytes_freed,
             waiting=waiting,
             seconds=round(time.monotonic() - self._begun, 3),
+            stopped=self._stopped(plan.decisions) if dry_run else "",
         )
 
 

@@ -44,12 +44,13 @@ from .leafmap import LeafMap
 from .lease import RESTORE, VERIFY, reading, writing
 from .linux import keep_freed_memory
 from .names import kind_of
+from .order import next_sequence, set_aside
 from .packcheck import Limits
 from .packs import PACK_BYTES
 from .page import LEAF_ENTRIES
 from .pins import Pin, is_pinned, pin_name, pin_texts, put_pin, read_pins
 from .progress import BackupStats, RestoreStats
-from .prune import PruneOptions, Pruner, PruneReport
+from .prune import CLOCK_LIMIT, PruneOptions, Pruner, PruneReport
 from .reader import ChunkReader
 from .restore import RestoreJob
 from .retention import Policy
@@ -344,10 +345,12 @@ class Repository:
         changes: Changes | None = None,
         paranoid: bool = False,
         pack_bytes: int = PACK_BYTES,
+        clock_limit: datetime.timedelta = CLOCK_LIMIT,
     ) -> Saveset:
         """Back up a whole volume; the saveset exists when, and only when, this returns.
 
-        :param time: the consistency point, an aware datetime.
+        :param time: the consistency point, an aware datetime. It may lie before that of the latest saveset, as it does
+            when a clock was wrong before and is right now: what is ahead of it then is set aside.
         :param verdict: the run's verdict, kept as it is.
         :param metadata: anything that JSON can hold, kept encrypted.
         :param level: zstd level, 1 to 19.
@@ -356,28 +359,30 @@ class Repository:
         :param rate_limit: at most so many bytes a second are read from the source.
         :param read_latency: reading slows down while a read of up to 1 MiB takes longer than so many seconds.
         :param parent: whose map pages are shared where nothing changed: a saveset of the same volume, None for
-            no parent, or ``latest``, the latest that can be read.
+            no parent, or ``latest``, the latest in the order.
         :param source_id: names the point in time that the source shows, such as a snapshot's UUID.  Changed extents of
             the next backup are bound to it, and a backup of the same source that was interrupted is taken up again.
         :param changes: what changed since the parent; only that is read.  Where they do not fit the parent exactly,
             everything is read, and the saveset's origin tells why.
         :param paranoid: read everything all the same, and tell in the origin whether the changed extents are true.
+        :param clock_limit: how far ahead of this host's clock the consistency point may be.
         Raises InvalidValue, SourceError, StoreFull, StoreError, UnsupportedFormat (read-only), and what progress
         raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
         """
-        moment = utc(time)
+        moment = _not_in_the_future(utc(time), clock_limit)
         self._check_backup(volume, run_id, verdict, level, source_id)
         check_metadata(metadata or {})
         self._check_source(source, volume, moment)
         try_refresh(self.store, self._ring)
         with writing(self.store, self._ring, volume, session_of(self._ring, volume, source_id)) as lease:
+            before = self.savesets(volume)
             run = BackupRun(
                 self.store,
                 self._ring,
                 self.chunk_size,
                 source=source,
                 volume=volume,
-                parent=self._parent(parent, volume),
+                parent=self._parent(parent, volume, before),
                 source_id=source_id,
                 changes=changes,
                 options=BackupOptions(level, workers, rate_limit, read_latency, paranoid, pack_bytes),
@@ -388,6 +393,7 @@ class Repository:
                 id=secrets.token_hex(16),
                 volume=volume,
                 run_id=run_id,
+                sequence=next_sequence(info.place for info in before),
                 time=moment,
                 verdict=verdict,
                 size=source.size,
@@ -437,17 +443,17 @@ class Repository:
         if self.read_only:
             raise read_only_error(self.store, self._ring)
 
-    def _parent(self, parent: Saveset | str | None, volume: str) -> Parent | None:
-        """The parent to use, None when there is none that can be read."""
+    def _parent(self, parent: Saveset | str | None, volume: str, before: t.Sequence[SavesetInfo]) -> Parent | None:
+        """The parent to use, None when there is none that can be read.  ``before``: what the volume has."""
         if parent is None:
             return None
         if isinstance(parent, str):
             if parent != LATEST:
                 raise InvalidValue(f"parent {parent!r}", "it is neither a saveset nor 'latest'", "Pass one of these")
-            savesets = self.savesets(volume)
-            if not savesets:
+            fitting = _fitting(before)
+            if not fitting:
                 return None
-            parent = Saveset(self, savesets[-1])
+            parent = Saveset(self, fitting[-1])
         if parent.volume != volume:
             raise InvalidValue(f"parent {parent.id}", f"it is of volume {parent.volume}", f"Pass one of {volume}")
         if parent.info.chunk_size != self.chunk_size or not self._is_there(parent.info):
@@ -457,7 +463,8 @@ class Repository:
     # -- list and find
 
     def scan(self, volume: str | None = None) -> tuple[list[SavesetInfo], list[tuple[str, SavesetError]]]:
-        """All savesets, oldest first, and the commits that cannot be read, as (name, error)."""
+        """All savesets, by volume and then in the order in which they came, and the commits that cannot be read, as
+        (name, error)."""
         infos: list[SavesetInfo] = []
         problems: list[tuple[str, SavesetError]] = []
         prefix = f"savesets/{volume_folder(volume)}" if volume else "savesets"
@@ -470,11 +477,11 @@ class Repository:
                 continue  # removed since it was listed
             except SavesetError as error:
                 problems.append((name, error))
-        infos.sort(key=lambda info: (info.time, info.volume, info.id))
+        infos.sort(key=lambda info: info.place)
         return infos, problems
 
     def savesets(self, volume: str | None = None) -> list[SavesetInfo]:
-        """All savesets, or those of a volume, oldest first; no pack is read.
+        """All savesets, or those of a volume, by volume and then in the order in which they came; no pack is read.
 
         Damaged commits are left out here: scan() and verify() tell them.
         """
@@ -483,19 +490,24 @@ class Repository:
     def find(self, volume: str, saveset_id: str | None = None, run_id: str | None = None) -> Saveset:
         """The latest saveset of a volume, or the one with that id (its first digits do) or of that run.
 
+        The latest is the last one in the order that fits into it; see :mod:`.order`.
+
         Raises NotFound; Damaged when a commit is damaged that may be the one asked for; InvalidValue when several
-        savesets begin with the digits given.
+        savesets begin with the digits given, or are of the run.
         """
         infos, problems = self.scan(check_volume(volume))
         found = [
             info
-            for info in infos
+            for info in (infos if saveset_id or run_id else _fitting(infos))
             if (not saveset_id or info.id.startswith(saveset_id)) and (not run_id or info.run_id == run_id)
         ]
         if saveset_id and len(found) > 1:
             raise InvalidValue(
                 f"saveset id {saveset_id}", f"{len(found)} savesets of {volume} begin so", "Give more digits"
             )
+        if run_id and len(found) > 1:
+            ids = ", ".join(info.id for info in found)
+            raise InvalidValue(f"run id {run_id}", f"{len(found)} savesets of {volume} have it", f"Name one: {ids}")
         latest = commit_name(volume, found[-1].time, "") if found else ""
         for name, error in problems:
             parsed = parse_name(name)
@@ -510,6 +522,10 @@ class Repository:
                 "List the savesets to see what is there",
             )
         return Saveset(self, found[-1])
+
+    def set_aside(self, volume: str | None = None) -> dict[str, str]:
+        """The savesets that do not fit into the order, by id, and why: none of them is a latest one."""
+        return set_aside(info.place for info in self.savesets(volume))
 
     def saveset(self, info: SavesetInfo) -> Saveset:
         """The saveset that a listing told of."""
@@ -730,6 +746,24 @@ def looks_unencrypted(store: Store) -> bool:
         return bool(decode_document(_REPO, store.get(_REPO), "repository").fields.get("encryption") == NO_ENCRYPTION)
     except (Damaged, UnsupportedFormat):
         return False
+
+
+def _fitting(infos: t.Sequence[SavesetInfo]) -> list[SavesetInfo]:
+    """The savesets of one volume, in order, without those that do not fit into it."""
+    aside = set_aside(info.place for info in infos)
+    return [info for info in infos if info.id not in aside]
+
+
+def _not_in_the_future(moment: datetime.datetime, limit: datetime.timedelta) -> datetime.datetime:
+    """The consistency point; InvalidValue where it is ahead of this host's clock by more than ``limit``."""
+    ahead = moment - datetime.datetime.now(datetime.timezone.utc)
+    if ahead > limit:
+        raise InvalidValue(
+            f"consistency point {moment:%Y-%m-%dT%H:%M:%SZ}",
+            f"it is {ahead.total_seconds():.0f} s ahead of this host's clock, and may be {limit.total_seconds():g} s",
+            "Set the clock right that is wrong, this host's or that of whoever named the moment, and back up again",
+        )
+    return moment
 
 
 def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:

@@ -3,9 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Retention: which savesets stay, and why.  Pure: nothing is read or written here, and no clock is asked.
 
-Every rule looks at each volume by itself, from its newest saveset to its oldest, in UTC.  ``daily: 7`` keeps the newest
-saveset of each of the last seven days that have one; hours, ISO weeks, months and years likewise, as restic, borg and
-Proxmox Backup Server do it.  The rules do not know of each other: a saveset stays when any of them wants it.
+Every rule looks at each volume by itself, from its newest saveset to its oldest in the order in which they came (see
+:mod:`.order`), in UTC.  What does not fit into that order is set aside: it stays, and no rule counts it.
+
+``daily: 7`` keeps the newest saveset of each of the last seven days that have one; hours, ISO weeks, months and years
+likewise, as restic, borg and Proxmox Backup Server do it.  The rules do not know of each other: a saveset stays when
+any of them wants it.
 """
 
 from __future__ import annotations
@@ -19,12 +22,18 @@ import typing as t
 
 from .commit import SavesetInfo
 from .errors import InvalidValue
+from .order import Known, set_aside
 
 #: The verdict of which every volume keeps its latest saveset.
 CONSISTENT = "application-consistent"
 
 _DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?\Z")
 _COUNT_MAX = 1_000_000
+
+#: A share of fewer savesets than these says nothing.
+COUNTED = 5
+#: Of how many volumes a text tells at most.
+NAMED = 5
 
 #: A rule that counts periods -> the text that names the period of a time.
 _PERIODS: dict[str, t.Callable[[datetime.datetime], str]] = {
@@ -102,10 +111,14 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What becomes of a saveset: it stays for these reasons, or it goes when there are none."""
+    """What becomes of a saveset: it stays for these reasons, or it goes when there are none.
+
+    ``aside``: why it is set aside, which is one of the reasons then; empty where it fits.
+    """
 
     info: SavesetInfo
     reasons: tuple[str, ...]
+    aside: str = ""
 
     @property
     def keep(self) -> bool:
@@ -114,26 +127,66 @@ class Decision:
 
 
 def decide(
-    policy: Policy, savesets: t.Iterable[SavesetInfo], pins: t.Mapping[str, str] | None = None
+    policy: Policy,
+    savesets: t.Iterable[SavesetInfo],
+    pins: t.Mapping[str, str] | None = None,
+    *,
+    known: Known | None = None,
+    not_after: datetime.datetime | None = None,
 ) -> list[Decision]:
-    """What becomes of each saveset, by volume and then oldest first.
+    """What becomes of each saveset, by volume and then in the order in which they came.
 
     :param savesets: all of every volume that they are of: a rule counts what it is shown.
     :param pins: ids of savesets that stay in any case -> why.
+    :param known: what the run journal knows; None where there is none. What it does not know is set aside.
+    :param not_after: a moment that no saveset can be from after; what is, is set aside.
     """
+    infos = sorted(savesets, key=lambda info: info.place)
+    aside = set_aside([info.place for info in infos], known, not_after)
     volumes: dict[str, list[SavesetInfo]] = collections.defaultdict(list)
-    for info in savesets:
-        volumes[info.volume].append(info)
-    decisions = []
-    for volume in sorted(volumes):
-        newest_first = sorted(volumes[volume], key=lambda info: (info.time, info.id), reverse=True)
-        reasons = _reasons(policy, newest_first, pins or {})
-        decisions += [Decision(info, tuple(reasons[info.id])) for info in reversed(newest_first)]
-    return decisions
+    for info in infos:
+        if info.id not in aside:
+            volumes[info.volume].append(info)
+    reasons: dict[str, list[str]] = {key: [f"set aside: {why}"] for key, why in aside.items()}
+    for in_order in volumes.values():
+        reasons.update(_reasons(policy, in_order[::-1]))
+    for info in infos:
+        if info.id in (pins or {}):
+            reasons[info.id].append(f"pinned {(pins or {})[info.id]}".rstrip())
+    return [Decision(info, tuple(reasons[info.id]), aside.get(info.id, "")) for info in infos]
 
 
-def _reasons(policy: Policy, newest_first: t.Sequence[SavesetInfo], pins: t.Mapping[str, str]) -> dict[str, list[str]]:
-    """Why each saveset of one volume stays, by id."""
+def check_share(decisions: t.Sequence[Decision], percent: float, confirmed: int | None) -> str:
+    """What to say where more than ``percent`` of the savesets of a volume, or of all, would go; else an empty text.
+
+    Volumes with fewer than COUNTED savesets are not looked at by themselves. What is set aside makes no share smaller.
+    A share is no obstacle where ``confirmed`` is exactly how many go.
+    """
+    counted = [item for item in decisions if not item.aside]
+    going = sum(not item.keep for item in counted)
+    if going == confirmed:
+        return ""
+    volumes: dict[str, list[Decision]] = collections.defaultdict(list)
+    for item in counted:
+        volumes[item.info.volume].append(item)
+    volumes = {f"volume {volume}": items for volume, items in volumes.items()}
+    too_many = []
+    for what, items in [*volumes.items(), ("the repository", counted)]:
+        goes = sum(not item.keep for item in items)
+        if len(items) >= COUNTED and 100 * goes > percent * len(items):
+            too_many.append(f"{goes} of {len(items)} of {what}")
+    if not too_many:
+        return ""
+    more = f" and of {len(too_many) - NAMED} more" if len(too_many) > NAMED else ""
+    said = "" if confirmed is None else f"; {confirmed} were confirmed"
+    return (
+        f"{going} savesets would be forgotten, which is more than {percent:g} % ({', '.join(too_many[:NAMED])}{more})"
+        f"{said}: the policy is new, the last prune is long ago, or the times of savesets are wrong"
+    )
+
+
+def _reasons(policy: Policy, newest_first: t.Sequence[SavesetInfo]) -> dict[str, list[str]]:
+    """Why each saveset of one volume, which all fit into the order, stays, by id."""
     reasons: dict[str, list[str]] = {info.id: [] for info in newest_first}
     for number, info in enumerate(newest_first[: policy.last], 1):
         reasons[info.id].append(f"last {number} of {policy.last}")
@@ -148,9 +201,6 @@ def _reasons(policy: Policy, newest_first: t.Sequence[SavesetInfo], pins: t.Mapp
     consistent = next((info for info in newest_first if info.verdict == CONSISTENT), None)
     if policy.consistent and consistent is not None:
         reasons[consistent.id].append(f"latest {CONSISTENT}")
-    for info in newest_first:
-        if info.id in pins:
-            reasons[info.id].append(f"pinned {pins[info.id]}".rstrip())
     return reasons
 
 

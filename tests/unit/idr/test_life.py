@@ -121,6 +121,13 @@ def test_what_was_never_proven_comes_first() -> None:
     assert due_summary(["b", "c"], proofs) == ["b: never proven", "c: proven last on 2026-11-01T00:00:00+00:00"]
 
 
+def test_a_proof_from_the_future_puts_nothing_off() -> None:
+    """A clock that was ten years ahead at a drill would else spare that server for ten years."""
+    proofs = {"a": "2036-11-28T00:00:00+00:00", "b": "2026-11-28T00:00:00+00:00"}
+    assert due_servers(["a", "b"], proofs, 365, 1, NOON) == ["a"]
+    assert due_servers(["a", "b"], {**proofs, "a": "2026-11-29T12:00:30+00:00"}, 365, 1, NOON) == ["b"]
+
+
 def test_once_all_are_proven_only_as_many_as_it_takes() -> None:
     proofs = dict.fromkeys("abcdefgh", "2026-11-28T00:00:00+00:00")
     assert due_servers(list("abcdefgh"), proofs, 28, 7, NOON) == ["a", "b"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.openisb.backup.plugins.module_utils.catalog import with_places
 from ansible_collections.openisb.backup.plugins.module_utils.idr.plan import opening, plan
 
 GOOD = "application-consistent"
@@ -30,6 +31,7 @@ def saveset(volume: str, run_id: str, verdict: str = GOOD) -> dict[str, Any]:
         "volume": volume,
         "server": volume.split("/")[0],
         "run_id": run_id,
+        "sequence": int(run_id[10:12]),
         "time": f"2026-11-{run_id[10:12]}T02:15:03+00:00",
         "verdict": verdict,
         "size": 1 << 20,
@@ -45,7 +47,9 @@ def planned(points: list[dict[str, Any]], variables: dict[str, Any] | None = Non
     defaults = {"servers": "", "point": "", "any_verdict": False, "mode": "test", "root": "/srv/idr"}
     defaults |= {"source": "instant", "declared": "", "now": NOW, "confirm": "", "ttl": 14400}
     dr_hosts = asked.pop("dr_hosts", ["dr1"])
-    found: dict[str, Any] = plan(SERVERS, variables or hostvars(), dr_hosts, points, {**defaults, **asked})
+    known = asked.pop("known", None)
+    in_order = with_places(points, known)
+    found: dict[str, Any] = plan(SERVERS, variables or hostvars(), dr_hosts, in_order, {**defaults, **asked})
     return found
 
 
@@ -221,3 +225,25 @@ def test_what_the_journal_is_told_at_the_opening() -> None:
     assert data["targets"] == {"rpo_s": None, "rto_s": 600}
     assert data["who"]["user"] == "root"
     assert data["controller"]["pid"]
+
+
+def test_the_order_in_which_savesets_came_tells_the_latest_whatever_their_times() -> None:
+    """A clock was ten years ahead at the second run, and right again at the third."""
+    ahead = [dict(entry, time="2036-11-22T02:15:03+00:00") for entry in run_of(SECOND)]
+    assert runs(planned(run_of(FIRST) + ahead + run_of(THIRD))) == {"fs1": THIRD, "fs2": THIRD}
+    assert runs(planned(run_of(FIRST) + ahead + run_of(THIRD), point=SECOND)) == {"fs1": SECOND, "fs2": SECOND}
+
+
+def test_savesets_that_the_journal_does_not_know_are_never_used() -> None:
+    known = run_of(FIRST) + run_of(SECOND)
+    thief = [dict(entry, id=f"x{entry['id']}", verdict=GOOD) for entry in run_of(THIRD)]
+    assert runs(planned(known + thief, known=known)) == {"fs1": SECOND, "fs2": SECOND}
+    (problem, *_more) = planned(known + thief, known=known, point=THIRD)["problems"]
+    assert f"there is no saveset of fs1/m of run {THIRD}" in problem
+    # Of a run that it knows, under that run's name: the journal's own is taken.
+    forged = [dict(entry, id=f"z{entry['id']}", sequence=99) for entry in run_of(SECOND)]
+    found = planned(known + forged, known=known, point=SECOND)
+    assert found["servers"]["fs1"]["volumes"][0]["saveset"] == f"fs1/m@{SECOND}"
+    # Where it knows none, that is said with the way out.
+    (problem, *_more) = planned(thief, known=[])["problems"]
+    assert "set aside are" in problem and "adopt.yml" in problem and "isb_without_journal" in problem

@@ -55,12 +55,19 @@ def hostvars():
     }
 
 
-def decided(hostvars, policy="abort"):
-    return decide(hostvars, GROUPS, policy, 0.1, 0.2, 256 * 1024**2, 64 * 1024**2)
+def decided(hostvars, policy="abort", clocks=None):
+    return decide(hostvars, GROUPS, policy, 0.1, 0.2, 256 * 1024**2, 64 * 1024**2, clocks or {}, 60.0)
 
 
 def test_all_is_well(hostvars):
     assert decided(hostvars) == {"servers": ["fs1", "fs2"], "rings": [], "skipped": [], "problems": []}
+
+
+def test_a_clock_that_is_off_stops_the_run(hostvars):
+    right = {name: {"ok": True, "ahead": 0.0, "bound": 0.1} for name in ("fs1", "fs2", "backup1")}
+    found = decided(hostvars, "skip", {**right, "storage1": {"ok": True, "ahead": 86400.0, "bound": 0.1}})
+    (problem,) = found["problems"]
+    assert problem.startswith("storage1: its clock is 86400.0 s ahead")
 
 
 def test_a_server_that_did_not_answer_stops_the_run(hostvars):

@@ -212,29 +212,36 @@ def test_no_rate_is_a_dash():
     assert rate(1024) == "1.0 KiB/s"
 
 
+def fitting(*savesets):
+    """Savesets in order, none of them set aside."""
+    return [dict(entry, aside="", unknown=False) for entry in savesets]
+
+
 def test_latest_saveset_of_each_volume_is_chosen():
     older, newer = saveset("fs1", id="older"), saveset("fs1", id="newer")
     other = saveset("fs1", "files")
-    chosen = choose_savesets([older, newer, other, saveset("fs2")], "fs1", "")
+    chosen = choose_savesets(fitting(older, newer, other, saveset("fs2")), "fs1", "")
     assert [item["id"] for item in chosen["savesets"]] == ["id-of-fs1-files", "newer"]
     assert chosen["problem"] == ""
 
 
 def test_one_volume_is_chosen():
-    chosen = choose_savesets([saveset("fs1"), saveset("fs1", "files")], "fs1", "files")
+    chosen = choose_savesets(fitting(saveset("fs1"), saveset("fs1", "files")), "fs1", "files")
     assert [item["volume"] for item in chosen["savesets"]] == ["fs1/files"]
 
 
 @pytest.mark.parametrize(("servers", "volume"), [("fs9", ""), ("fs1", "nothing"), ("fs1,fs9", "")])
 def test_what_is_not_there_is_named(servers, volume):
-    problem = choose_savesets([saveset("fs1")], servers, volume)["problem"]
+    problem = choose_savesets(fitting(saveset("fs1")), servers, volume)["problem"]
     assert "There is no saveset" in problem
     assert servers.split(",")[-1] in problem
     assert volume in problem
 
 
 def test_the_base_of_a_volume_is_of_its_latest_saveset():
-    savesets = [saveset("fs1", run_id="older"), saveset("fs1", run_id="newer"), saveset("fs2", "files", run_id="other")]
+    savesets = fitting(
+        saveset("fs1", run_id="older"), saveset("fs1", run_id="newer"), saveset("fs2", "files", run_id="o")
+    )
     volumes = [{"name": "m", "serial": "6001"}, {"name": "files", "serial": "6002"}]
     assert bases(volumes, "fs1", savesets) == {"6001": "newer", "6002": ""}
 
@@ -246,4 +253,6 @@ def test_catalog():
     assert lines[2].split()[-2:] == ["never", RUN]
     proven = saveset("fs1", proven={"drill": "idr-1", "time": "2026-11-24T06:00:00+00:00", "server": "fs1"})
     assert catalog_table([proven]).splitlines()[2].split()[-2:] == ["2026-11-24", RUN]
+    aside = catalog_table([saveset("fs1", aside="its time is wrong")]).splitlines()
+    assert len(aside) == 4 and aside[3].startswith("Set aside: saveset ") and aside[3].endswith(": its time is wrong")
     assert catalog_table([]) == "There is no saveset."

@@ -88,7 +88,7 @@ def hostvars():
 
 
 def decided(hostvars, policy="abort"):
-    return decide(hostvars, GROUPS, policy, 0.1, 0.2, 256 * 1024**2, 64 * 1024**2)
+    return decide(hostvars, GROUPS, policy, 0.1, 0.2, 256 * 1024**2, 64 * 1024**2, {}, 60.0)
 
 
 # The inventory

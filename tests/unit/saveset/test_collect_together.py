@@ -104,7 +104,7 @@ COLLECTOR = (
 freed = waits = 0
 while time.time() < until:
     everywhere = generator.random() < 0.3
-    options = prune.PruneOptions(threshold=generator.choice([0.0, 0.1]), everywhere=everywhere)
+    options = prune.PruneOptions(threshold=generator.choice([0.0, 0.1]), everywhere=everywhere, max_percent=100)
     try:
         report = opened().prune(retention.Policy(last=generator.randrange(1, 4)), options=options)
     except errors.RepositoryBusy:

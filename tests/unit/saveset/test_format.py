@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import datetime
 import hashlib
 import json
 import struct
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import encode_commit
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
 from blake3 import blake3
@@ -25,7 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from .conftest import Lab
+from .conftest import NOON, Lab, MakeImage
 
 
 def derive(parent: bytes, label: str, context: bytes = b"") -> bytes:
@@ -98,6 +101,19 @@ class Reader:
             content = (self.path / name).read_bytes()
             assert len(content) <= limit and fields["files"][name] == hashlib.sha256(content).hexdigest()
         return fields
+
+    def latest(self, volume: str) -> Path:
+        """The commit of a volume's latest saveset."""
+        folder = self.path / "savesets" / volume.replace("/", "~")
+        commits = {path: self.commit(path) for path in folder.iterdir()}
+        in_order = sorted(commits, key=lambda path: [commits[path][name] for name in ("sequence", "time", "id")])
+        fitting, before = [], 0
+        for path in in_order:
+            if commits[path]["sequence"] - before <= 1 << 32:
+                before = commits[path]["sequence"]
+                fitting.append(path)
+        times = [commits[path]["time"] for path in fitting]
+        return [path for number, path in enumerate(fitting) if times[number] <= min(times[number:])][-1]
 
     def frame(self, path: Path, label: str, offset: int) -> bytes:
         """The plain bytes of a frame."""
@@ -206,6 +222,26 @@ def test_a_reader_by_the_document(tmp_path: Path, mixed: Path, encryption: str) 
     third = lab.backup(mixed, source_id="third", changes=Changes("second", second.size, extents))
     assert third.info.origin["method"] == "changed"
     assert reader.restore(lab.path / third.info.name) == mixed.read_bytes()
+
+
+def test_the_latest_saveset_by_the_document(lab: Lab, make_image: MakeImage) -> None:
+    """A clock was ahead at the third one, and after the fourth somebody wrote one whose number leaps."""
+    image = make_image("image", 64 << 10)
+    savesets = [lab.backup(image) for _number in range(2)]
+    long = datetime.timedelta(days=9999)
+    lab.backup(image, time=NOON + long, clock_limit=2 * long)
+    reader = Reader(lab.path, lab.secret.passphrase)
+    assert reader.commit(lab.path / savesets[1].info.name)["sequence"] == 2
+    last = lab.backup(image)
+    ring = lab.open()._ring
+    leaping = dataclasses.replace(last.info, id="f" * 32, sequence=(1 << 32) + 5)
+    (lab.path / leaping.name).write_bytes(encode_commit(leaping, ring))
+    assert reader.latest("fs1/m") == lab.path / last.info.name
+    assert lab.open().find("fs1/m").id == last.id
+    (lab.path / leaping.name).unlink()
+    (lab.path / last.info.name).unlink()
+    ahead = reader.latest("fs1/m")
+    assert ahead == lab.path / lab.open().find("fs1/m").info.name and "2053" in ahead.name
 
 
 def test_a_reader_of_sealed_packs_by_the_document(tmp_path: Path, mixed: Path) -> None:

@@ -27,9 +27,12 @@ DAY = datetime.timedelta(days=1)
 RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
-def saveset(number: int, time: datetime.datetime, volume: str = "fs1/m", verdict: str = "x") -> SavesetInfo:
-    """A saveset with an id that tells its number."""
-    return SavesetInfo(f"{number:032x}", volume, "run", time, verdict, 1, 65536, "", "", "")
+def saveset(
+    number: int, time: datetime.datetime, volume: str = "fs1/m", verdict: str = "x", sequence: int | None = None
+) -> SavesetInfo:
+    """A saveset with an id that tells its number, which came the later the smaller that is."""
+    place = 1000 - number if sequence is None else sequence
+    return SavesetInfo(f"{number:032x}", volume, "run", place, time, verdict, 1, 65536, "", "", "")
 
 
 def every(step: datetime.timedelta, count: int, **options: t.Any) -> list[SavesetInfo]:
@@ -144,7 +147,7 @@ histories = st.lists(
         st.sampled_from([CONSISTENT, "crash-consistent"]),
     ),
     max_size=40,
-).map(lambda rows: [saveset(n, NOON - row[0] * HOUR, row[1], row[2]) for n, row in enumerate(rows)])
+).map(lambda rows: [saveset(n, NOON - row[0] * HOUR, row[1], row[2]) for n, row in enumerate(sorted(rows))])
 
 
 @given(policies, histories)
@@ -155,7 +158,7 @@ def test_every_volume_keeps_its_newest_and_deciding_again_changes_nothing(
     assert sorted(item.info.id for item in decisions) == sorted(info.id for info in savesets)
     survivors = [item.info for item in decisions if item.keep]
     for volume in {info.volume for info in savesets}:
-        newest = max((info for info in savesets if info.volume == volume), key=lambda info: (info.time, info.id))
+        newest = max((info for info in savesets if info.volume == volume), key=lambda info: info.place)
         assert newest in survivors
     assert kept(policy, survivors) == sorted(int(info.id, 16) for info in survivors)
 

@@ -239,8 +239,8 @@ def test_listing_and_finding(lab: Lab, make_image: MakeImage) -> None:
     other = lab.backup(make_image("c", MIB), volume="fs1")
     repo = lab.open()
     assert [info.id for info in repo.savesets("fs1/m")] == [one.id, two.id]
-    assert [info.id for info in repo.savesets()] == [one.id, two.id, other.id]
-    assert repo.savesets()[0].metadata == {"lun": "6e6f", "list": [1, 2]}
+    assert [info.id for info in repo.savesets()] == [other.id, one.id, two.id]
+    assert repo.savesets("fs1/m")[0].metadata == {"lun": "6e6f", "list": [1, 2]}
     assert repo.find("fs1/m").id == two.id
     assert repo.find("fs1/m", run_id="run-1").id == one.id
     assert repo.find("fs1/m", saveset_id=one.id[:8]).id == one.id

@@ -145,7 +145,10 @@ def find_saveset(repository: Repository, wanted: str) -> Saveset:
 
 def _find(repository: Repository, volume: str, choice: str) -> Saveset:
     if choice in ("", LATEST):
-        return repository.find(volume)
+        latest = repository.find(volume)
+        for saveset_id, why in repository.set_aside(volume).items():
+            warn(f"saveset {saveset_id} of {volume} is set aside and not the latest: {why}")
+        return latest
     try:
         return repository.find(volume, run_id=choice)
     except NotFound:

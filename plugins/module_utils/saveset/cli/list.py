@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from ..commit import SavesetInfo
+from ..order import set_aside
 from .access import add_repository, open_repository, protection
 from .output import ID_DIGITS, print_json, print_table, saveset_facts, size_text, time_text, warn
 from .usage import Commands, add_command, add_json
@@ -25,6 +26,10 @@ A saveset is one volume at one consistency point, always whole: any of them can 
   STORED    what the saveset added to the repository
   ID        the first digits of its id
   PINNED    who keeps it whatever a retention policy says, and why; only where any is pinned
+  ASIDE     why it does not fit into the order in which the volume's savesets came, and so is never the latest and
+            counts for no retention policy; only where any is set aside
+
+Savesets are listed by volume, and those of a volume in the order in which they came.
 
 Exit status: 1 when a saveset's commit is damaged; the others are listed all the same.
 """
@@ -32,7 +37,7 @@ Exit status: 1 when a saveset's commit is damaged; the others are listed all the
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "list", run, "list the savesets, oldest first", _DETAILS)
+    parser = add_command(commands, "list", run, "list the savesets, those of a volume oldest first", _DETAILS)
     add_filters(parser)
     add_json(parser)
     add_repository(parser, positional=True)
@@ -49,14 +54,17 @@ def run(options: argparse.Namespace) -> int:
     repository = open_repository(options)
     found, problems = repository.scan(options.volume)
     pinned = repository.pinned()
+    aside = set_aside(info.place for info in found)
     infos = [info for info in found if options.run_id in (None, info.run_id)]
     if options.json:
         facts = protection(repository)
-        print_json([{**saveset_facts(info), "pinned": pinned.get(info.id), **facts} for info in infos])
+        marks = [{"pinned": pinned.get(info.id), "aside": aside.get(info.id)} for info in infos]
+        print_json([{**saveset_facts(info), **mark, **facts} for info, mark in zip(infos, marks)])
     elif infos:
-        rows = [[*_row(info), pinned.get(info.id, "")] for info in infos]
-        any_pinned = any(info.id in pinned for info in infos)
-        print_table([[*_HEADING, "PINNED" if any_pinned else ""], *rows], {4, 5})
+        rows = [[*_row(info), pinned.get(info.id, ""), aside.get(info.id, "")] for info in infos]
+        heading = ["PINNED" if any(info.id in pinned for info in infos) else ""]
+        heading.append("ASIDE" if any(info.id in aside for info in infos) else "")
+        print_table([[*_HEADING, *heading], *rows], {4, 5})
     else:
         warn("no saveset" + (" fits what was asked for" if found or options.volume else " is in the repository"))
     for _name, error in problems:

@@ -69,6 +69,7 @@ def saveset_facts(info: SavesetInfo) -> dict[str, t.Any]:
         "id": info.id,
         "volume": info.volume,
         "run_id": info.run_id,
+        "sequence": info.sequence,
         "time": info.time.astimezone(datetime.timezone.utc).isoformat(),
         "verdict": info.verdict,
         "size": info.size,

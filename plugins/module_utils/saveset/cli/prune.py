@@ -9,7 +9,7 @@ import argparse
 import typing as t
 
 from ..errors import InvalidValue, NotFound
-from ..prune import THRESHOLD, PruneOptions, PruneReport
+from ..prune import MAX_PERCENT, THRESHOLD, PruneOptions, PruneReport
 from ..repository import Repository
 from ..retention import Decision, Policy
 from .access import add_repository, open_repository, protection
@@ -41,6 +41,13 @@ Every rule is put to each volume by itself, in UTC, from its newest saveset on, 
 saveset stays when any rule wants it, or when it is pinned. A policy that keeps nothing is an error. The latest
 application-consistent saveset of every volume stays as well, unless --no-keep-consistent is given.
 
+Newest is the one that came last, whatever its time. A saveset that does not fit into the order in which savesets came,
+as a clock was wrong, is set aside: it stays, and counts for no rule, until it is forgotten by its id. There is no run
+journal here, so a saveset that no run made cannot be told from others; prune.yml can, by the listener's journal.
+
+When more than half of a volume's savesets, or of all, would go (--max-percent), nothing goes unless --confirm names how
+many.
+
 Then what no saveset uses any more is removed, also what interrupted backups have left. Backups, restores and
 verifications may go on meanwhile: what one of them may need is told, and removed by a later prune.
 
@@ -70,6 +77,16 @@ def add(commands: Commands) -> None:
         help="let the latest application-consistent saveset of a volume go, too, when no rule wants it",
     )
     add_servers(parser, "put the policy to savesets of this server only")
+    parser.add_argument(
+        "--max-percent",
+        type=float,
+        default=MAX_PERCENT,
+        metavar="N",
+        help="stop when more than so many percent of a volume's savesets, or of all, would go (default: %(default).0f)",
+    )
+    parser.add_argument(
+        "--confirm", type=int, metavar="COUNT", help="go on all the same when exactly so many savesets would go"
+    )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only tell what would go, and why the rest stays")
     parser.add_argument(
         "--punch-percent",
@@ -106,7 +123,14 @@ def _wanted(options: argparse.Namespace) -> tuple[Policy, PruneOptions]:
     counts = {name: getattr(options, f"keep_{name}") for name in _COUNTS}
     try:
         policy = Policy(within=options.keep_within, consistent=options.keep_consistent, **counts)
-        return policy, PruneOptions(options.server, options.punch_percent / 100, options.everywhere)
+        how = PruneOptions(
+            servers=options.server,
+            threshold=options.punch_percent / 100,
+            everywhere=options.everywhere,
+            max_percent=options.max_percent,
+            confirmed=options.confirm,
+        )
+        return policy, how
     except InvalidValue as error:
         raise UsageError(error.thing, error.cause, error.way_out) from error
 
@@ -128,7 +152,8 @@ def _check_servers(repository: Repository, servers: t.Collection[str]) -> None:
 
 def _facts(report: PruneReport) -> dict[str, t.Any]:
     decisions = [
-        {**saveset_facts(item.info), "keep": item.keep, "reasons": list(item.reasons)} for item in report.decisions
+        {**saveset_facts(item.info), "keep": item.keep, "reasons": list(item.reasons), "aside": item.aside}
+        for item in report.decisions
     ]
     waiting = [item._asdict() for item in report.waiting]
     facts = {name: value for name, value in vars(report).items() if name != "decisions"}
@@ -153,6 +178,8 @@ def _tell(report: PruneReport) -> None:
         f"This {room} {size_text(report.bytes_freed)}: {report.packs_deleted} packs, {report.maps_deleted} maps, "
         f"dead parts of {report.packs_punched} packs; {duration_text(report.seconds)}"
     )
+    if report.stopped:
+        warn(f"without --dry-run this stops: {report.stopped}. To go on: --confirm {len(report.forgotten)}")
     for item in report.waiting:
         say(f"{size_text(item.bytes)} more wait for {'; '.join(item.leases)}. A later prune removes them")
 
