@@ -28,7 +28,9 @@ from ansible_collections.openisb.backup.plugins.module_utils.journal_head import
     object_name,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import KeptJournal
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.document import encode_document
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import NO_ENCRYPTION, Repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -142,13 +144,13 @@ def test_a_host_is_not_taken_at_its_word(records: list[Record]) -> None:
 
 
 class BackupServer:
-    """A repository (as far as heads need one) and a report key."""
+    """A repository and a report key."""
 
-    def __init__(self, folder: Path, repository_id: str = "ab" * 16) -> None:
+    def __init__(self, folder: Path) -> None:
         self.repository, self.key = folder / "repository", folder / "report-key.pem"
-        self.repository.mkdir(parents=True)
+        folder.mkdir()
         self.new_key()
-        (self.repository / "repo.json").write_bytes(encode_document("repository", {"id": repository_id}))
+        Repository.create(open_store(str(self.repository)), Secret(), encryption=NO_ENCRYPTION)
 
     def new_key(self) -> None:
         self.key.write_bytes(Ed25519PrivateKey.generate().private_bytes(*PEM))
@@ -186,7 +188,8 @@ def test_what_is_kept_is_read_again(backup_server: BackupServer, records: list[R
     assert backup_server.kept.read() == {}
     head = backup_server.keep(records[3])
     assert backup_server.kept.read() == head
-    assert (head["seq"], head["hash"], head["repository"]) == (4, records[3]["hash"], "ab" * 16)
+    repository_id = json.loads((backup_server.repository / "repo.json").read_text())["id"]
+    assert (head["seq"], head["hash"], head["repository"]) == (4, records[3]["hash"], repository_id)
     backup_server.keep(records[7], 2)
     assert backup_server.kept.read()["seq"] == 8
     assert [path.name for path in backup_server.object.parent.iterdir()] == ["backup1.json"]
@@ -307,7 +310,7 @@ def test_another_repository_owes_the_controller_no_head(
     backup_server: BackupServer, records: list[Record], tmp_path: Path
 ) -> None:
     copy = encode(backup_server.keep(records[5], 2)).decode()
-    other = BackupServer(tmp_path / "other", "cd" * 16)
+    other = BackupServer(tmp_path / "other")
     found = kept_heads(other.info(), copy, "/heads/backup1.json")
     assert (found["problems"], found["since"]) == ([], 6)
 
@@ -377,9 +380,11 @@ class Site:
         self.places = {"journal": self.journal.path, "python": python, "report_key": str(backup_server.key)}
         self.places["repository"] = str(backup_server.repository)
 
-    def play(self, tasks: list[dict[str, Any]], **variables: Any) -> list[dict[str, Any]]:
+    def play(self, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Run tasks on the listener, with a second backup server that does not answer."""
         options = {"openisb_host": self.places, "isb_backup_server": "local", "isb_journal_heads": str(self.copies)}
-        return self._play(tasks, "-e", json.dumps({**options, **variables}))
+        gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
+        return self._play(tasks, "-e", json.dumps(options), hosts={"gone": gone})
 
     def preflight(self) -> dict[str, Any]:
         """What preflight finds of the journal."""
@@ -393,7 +398,9 @@ class Site:
         """Keep the head, after the journal was seen until record ``seq``; the result of the last task that ran."""
         role = {"name": "openisb.backup.listener", "tasks_from": "keep", "apply": {"ignore_errors": False}}
         base = {"listener_backup_server": "local", "listener_base": {"seq": seq, "hash": head}}
-        results = self.play([{"name": "Keep", "ansible.builtin.include_role": role, "vars": {**base, **variables}}])
+        keep = {"name": "Keep", "ansible.builtin.include_role": role, "vars": {**base, **variables}}
+        rescue = {"name": "Rescued", "ansible.builtin.debug": {"msg": "rescued"}}
+        results = self.play([{"name": "As in a run", "block": [keep], "rescue": [rescue]}])
         return next((result for result in results if result.get("failed")), results[-1])
 
     def run(self, run_id: str) -> None:
@@ -444,6 +451,14 @@ def test_the_roles_keep_and_compare(site: Site) -> None:
     accepted = json.loads(copy.read_text())
     assert (accepted["seq"], accepted["number"], accepted["accepted"]) == (4, 8, True)
     assert site.problems(site.preflight()) == []
+
+
+def test_a_backup_server_that_does_not_answer_is_told(site: Site) -> None:
+    """And can be rescued: the run that was opened is closed again."""
+    site.run(RUNS[0])
+    done = site.keep(0, GENESIS, listener_backup_server="gone")
+    assert "backup server gone does not answer" in done["msg"]
+    assert not site.copies.exists()
 
 
 def test_a_head_never_goes_back(site: Site) -> None:
