@@ -190,7 +190,7 @@ def kept_journal_problems(groups, hostvars, accept):
     path, head = hostvars[listener]["openisb_host"]["journal"], journal["chain_head"]
     found = [
         f"{listener}: the journal {path} is not the one that was kept: {problem}"
-        for problem in continuation_problems(journal, journal["kept"]["heads"])
+        for problem in continuation_problems(journal, journal["kept"]["heads"], journal["kept"]["since"])
     ]
     found += [f"{listener}: what was kept of the journal {path}: {problem}" for problem in journal["kept"]["problems"]]
     if accept == head:

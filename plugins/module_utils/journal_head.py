@@ -124,21 +124,22 @@ def _disagreement(kept: dict[str, Any], copy: Head, copy_path: str) -> list[str]
     return []
 
 
-def continuation_problems(journal: dict[str, Any], heads: list[dict[str, Any]]) -> list[str]:
+def continuation_problems(journal: dict[str, Any], heads: list[dict[str, Any]], since: int | None = None) -> list[str]:
     """Where a journal does not continue what was kept of it; empty where it does.
 
-    ``journal``: records (all from the lowest seq of the heads on), count and chain_head. Hashes are worked out anew:
-    the host that has the journal is not taken at its word. A head of seq 0 stands for an empty journal.
+    ``journal``: records (all from ``since`` on; None: from the lowest seq of the heads on), count and chain_head.
+    Hashes are worked out anew: the host that has the journal is not taken at its word. A head of seq 0 stands for an
+    empty journal.
     """
+    since = min((head["seq"] for head in heads), default=None) if since is None else since
     cut = [_cut(head, journal["count"]) for head in heads if journal["count"] < head["seq"]]
-    if cut or not heads:
+    if cut or since is None:
         return cut
-    hashes = {0: GENESIS}
-    for position, record in enumerate(journal["records"]):
-        seq = record.get("seq") if isinstance(record, dict) else None
-        if not isinstance(seq, int) or seq < 1:
-            return [f"what it has in the place of record {min(head['seq'] for head in heads) + position} is none"]
-        if (position or seq == 1) and record.get("previous") != hashes.get(seq - 1):
+    first, hashes = max(since, 1), {0: GENESIS}
+    for seq, record in enumerate(journal["records"], start=first):
+        if not isinstance(record, dict) or record.get("seq") != seq:
+            return [f"what it shows in the place of record {seq} is another one, or none"]
+        if seq - 1 in hashes and record.get("previous") != hashes[seq - 1]:
             return [f"record {seq} does not follow the record before it"]
         hashes[seq] = record_hash(record)
     newest = max(hashes)

@@ -69,3 +69,28 @@ def test_a_cut_journal_stops_the_next_run(lab: Lab) -> None:
     assert (after["seq"], after["number"], after["accepted"]) == (len(begun), head["number"] + 2, False)
     status, output = lab.play("preflight.yml")
     assert status == 0, output
+
+
+@pytest.fixture
+def nothing_can_be_kept(lab: Lab) -> Iterator[None]:
+    """The folder of kept heads can be read, and not be written."""
+    folder = KEPT.rpartition("/")[0]
+    lab.on("backup1", f"mkdir -p {folder} && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}")
+    try:
+        yield
+    finally:
+        lab.on("backup1", f"umount {folder}")
+
+
+@pytest.mark.usefixtures("nothing_can_be_kept")
+def test_a_run_whose_head_cannot_be_kept_ends_before_it_freezes(lab: Lab) -> None:
+    before = lab.journal()
+    status, output = lab.play("isb.yml")
+    assert status != 0, output
+    assert "Nothing was frozen. The head of the journal was not kept: journal/backup1.json" in output
+    opened, closed = lab.journal()[len(before) :]
+    assert (opened["event"], closed["event"], closed["data"]["verdict"]) == ("opened", "closed", "failed")
+    assert "was not kept" in closed["data"]["problem"]
+    assert lab.holders() == {}
+    status, output = lab.play("preflight.yml")
+    assert status == 0, output

@@ -79,6 +79,7 @@ def test_a_journal_that_went_on_continues_what_was_kept(records: list[Record]) -
     for head in records:
         assert continuation_problems(read(records, head["seq"]), [kept(head)]) == []
     assert continuation_problems(read(records, 3), [kept(records[2]), kept(records[5])]) == []
+    assert continuation_problems(read(records, 1), [kept(records[2])], 1) == []
     assert continuation_problems(read([], 1), []) == []
     assert continuation_problems(read(records, 1), [{"where": "w", "seq": 0, "hash": GENESIS}]) == []
 
@@ -131,13 +132,31 @@ def test_a_host_is_not_taken_at_its_word(records: list[Record]) -> None:
         "its record 6 is not the one of which the repository /r keeps the hash"
     ]
     true = read(records, 6)
-    assert "does not follow" in continuation_problems({**true, "records": [true["records"][0]] * 2}, [head])[0]
+    assert "the place of record 7" in continuation_problems({**true, "records": [true["records"][0]] * 2}, [head])[0]
     assert "shows them until record 6" in continuation_problems({**true, "records": true["records"][:1]}, [head])[0]
     assert "shows them until" in continuation_problems({**true, "chain_head": "0" * 64}, [head])[0]
     assert "shows them until" in continuation_problems({**true, "records": []}, [head])[0]
     for nonsense in ("text", None, {}, {"seq": "6"}, {"seq": -1}):
-        assert "is none" in continuation_problems({**true, "records": [nonsense]}, [head])[0]
+        assert "is another one, or none" in continuation_problems({**true, "records": [nonsense]}, [head])[0]
     assert continuation_problems({**true, "records": true["records"][1:]}, [head]) != []
+
+
+def test_a_host_that_lies_of_what_is_older_is_found_when_the_whole_is_asked_for(records: list[Record]) -> None:
+    """It has cut what is older than the kept head, and gives the rest, and the number of records, as if it had not."""
+    head, told = kept(records[5]), read(records, 6)
+    assert continuation_problems(told, [head]) == []
+    whole = read(records, 1)
+    assert continuation_problems(whole, [head], 1) == []
+    forged = rechained(records, lambda all_: all_[1]["data"].update(verdict="failed"))
+    shown = [*forged[:5], *records[5:]]
+    assert continuation_problems({**whole, "records": shown}, [head], 1) == [
+        "record 6 does not follow the record before it"
+    ]
+    left_out = {**whole, "records": records[2:]}
+    problems = ["what it shows in the place of record 1 is another one, or none"]
+    assert continuation_problems(left_out, [head], 1) == problems
+    assert continuation_problems(left_out, [], 1) == problems
+    assert continuation_problems(whole, [], 1) == []
 
 
 # The backup server
@@ -386,10 +405,10 @@ class Site:
         gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
         return self._play(tasks, "-e", json.dumps(options), hosts={"gone": gone})
 
-    def preflight(self) -> dict[str, Any]:
+    def preflight(self, **variables: Any) -> dict[str, Any]:
         """What preflight finds of the journal."""
         role = {"ansible.builtin.include_role": {"name": "openisb.backup.preflight", "tasks_from": "listener"}}
-        results = self.play([role, {"ansible.builtin.debug": {"var": "preflight_found"}}])
+        results = self.play([{**role, "vars": variables}, {"ansible.builtin.debug": {"var": "preflight_found"}}])
         listener: dict[str, Any] = results[-1]["preflight_found"]["listener"]
         assert "problem" not in listener, listener
         return listener
@@ -432,6 +451,9 @@ def test_the_roles_keep_and_compare(site: Site) -> None:
     seen = site.preflight()
     assert site.problems(seen) == []
     assert [record["seq"] for record in seen["records"]] == [2, 3, 4]
+    seen = site.preflight(preflight_journal_whole=True)
+    assert site.problems(seen) == []
+    assert [record["seq"] for record in seen["records"]] == [1, 2, 3, 4]
 
     # Cut, and chained anew to the same length.
     Path(site.journal.path).write_text(Path(site.journal.path).read_text().splitlines()[0] + "\n")
