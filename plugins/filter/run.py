@@ -43,6 +43,8 @@ class FilterModule:
             "volumes_by_storage": lazy("inventory.volumes_by_storage"),
             "run_plan": run_plan,
             "consistency_points": lazy("inventory.consistency_points"),
+            "journal_kept": lazy("journal_head.kept_heads"),
+            "journal_continuation": lazy("journal_head.continuation_problems"),
             "dead_runs": lazy("controller.dead_runs"),
             "dead_runs_summary": lazy("text.dead_runs_summary"),
             "recover_summary": lazy("text.recover_summary"),

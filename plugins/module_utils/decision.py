@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible_collections.openisb.backup.plugins.module_utils.census import census_problems
 from ansible_collections.openisb.backup.plugins.module_utils.clocks import clock_problems
 from ansible_collections.openisb.backup.plugins.module_utils.inventory import servers_of
+from ansible_collections.openisb.backup.plugins.module_utils.journal_head import continuation_problems
 
 ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
@@ -23,19 +24,22 @@ def decide(
     repository_reserve,
     clocks,
     clock_limit,
+    journal_accept="",
 ):
     """The decision: a dict of servers and rings (that take part), skipped and problems (texts; any stops the run).
 
     ``hostvars`` holds of each host the fact that the role preflight sets: ``preflight_found`` with ``problem`` (a text,
     or empty) and what was found. A host without it was not reached. ``pool_reserve`` and ``base_reserve`` are shares of
     the LUNs' size, ``metadata_reserve`` and ``repository_reserve`` are in bytes. ``clocks``: by host, what the action
-    hold tells of it; no two may differ by more than ``clock_limit`` seconds.
+    hold tells of it; no two may differ by more than ``clock_limit`` seconds. ``journal_accept``: the hash of the newest
+    record of a journal that the operator accepts though it is not the one that was kept.
     """
     problems, skipped, servers = [], [], []
     for host in infrastructure(groups):
         problems += [f"{host}: {problem}" for problem in host_problems(hostvars[host])]
     problems += clock_problems(clocks, clock_limit)
     problems += journal_problems(groups, hostvars)
+    problems += kept_journal_problems(groups, hostvars, journal_accept)
     problems += point_problems(groups, hostvars)
     rings = {ring: quiesce_problems(ring, "ring", hostvars) for ring in groups.get("rings", [])}
     for ring in rings:
@@ -176,6 +180,32 @@ def journal_problems(groups, hostvars):
         "wait for its end, or run 'ansible-playbook recover.yml' if it is no longer running"
         for run in journal["open_runs"]
     ]
+
+
+def kept_journal_problems(groups, hostvars, accept):
+    """Where the journal is not the one of which the repository and the controller keep the head."""
+    listener = groups["listeners"][0]
+    journal = hostvars[listener].get("preflight_found", {}).get("listener")
+    if not journal or journal.get("problem"):
+        return []
+    if journal["kept_problem"]:
+        # A backup server that lacks something has said so itself.
+        backup_server = hostvars[listener]["isb_backup_server"]
+        return [] if host_problems(hostvars[backup_server]) else [f"{backup_server}: {journal['kept_problem']}"]
+    path, head = hostvars[listener]["openisb_host"]["journal"], journal["chain_head"]
+    found = [
+        f"{listener}: the journal {path} is not the one that was kept: {problem}"
+        for problem in continuation_problems(journal, journal["kept"]["heads"], journal["kept"]["since"])
+    ]
+    found += [f"{listener}: what was kept of the journal {path}: {problem}" for problem in journal["kept"]["problems"]]
+    if accept == head:
+        return []
+    wrong = f" (not {accept})" if accept else ""
+    remedy = (
+        "find out what has changed it (docs/run.md, The journal's head) before you go on with the journal as it is, "
+        f"which is done once with -e isb_journal_accept={head}{wrong}"
+    )
+    return [f"{text}: {remedy}" for text in found]
 
 
 def pool_problems(servers, hostvars, pool_reserve, base_reserve):

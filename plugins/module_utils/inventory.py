@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-SERIAL = re.compile(r"^[0-9a-f]{16,32}$")
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
+SERIAL = re.compile(r"^[0-9a-f]{16,32}\Z")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 
 
 def inventory_problems(servers, hostvars, rings=()):

@@ -18,8 +18,8 @@ import json
 import os
 import re
 
-RUN_ID = re.compile(r"^isb-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")
-DRILL_ID = re.compile(r"^idr-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")
+RUN_ID = re.compile(r"^isb-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\Z")
+DRILL_ID = re.compile(r"^idr-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\Z")
 GENESIS = "0" * 64
 OPENED = "opened"
 CLOSED = "closed"

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 
-SERIAL = re.compile(r"^[0-9a-f]{16,32}$")
+SERIAL = re.compile(r"^[0-9a-f]{16,32}\Z")
 BY_ID = "/dev/disk/by-id"
 
 

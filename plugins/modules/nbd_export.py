@@ -73,7 +73,7 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
 def ensure_present(module, exports, current):

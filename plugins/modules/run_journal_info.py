@@ -11,7 +11,7 @@ short_description: Read the run journal and check its hash chain
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists the runs that are open, and all records of one run or of some events where O(run_id) or O(events) is given.
+  - Lists the runs that are open, and records where O(run_id), O(events) or O(since) is given.
   - Checks the whole hash chain and says where it was changed, cut or reordered.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
@@ -31,8 +31,13 @@ options:
     description: Ids of the savesets of which it is wanted what the journal knows.
     type: list
     elements: str
+  since:
+    description:
+      - The number (C(seq)) of the first record that is wanted, also of those of O(run_id) and O(events).
+    type: int
 seealso:
   - module: openisb.backup.run_journal
+  - module: openisb.backup.journal_head_info
 """
 
 EXAMPLES = r"""
@@ -51,7 +56,7 @@ open_runs:
   type: list
   elements: dict
 records:
-  description: The records that were asked for, oldest first; none without O(run_id) and O(events).
+  description: The records that were asked for, oldest first; none without O(run_id), O(events) and O(since).
   returned: success
   type: list
   elements: dict
@@ -62,6 +67,10 @@ savesets:
   returned: success
   type: list
   elements: dict
+count:
+  description: How many records there are.
+  returned: success
+  type: int
 chain_head:
   description: The hash of the newest record; 64 zeros where there is none.
   returned: success
@@ -84,11 +93,15 @@ from ansible_collections.openisb.backup.plugins.module_utils.journal import (
 from ansible_collections.openisb.backup.plugins.module_utils.known import known_savesets
 
 
-def is_wanted(record, run_id, events):
-    """Whether a record is among those that were asked for."""
-    if run_id is None and events is None:
-        return False
-    return run_id in (None, record["run_id"]) and (events is None or record["event"] in events)
+def wanted(records, run_id, events, since):
+    """The records that were asked for; those from record ``since`` on are told by their place, whatever they say."""
+    if run_id is None and events is None and since is None:
+        return []
+    return [
+        record
+        for record in records[max(since or 1, 1) - 1 :]
+        if run_id in (None, record["run_id"]) and (events is None or record["event"] in events)
+    ]
 
 
 def main():
@@ -98,10 +111,11 @@ def main():
             "run_id": {"type": "str"},
             "events": {"type": "list", "elements": "str"},
             "savesets": {"type": "list", "elements": "str"},
+            "since": {"type": "int"},
         },
         supports_check_mode=True,
     )
-    asked = module.params["run_id"], module.params["events"]
+    asked = [module.params[name] for name in ("run_id", "events", "since")]
     try:
         records = Journal(module.params["path"]).records()
     except (JournalError, OSError) as error:
@@ -109,8 +123,9 @@ def main():
     module.exit_json(
         changed=False,
         open_runs=open_runs(records),
-        records=[record for record in records if is_wanted(record, *asked)],
         savesets=known_savesets(records, module.params["savesets"] or []),
+        records=wanted(records, *asked),
+        count=len(records),
         chain_head=records[-1]["hash"] if records else GENESIS,
         problems=chain_problems(records),
     )

@@ -122,7 +122,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     saveset_facts,
 )
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,

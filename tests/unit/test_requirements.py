@@ -70,6 +70,14 @@ def test_collections_are_those_that_ansible_brings(project_root: Path) -> None:
         assert json.loads(manifest.read_text())["collection_info"]["version"] == version
 
 
+def test_the_execution_environment_stands_on_one_image(project_root: Path) -> None:
+    """By digest, as a tag is whatever the registry says it is; with the tag, so that people see its age."""
+    wanted = yaml.safe_load((project_root / "execution-environment.yml").read_text())["images"]
+    assert list(wanted) == ["base_image"]
+    name = wanted["base_image"]["name"]
+    assert re.fullmatch(r"registry\.access\.redhat\.com/ubi9/python-312:[0-9.]+-[0-9]+@sha256:[0-9a-f]{64}", name), name
+
+
 def test_the_execution_environment_is_the_same(project_root: Path) -> None:
     """execution-environment.yml, which takes no locked file, names the locked versions."""
     wanted = yaml.safe_load((project_root / "execution-environment.yml").read_text())["dependencies"]

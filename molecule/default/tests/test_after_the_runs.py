@@ -63,7 +63,7 @@ def backup_server() -> Any:
 @pytest.fixture(scope="module")
 def reports(backup_server: Any) -> list[dict[str, Any]]:
     """The reports of the runs, oldest first."""
-    names = backup_server.check_output(f"ls {REPOSITORY}/reports").split()
+    names = backup_server.check_output(f"cd {REPOSITORY}/reports && ls isb-*.json").split()
     return [json.loads(backup_server.check_output(f"cat {REPOSITORY}/reports/{name}")) for name in sorted(names)]
 
 

@@ -21,7 +21,7 @@ RESTORED = "/var/lib/openisb/restored"
 
 
 def last_report(site: Site) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(site.on("backup1", f"cat $(ls -d {REPOSITORY}/reports/* | tail -n 1)"))
+    report: dict[str, Any] = json.loads(site.on("backup1", f"cat $(ls -d {REPOSITORY}/reports/isb-*.json | tail -n 1)"))
     return report
 
 

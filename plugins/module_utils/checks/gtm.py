@@ -28,7 +28,7 @@ CLEAN = "No errors detected by integ"
 DESIGN = 'change -segment DEFAULT -file="{file}"\nexit\n'
 SHOW = "show -command\nexit\n"
 REGION = re.compile(r"^ADD -REGION (\S+) -DYNAMIC(?:_SEGMENT)?=(\S+)")
-SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"$')
+SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"\Z')
 
 
 TROUBLE = ("%GTM-E", "%YDB-E", "%GTM-F", "%SYSTEM-E", "Error ")

@@ -14,7 +14,7 @@ import re
 
 from .luns_errors import LunError
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 LONGEST_SOCKET = 107
 
 

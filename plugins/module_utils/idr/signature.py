@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a document was signed, as roles/idr_report signs it: Ed25519, the signature in base64 beside the document."""
+"""Signatures of reports and journals' heads: Ed25519, in base64, by the key that the role idr_report makes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,50 @@ def signature_facts(document: bytes, signature: bytes, public_key: bytes) -> dic
     ``signature``: base64, as in the file. ``public_key``: PEM. ``fingerprint``: SHA-256 of the key in DER form, as the
     report names it. Raises SignatureProblem where key or signature are none.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import serialization
-
     key = ed25519_key(public_key)
-    try:
-        key.verify(raw_signature(signature), document)
-        valid = True
-    except InvalidSignature:
-        valid = False
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return {
-        "valid": valid,
-        "fingerprint": hashlib.sha256(der).hexdigest(),
+        "valid": is_signed(document, signature, key),
+        "fingerprint": fingerprint(key),
         "sha256": hashlib.sha256(document).hexdigest(),
     }
+
+
+def is_signed(document: bytes, signature: bytes, key: Any) -> bool:
+    """Whether ``signature`` (base64) is of ``document`` and by the public key. Raises SignatureProblem."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(raw_signature(signature), document)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def sign(document: bytes, private_key: Any) -> str:
+    """The signature of a document, in base64."""
+    return base64.b64encode(private_key.sign(document)).decode()
+
+
+def fingerprint(key: Any) -> str:
+    """SHA-256 of a public key in DER form, as 64 hex digits."""
+    from cryptography.hazmat.primitives import serialization
+
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
+
+
+def ed25519_private_key(pem: bytes) -> Any:
+    """The private key in a PEM file without a passphrase. Raises SignatureProblem, with nothing of the key in it."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError) as error:
+        raise SignatureProblem("it is no private key in PEM form, without a passphrase") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SignatureProblem("it is not of the kind Ed25519")
+    return key
 
 
 def ed25519_key(pem: bytes) -> Any:

@@ -18,8 +18,8 @@ from typing import Any, Iterator
 
 from .errors import HolderError
 
-RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-_RECORD = re.compile(r"^hold-(.+)\.json$")
+RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_RECORD = re.compile(r"^hold-(.+)\.json\Z")
 
 
 def check_run_id(run_id: str) -> str:

@@ -52,6 +52,8 @@ PUNCHED = _kind(rf"gc/punched/{ID}-[1-9][0-9]{{0,8}}", 8 * _MIB)
 CHECK = _kind(rf"checks/{_MOMENT}-{ID}", 64 * _MIB)
 README = _kind(r"README\.txt", 1 * _MIB)
 PROGRAM = _kind(r"isb-saveset\.pyz", 16 * _MIB)
+#: The head of a run journal, which the engine does not look at.
+JOURNAL = _kind(r"journal/[A-Za-z0-9_.~%-]{1,240}\.json", 4 * _KIB)
 TOOL = _kind(r"tool\.json", 64 * _KIB)
 #: Half-written objects of a local folder, which nobody reads.
 TEMPORARY = _kind(rf"tmp/{ID}", 0)
@@ -75,13 +77,14 @@ _KINDS: dict[str, Kind] = {
     "README.txt": README,
     "isb-saveset.pyz": PROGRAM,
     "tool.json": TOOL,
+    "journal": JOURNAL,
     "tmp": TEMPORARY,
 }
 
 #: The folders at the top.
-TOP_FOLDERS = ("checks", "features", "gc", "keys", "maps", "packs", "pins", "savesets", "sessions", "tmp")
+TOP_FOLDERS = ("checks", "features", "gc", "journal", "keys", "maps", "packs", "pins", "savesets", "sessions", "tmp")
 _FOLDER = re.compile(
-    rf"checks|features|keys|pins|tmp|gc(?:/(?:forgotten|leases|punched|tombstones))?"
+    rf"checks|features|journal|keys|pins|tmp|gc(?:/(?:forgotten|leases|punched|tombstones))?"
     rf"|packs(?:/[0-9a-f]{{2}})?|(?:maps|savesets|sessions)(?:/{_VOLUME})?"
 )
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import datetime
 import os
-import socket
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils import controller as controllers
 from ansible_collections.openisb.backup.plugins.module_utils import processes
 from ansible_collections.openisb.backup.plugins.module_utils.idr.life import (
     drills_to_end,
@@ -22,9 +22,9 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.life import (
 )
 
 NOON = 1795953600.0  # 2026-11-29T12:00:00Z
-HERE = socket.gethostname()
-ALIVE = {"host": HERE, "pid": os.getpid(), "ticks": processes.start_ticks(os.getpid())}
-GONE = {"host": HERE, "pid": 1, "ticks": 1}
+HERE = controllers.this_place()
+ALIVE = {**HERE, "pid": os.getpid(), "ticks": processes.start_ticks(os.getpid())}
+GONE = {**HERE, "pid": 1, "ticks": 1}
 DAY = 86400
 
 
@@ -39,7 +39,9 @@ def opened(name: str, last_event: str, controller: dict[str, Any], ttl_s: int = 
     ("last_event", "controller", "ttl_s", "state"),
     [
         ("check", ALIVE, 7200, "live"),
-        ("check", {"host": "elsewhere", "pid": 1, "ticks": 1}, 7200, "live"),
+        ("check", {**GONE, "host": "elsewhere"}, 7200, "live"),
+        ("check", {**GONE, "boot": "another"}, 7200, "live"),
+        ("check", {**GONE, "namespace": "pid:[1]"}, 7200, "live"),
         ("check", GONE, 7200, "dead"),
         ("kept", GONE, 7200, "kept"),
         ("kept", GONE, 3600, "expired"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import html
 import json
 import re
@@ -226,6 +227,14 @@ def test_an_unknown_drill_is_named(tmp_path: Path, project_root: Path) -> None:
     assert done.returncode == 2 and "the journal holds no drill that was opened under this id" in done.stdout
 
 
+def fingerprint(site: Site) -> str:
+    """SHA-256 of the site's key, as the documentation tells to get it on the backup server."""
+    der = subprocess.run(
+        ["openssl", "pkey", "-in", site.key, "-pubout", "-outform", "DER"], capture_output=True, check=True
+    )
+    return hashlib.sha256(der.stdout).hexdigest()
+
+
 def verify(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run verify_report.yml as an auditor does, in the folder with the copies and without an inventory."""
     variables = [word for argument in arguments for word in ("-e", argument)]
@@ -239,19 +248,46 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.mark.parametrize("ending", ["html", "json"])
 def test_the_playbook_verifies(site: Site, ending: str) -> None:
-    done = verify(site, f"report=copies/{BAD}.{ending}")
+    done = verify(site, f"report=copies/{BAD}.{ending}", f"key_fingerprint={fingerprint(site)}")
     assert done.returncode == 0, done.stdout
-    assert "VALID. " in done.stdout and f"FAILED: recovery drill {BAD}" in said(done)
-    assert "The key was taken from beside the report" in done.stdout
+    assert f"VALID for the key of SHA-256 {fingerprint(site)}. " in said(done)
+    assert f"FAILED: recovery drill {BAD}" in said(done)
     named = verify(site, f"report=copies/{BAD}.{ending}", f"public_key={site.reports}/report-key.pub.pem")
-    assert named.returncode == 0 and "taken from beside" not in named.stdout
+    assert named.returncode == 0 and f"VALID for the key of SHA-256 {fingerprint(site)}. " in said(named)
 
 
 def test_the_playbook_verifies_on_a_host_that_has_the_report(site: Site) -> None:
+    """The fingerprint as OpenSSL writes it."""
     inventory = ("-i", str(site.folder / "hosts.json"))
+    printed = ":".join(re.findall("..", fingerprint(site).upper()))
     variables = ("-e", f"report={site.reports}/{GOOD}.json", "-e", "report_host=backup1")
-    done = site.playbook(site.project_root / "verify_report.yml", *inventory, *variables)
+    playbook = site.project_root / "verify_report.yml"
+    done = site.playbook(playbook, *inventory, *variables, "-e", f"key_fingerprint={printed}")
     assert done.returncode == 0 and f"PASSED: recovery drill {GOOD}" in said(done), done.stdout
+
+
+def test_the_key_beside_a_report_proves_nothing(site: Site, tmp_path: Path) -> None:
+    """Somebody has made up a report, signed it with a key of his own, and put that beside it."""
+    forged = tmp_path / f"{BAD}.json"
+    forged.write_text((site.reports / f"{BAD}.json").read_text().replace('"failed"', '"passed"'))
+    openssl("genpkey", "-algorithm", "ED25519", "-out", tmp_path / "own.pem")
+    openssl("pkey", "-in", tmp_path / "own.pem", "-pubout", "-out", tmp_path / "report-key.pub.pem")
+    raw = tmp_path / "raw"
+    openssl("pkeyutl", "-sign", "-inkey", tmp_path / "own.pem", "-rawin", "-in", forged, "-out", raw)
+    openssl("base64", "-in", raw, "-out", f"{forged}.sig")
+    for said_of_key in ([], ["key_fingerprint="], ["key_fingerprint=1234"], [f"key_fingerprint={'z' * 64}"]):
+        done = verify(site, f"report={forged}", *said_of_key)
+        assert done.returncode == 2 and "VALID" not in done.stdout, done.stdout
+        assert "Name the key that the report must be signed with" in said(done) and "setup.yml" in said(done)
+    done = verify(site, f"report={forged}", f"key_fingerprint={fingerprint(site)}")
+    assert done.returncode == 2 and f"and you named {fingerprint(site)}" in said(done), done.stdout
+    done = verify(site, f"report={forged}", f"public_key={site.reports}/report-key.pub.pem")
+    assert done.returncode == 2 and "NOT VALID" in done.stdout
+
+
+def test_the_key_is_shown_where_a_report_is_made(site: Site) -> None:
+    done = site.report([GOOD])
+    assert f"Reports of backup1 are signed with the key of SHA-256 {fingerprint(site)}" in said(done)
 
 
 def test_a_changed_report_is_not_valid(site: Site, tmp_path: Path) -> None:
@@ -259,7 +295,7 @@ def test_a_changed_report_is_not_valid(site: Site, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((site.reports / name).read_bytes())
     text = (tmp_path / f"{BAD}.html").read_text()
     (tmp_path / f"{BAD}.html").write_text(text.replace("Failed", "Passed", 1))
-    done = verify(site, f"report={tmp_path}/{BAD}.html")
+    done = verify(site, f"report={tmp_path}/{BAD}.html", f"key_fingerprint={fingerprint(site)}")
     assert (
         done.returncode == 2 and "NOT VALID. " in done.stdout and "VALID. " not in done.stdout.replace("NOT VALID", "")
     )

@@ -11,6 +11,8 @@ from ansible_collections.openisb.backup.plugins.module_utils.inventory import in
 
 GIB = 1024**3
 SERIALS = {"fs1": "6000000000000001", "fs2": "6000000000000002"}
+EMPTY_JOURNAL = {"records": [], "count": 0, "chain_head": "0" * 64}
+NOTHING_KEPT = {"heads": [], "problems": [], "after": 0, "since": None}
 GROUPS = {
     "file_servers": ["fs1", "fs2"],
     "storage_hosts": ["storage1"],
@@ -46,9 +48,10 @@ def hostvars():
             }
         },
         "backup1": {
+            "isb_backup_server": "backup1",
             "openisb_host": {"journal": "/j", "repository": "/r"},
             "preflight_found": {
-                "listener": {"open_runs": [], "problems": []},
+                "listener": {"open_runs": [], "problems": [], "kept_problem": "", "kept": NOTHING_KEPT} | EMPTY_JOURNAL,
                 "repository": {"savesets": [], "free_bytes": 10 * GIB},
             },
         },

@@ -1,13 +1,12 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs, slots, processes, controllers, snapshots, volumes and exports: what runs on storage and backup servers."""
+"""Jobs, slots, processes, snapshots, volumes and exports: what runs on storage and backup servers."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils import nbd_exports, processes
 from ansible_collections.openisb.backup.plugins.module_utils import snapshots as snapshots_module
-from ansible_collections.openisb.backup.plugins.module_utils.controller import dead_runs
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job, progress_of
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
 from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
@@ -135,29 +133,6 @@ def test_a_slot_is_free_again_when_its_holder_is_killed(tmp_path):
     other.join()
     with slot(str(tmp_path), 1, lambda: pytest.fail("the slot was not free")):
         pass
-
-
-def opened(**controller):
-    return [{"run_id": RUN, "data": {"controller": controller}}]
-
-
-def test_a_run_whose_controller_works_is_alive(sleeper):
-    ticks = processes.start_ticks(sleeper.pid)
-    found = dead_runs(opened(host=socket.gethostname(), pid=sleeper.pid, ticks=ticks), "")
-    assert found["runs"] == []
-    assert "still at work" in found["problems"][0]
-    # Not even the operator's word makes a run dead that can be seen at work.
-    assert dead_runs(opened(host=socket.gethostname(), pid=sleeper.pid, ticks=ticks), RUN)["runs"] == []
-
-
-def test_a_run_whose_controller_is_gone_is_dead(sleeper):
-    found = dead_runs(opened(host=socket.gethostname(), pid=sleeper.pid, ticks=1), "")
-    assert found == {"runs": [RUN], "problems": []}
-
-
-def test_a_run_of_another_controller_is_dead_only_by_name():
-    assert "-e recover_run_id=" in dead_runs(opened(host="elsewhere", pid=1, ticks=1), "")["problems"][0]
-    assert dead_runs(opened(host="elsewhere", pid=1, ticks=1), RUN)["runs"] == [RUN]
 
 
 @pytest.fixture

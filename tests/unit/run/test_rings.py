@@ -24,6 +24,8 @@ from .test_verdict import RUN, hold
 
 GIB = 1024**3
 SERIALS = {"fs1": "6000000000000001", "fs2": "6000000000000002", "fs3": "6000000000000003", "fs4": "6000000000000004"}
+EMPTY_JOURNAL = {"records": [], "count": 0, "chain_head": "0" * 64}
+NOTHING_KEPT = {"heads": [], "problems": [], "after": 0, "since": None}
 GROUPS = {
     "file_servers": ["fs1", "fs2", "fs3", "fs4"],
     "rings": ["npr", "mat"],
@@ -78,9 +80,10 @@ def hostvars():
         "array-mat": storage("fs3"),
         "array": storage("fs4"),
         "backup1": {
+            "isb_backup_server": "backup1",
             "openisb_host": {"journal": "/j", "repository": "/r"},
             "preflight_found": {
-                "listener": {"open_runs": [], "problems": []},
+                "listener": {"open_runs": [], "problems": [], "kept_problem": "", "kept": NOTHING_KEPT} | EMPTY_JOURNAL,
                 "repository": {"savesets": [], "free_bytes": 10 * GIB},
             },
         },

@@ -59,6 +59,7 @@ GOOD = {
     "README.txt",
     "isb-saveset.pyz",
     "tool.json",
+    "journal/listener%201.json",
     f"tmp/{ID}",
 }
 BAD = [

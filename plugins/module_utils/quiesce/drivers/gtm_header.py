@@ -15,10 +15,10 @@ import re
 import struct
 from typing import Any, NamedTuple
 
-_REGION = re.compile(r"^Fileheader dump of region (\S+)$")
-_FILE = re.compile(r"^Dumping fileheader of (.+)$")
-_FIELD = re.compile(r'^record\("sgmnt_data\.(freeze|image_count)"\)=(\d+)$')
-_PLACE = re.compile(r"^sgmnt_data\.(freeze|image_count)=(\d+),(\d+)$")
+_REGION = re.compile(r"^Fileheader dump of region (\S+)\Z")
+_FILE = re.compile(r"^Dumping fileheader of (.+)\Z")
+_FIELD = re.compile(r'^record\("sgmnt_data\.(freeze|image_count)"\)=(\d+)\Z')
+_PLACE = re.compile(r"^sgmnt_data\.(freeze|image_count)=(\d+),(\d+)\Z")
 
 LABEL = b"GDSDYNUNX"
 """How every database file begins."""

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 SUCCESS = "SUCCESS"
 
-_DRIVES = re.compile(r"^(?P<server>[^\s:=,|]+):(?P<unit>[^\s:=,|]+)\s+(?P<drives>\S.*)$")
-_DRIVE = re.compile(r"^(?P<drive>[A-Za-z0-9_$-]+)=(?P<serial>[0-9A-Fa-f]+)\|(?P<wwn>[0-9A-Fa-f]*)$")
-_SERVER = re.compile(r"^(?P<server>[^\s:=,|]+)=(?P<status>[^,]*),?$")
+_DRIVES = re.compile(r"^(?P<server>[^\s:=,|]+):(?P<unit>[^\s:=,|]+)\s+(?P<drives>\S.*)\Z")
+_DRIVE = re.compile(r"^(?P<drive>[A-Za-z0-9_$-]+)=(?P<serial>[0-9A-Fa-f]+)\|(?P<wwn>[0-9A-Fa-f]*)\Z")
+_SERVER = re.compile(r"^(?P<server>[^\s:=,|]+)=(?P<status>[^,]*),?\Z")
 
 
 class Drive(NamedTuple):

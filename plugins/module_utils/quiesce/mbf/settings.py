@@ -20,7 +20,7 @@ PASSWORD_BY = (ARGUMENT, STDIN, SESSION_FILE)
 REFUSE, WARN = "refuse", "warn"
 MODES = ("", "force", "quiet")
 
-_INTERMEDIARY = re.compile(r"^[A-Za-z0-9.:\[\]_-]+$")
+_INTERMEDIARY = re.compile(r"^[A-Za-z0-9.:\[\]_-]+\Z")
 _ENVIRONMENT = {"HOME": "/root", "LC_ALL": "C", "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 

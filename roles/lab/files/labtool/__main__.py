@@ -51,7 +51,7 @@ def drop_copy(lab: spec.Lab) -> list[str]:
     made_as = lab.folder / "id"
     copied = made_as.exists() and made_as.read_text(encoding="utf-8") != lab.id
     if copied:
-        for name in ("hosts", "shared", "ssh"):
+        for name in ("hosts", "shared", "ssh", "journal-heads"):
             shutil.rmtree(lab.folder / name, ignore_errors=True)
         (lab.folder / "pool.img").unlink(missing_ok=True)
     made_as.write_text(lab.id, encoding="utf-8")
