@@ -144,6 +144,7 @@ import datetime
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
 from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
@@ -151,7 +152,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.source impo
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    nbd_key_file,
+    nbd_address,
     open_repository,
     require_libraries,
     running_job,
@@ -174,7 +175,7 @@ ARGUMENTS = dict(
     **JOB_ARGUMENTS,
     volume={"type": "str", "required": True},
     source={"type": "str", "required": True},
-    psk={"type": "str", "no_log": True},
+    psk=confidential.option("psk"),
     run_id={"type": "str", "required": True},
     consistency_point={"type": "str", "required": True},
     verdict={"type": "str", "choices": ["application-consistent", "crash-consistent"], "required": True},
@@ -242,7 +243,7 @@ def back_up(module, job, moment, changes):
     with contextlib.ExitStack() as stack:
         slots = os.path.join(params["run_dir"], "slots")
         stack.enter_context(slot(slots, params["slots"], lambda: job.tell(WAITING)))
-        address = stack.enter_context(nbd_key_file(params["source"], params["psk"], params["run_dir"], params["job"]))
+        address = stack.enter_context(nbd_address(params["source"], params["psk"]))
         saveset = read_source(repository, address, params, moment, changes, job)
     return {"changed": True, "saveset": facts_of(saveset, params["changes"])}
 
