@@ -158,10 +158,8 @@ def warn_of_memory(module, asked, granted):
     """Say where less is kept than was asked for, and where what is in memory might get to a disk in clear."""
     if granted < asked:
         module.warn(
-            "Of the {} MiB that export {} was to keep of what is read, there is memory for {} MiB: what was read before "
-            "is read anew more often. Give this host more memory, or bring fewer volumes into use at once".format(
-                asked >> 20, module.params["name"], granted >> 20
-            )
+            f"There is memory for {granted >> 20} of the {asked >> 20} MiB to keep of what is read, so it is "
+            "read more often: give this host more memory, or bring fewer volumes into use at once"
         )
     warn_of_swap(module)
 

@@ -196,7 +196,11 @@ def handed_over() -> list[Path]:
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("user", "settings"),
-    [(0, {}), (0, {"ANSIBLE_KEEP_REMOTE_FILES": "1"}), (NOBODY, {})],
+    [
+        (0, {}),
+        pytest.param(0, {"ANSIBLE_KEEP_REMOTE_FILES": "1"}, marks=pytest.mark.slow),
+        pytest.param(NOBODY, {}, marks=pytest.mark.slow),
+    ],
     ids=["root", "root, remote files kept", "a plain login with sudo"],
 )
 def test_a_passphrase_is_on_no_disk(

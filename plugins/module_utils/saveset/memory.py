@@ -62,9 +62,9 @@ def room(path: str) -> int:
     return max(0, min(_free_below(path), _available(), *_free_of_groups()))
 
 
-def clear_swap() -> list[str]:
+def clear_swap(listing: str = "/proc/swaps") -> list[str]:
     """The swap areas that would keep what was in memory in clear: those that neither are in memory nor encrypted."""
-    with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as stream:
+    with open(listing, encoding="utf-8", errors="surrogateescape") as stream:
         areas = [line.split()[0] for line in stream.readlines()[1:]]
     return [area for area in areas if not _keeps_secrets(area)]
 
