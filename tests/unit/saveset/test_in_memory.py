@@ -13,8 +13,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils import saveset_exports
+from ansible_collections.openisb.backup.plugins.module_utils import saveset_exports, saveset_module
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, memory
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports
@@ -196,6 +197,33 @@ def test_what_an_export_has_taken_already_is_not_counted_twice(
 def test_without_memory_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "folder", lambda: "")
     assert granted(SavesetExports(str(tmp_path / "run")), "e", 64 * MIB) == 0
+
+
+@needs_nbdkit
+def test_less_memory_and_swap_in_clear_are_told(
+    machine: dict[str, int],
+    lab: Lab,
+    mixed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And the saveset is served all the same."""
+    machine["room"] = 64 * MIB
+    monkeypatch.setattr(saveset_module, "clear_swap", lambda: ["/dev/sda9"])
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, text: warnings.append(text))
+    lab.backup(mixed)
+    exports = SavesetExports(str(tmp_path / "run"))
+    options = {"repository": str(lab.path), "passphrase": "correct horse", "volume": "fs1/m", "cache": "1G"}
+    place = {"name": NAME, "drill": "drill", "address": "127.0.0.1", "run_dir": str(tmp_path / "run")}
+    try:
+        result = call(saveset_export, capsys, **options, **place)
+    finally:
+        exports.end(NAME)
+    assert result["export"]["cache"] == 32 * MIB
+    assert "There is memory for 32 of the 1024 MiB" in warnings[0]
+    assert "swaps to /dev/sda9 without encryption" in warnings[1]
 
 
 @pytest.mark.parametrize(
