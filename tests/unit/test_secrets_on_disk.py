@@ -9,6 +9,7 @@ moment later is found in it.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils import confidential
+
+from .saveset.test_serve import needs_nbdkit
 
 MIB = 1024**2
 NOBODY = 65534
@@ -37,7 +40,7 @@ AS = """
 SUDO = """#!/bin/sh
 while [ "$1" != -u ]; do shift; done
 shift 2
-exec {setpriv} --reuid 0 --regid 0 --clear-groups -- "$@"
+HOME=/root exec {setpriv} --reuid 0 --regid 0 --clear-groups -- "$@"
 """
 
 SET_UP = """
@@ -59,6 +62,60 @@ CONTROL = """
 """
 
 
+# As the role block_backup does it; what is exported is the disk's own.
+BACKUP = """
+- ansible.builtin.import_playbook: openisb.backup.resolve
+- hosts: backup_servers
+  gather_facts: false
+  tasks:
+    - block:
+        - openisb.backup.nbd_export:
+            name: lun
+            run_id: r
+            path: "{{ disk }}/own/lun"
+            address: 127.0.0.1
+            run_dir: "{{ openisb_host.run_dir }}"
+          register: lun
+        - ansible.builtin.debug: {msg: "the key is {{ lun.psk }}"}
+        - openisb.backup.block_backup:
+            repository: "{{ openisb_host.repository }}"
+            passphrase: "{{ repository_writer_passphrase }}"
+            volume: one/m
+            source: "{{ lun.export.uri }}"
+            psk: "{{ lun.psk }}"
+            run_id: isb-20261128T210000Z-4f1c2a
+            consistency_point: "2026-11-28T21:00:00+00:00"
+            verdict: crash-consistent
+            job: r.one.m
+            run_dir: "{{ openisb_host.run_dir }}"
+          async: 120
+          poll: 1
+      always:
+        - openisb.backup.nbd_export: {name: lun, run_id: r, run_dir: "{{ openisb_host.run_dir }}", state: absent}
+"""
+
+SERVE = """
+- ansible.builtin.import_playbook: openisb.backup.resolve
+- hosts: backup_servers
+  gather_facts: false
+  tasks:
+    - block:
+        - openisb.backup.saveset_export:
+            repository: "{{ openisb_host.repository }}"
+            passphrase: "{{ repository_passphrase }}"
+            volume: one/m
+            name: d.one.m
+            drill: d
+            address: 127.0.0.1
+            cache: 16M
+            run_dir: "{{ openisb_host.run_dir }}"
+          register: served
+        - ansible.builtin.assert: {that: served.export.cache == 16777216}
+      always:
+        - openisb.backup.saveset_export: {drill: d, run_dir: "{{ openisb_host.run_dir }}", state: absent}
+"""
+
+
 class Site:
     """An inventory of one machine whose every folder is on the disk; ``user``: who runs Ansible and logs in."""
 
@@ -71,13 +128,15 @@ class Site:
         (disk / "own/state").mkdir()
         (folder / "hosts.json").write_text(json.dumps(self._inventory()))
         (folder / "set_up.yml").write_text(SET_UP)
-        (folder / "control.yml").write_text(CONTROL)
+        for name, text in (("control", CONTROL), ("backup", BACKUP), ("serve", SERVE)):
+            (folder / f"{name}.yml").write_text(text)
 
     def _inventory(self) -> dict[str, t.Any]:
+        python = self._python()
         host: dict[str, t.Any] = {
             "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
-            "repository_python": sys.executable,
+            "ansible_python_interpreter": str(python),
+            "repository_python": str(python),
             "openisb_state_dir": f"{self.disk}/own/state",
             "openisb_run_dir": f"{self.disk}/own/run",
             "repository_passphrase": self.passphrase,
@@ -86,6 +145,7 @@ class Site:
             "ring_password_file": f"{self.folder}/password",
             "isb_drivers": [{"name": "filesystem", "mounts": ["/srv/m"]}],
             "isb_volumes": [{"name": "m", "serial": "600a098000000011", "mount": "/srv/m"}],
+            "ansible_async_dir": f"{self.disk}/own/async",
             "disk": str(self.disk),
             "control": self.control,
         }
@@ -97,6 +157,17 @@ class Site:
             host["ansible_remote_tmp"] = f"{self.disk}/home/.ansible/tmp"  # nobody has no home of his own
         groups = ("file_servers", "storage_hosts", "backup_servers", "listeners")
         return {"all": {"hosts": {"one": host}, "children": {name: {"hosts": {"one": None}} for name in groups}}}
+
+    def _python(self) -> Path:
+        """This Python, with the system's libnbd, where there is one."""
+        libraries = self.folder / "lib"
+        libraries.mkdir()
+        for path in Path("/usr/lib/python3/dist-packages").glob("*nbd*"):
+            (libraries / path.name).symlink_to(path)
+        script = self.folder / "python"
+        script.write_text(f'#!/bin/sh\nPYTHONPATH={libraries} exec {sys.executable} "$@"\n')
+        script.chmod(0o755)
+        return script
 
     def _setpriv(self) -> Path:
         """A setpriv that makes root of whoever calls it."""
@@ -220,6 +291,25 @@ def test_a_passphrase_is_on_no_disk(
     assert found_in(image, site.control) == [site.control], "the disk shows nothing, so this test would prove nothing"
     assert found_in(image, site.passphrase, site.writer, site.password) == []
     assert not any(word in text for text in said for word in (site.passphrase, site.writer))
+
+
+@needs_nbdkit
+@pytest.mark.root
+@pytest.mark.slow
+def test_jobs_get_their_secrets_all_the_same(folder: Path, collections: Path, disk: tuple[Path, Path]) -> None:
+    """A backup over TLS, a verification, a restore and a served saveset, by a login that is not root."""
+    image, mounted = disk
+    site = Site(folder, collections, mounted, NOBODY)
+    (mounted / "own/lun").write_bytes(os.urandom(MIB) + bytes(3 * MIB))
+    site.play("set_up.yml")
+    told = re.search(r"the key is ([0-9a-f]{64})", site.play("backup.yml"))
+    assert told
+    assert "1 savesets verified to the depth 'full'" in " ".join(site.play("openisb.backup.verify").split())
+    site.play("serve.yml")
+    site.play("openisb.backup.restore", "-e", "restore_server=one", "-e", f"restore_folder={mounted}/own/restored")
+    assert filecmp.cmp(mounted / "own/lun", mounted / "own/restored/one-m.img", shallow=False)
+    subprocess.run(["umount", mounted], check=True)
+    assert found_in(image, site.passphrase, site.writer, site.password, told[1]) == []
 
 
 @pytest.mark.root
