@@ -132,7 +132,7 @@ def saveset_facts(info):
 
 
 @contextlib.contextmanager
-def nbd_address(uri, psk):
+def with_nbd_key(uri, psk):
     """The NBD address to use, which names the export's key as a file in this process's memory, while it is needed."""
     if not psk:
         yield uri

@@ -152,11 +152,11 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.source impo
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    nbd_address,
     open_repository,
     require_libraries,
     running_job,
     saveset_facts,
+    with_nbd_key,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
 
@@ -243,7 +243,7 @@ def back_up(module, job, moment, changes):
     with contextlib.ExitStack() as stack:
         slots = os.path.join(params["run_dir"], "slots")
         stack.enter_context(slot(slots, params["slots"], lambda: job.tell(WAITING)))
-        address = stack.enter_context(nbd_address(params["source"], params["psk"]))
+        address = stack.enter_context(with_nbd_key(params["source"], params["psk"]))
         saveset = read_source(repository, address, params, moment, changes, job)
     return {"changed": True, "saveset": facts_of(saveset, params["changes"])}
 

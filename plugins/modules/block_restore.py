@@ -116,11 +116,11 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.target impo
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    nbd_address,
     open_repository,
     require_libraries,
     running_job,
     saveset_facts,
+    with_nbd_key,
 )
 
 ARGUMENTS = dict(
@@ -161,7 +161,7 @@ def restore(module, job):
     facts = saveset_facts(saveset.info)
     if module.check_mode:
         return {"saveset": facts, "base": {"saveset": "", "reason": ""}, "stats": {}}
-    with nbd_address(params["target"], params["psk"]) as address:
+    with with_nbd_key(params["target"], params["psk"]) as address:
         job.tell(RUNNING)
         with contextlib.closing(open_target(address, saveset.info.size)) as target:
             base, reason = find_base(repository, saveset, target, params["base"])
