@@ -90,7 +90,7 @@ def end(run_dir, name):
     for folder in filter(None, [record.get("folder"), record.get("payload")]):
         shutil.rmtree(folder, ignore_errors=True)
     results = os.path.join(glob.escape(run_dir), "async", glob.escape(record.get("async") or "") + ".*")
-    for path in [os.path.join(run_dir, "keys", name + ".psk"), *(glob.glob(results) if record.get("async") else [])]:
+    for path in glob.glob(results) if record.get("async") else []:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     os.unlink(job.path)

@@ -8,21 +8,24 @@ With TLS an export has a key of its own (pre-shared, made here): whoever has it 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
 import secrets
 import shutil
 import socket
+import tempfile
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import memory
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.tls import prefer_aes
 
 START_TIMEOUT = 10.0
 USER = "openisb"
 #: What an export may have below ``run_dir``; the record goes last, so that what is left is always known.
-ENDINGS = ("log", "psk", "pid", "py", "pyz", "tls", "new", "json")
+ENDINGS = ("log", "psk", "pid", "py", "pyz", "tls", "cache", "new", "json")
 
 
 class ExportError(Exception):
@@ -117,12 +120,19 @@ class Exports:
         if record and not processes.stop(record["pid"], record["ticks"], grace):
             raise ExportError(f"nbdkit (process {record['pid']}) that serves {record['path']} does not end")
         for ending in ENDINGS:
-            if os.path.exists(self._file(name, ending)):
-                os.unlink(self._file(name, ending))
+            _remove(self._file(name, ending))
 
     def _new_key(self, name):
+        """Make the export's key; where ``run_dir`` is on a disk, in memory elsewhere, with a link to it."""
         path = self._file(name, "psk")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
+        _remove(path)
+        elsewhere = "" if memory.is_in_memory(self.folder) else memory.folder()
+        if elsewhere:
+            descriptor, target = tempfile.mkstemp(prefix="openisb-psk.", dir=elsewhere)
+            os.symlink(target, path)
+        else:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as stream:
             stream.write(f"{USER}:{secrets.token_hex(32)}\n")
         return path
 
@@ -141,6 +151,15 @@ class Exports:
 
     def _file(self, name, ending):
         return os.path.join(self.folder, f"{name}.{ending}")
+
+
+def _remove(path):
+    """Remove a file, or a link and what it leads to, where it is there."""
+    if os.path.islink(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.readlink(path))
+    if os.path.lexists(path):
+        os.unlink(path)
 
 
 def _nbdkit():

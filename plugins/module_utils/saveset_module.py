@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 
-from ansible.module_utils.basic import env_fallback
+from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import utc
@@ -18,6 +18,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors impo
     NotEncrypted,
     SavesetError,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.memory import clear_swap, keep_private
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.order import Place
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import NO_ENCRYPTION, Repository
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
@@ -25,13 +26,9 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.store impor
 
 REPOSITORY_ARGUMENTS = {
     "repository": {"type": "path", "required": True},
-    "passphrase": {"type": "str", "no_log": True, "fallback": (env_fallback, ["OPENISB_PASSPHRASE"])},
+    "passphrase": confidential.option("passphrase", "OPENISB_PASSPHRASE"),
     "private_key": {"type": "path", "no_log": False},
-    "private_key_password": {
-        "type": "str",
-        "no_log": True,
-        "fallback": (env_fallback, ["OPENISB_PRIVATE_KEY_PASSWORD"]),
-    },
+    "private_key_password": confidential.option("private_key_password", "OPENISB_PRIVATE_KEY_PASSWORD"),
     "encryption": {"type": "str", "choices": ["aes-256-gcm", "none"], "default": "aes-256-gcm"},
 }
 
@@ -53,6 +50,7 @@ def require_libraries(module):
 
 def secret_of(module):
     """The secret that the module was given."""
+    keep_private()
     path = module.params["private_key"]
     return Secret(
         passphrase=_encoded(module.params["passphrase"]),
@@ -60,6 +58,16 @@ def secret_of(module):
         private_key_password=_encoded(module.params["private_key_password"]),
         unencrypted=module.params["encryption"] == NO_ENCRYPTION,
     )
+
+
+def warn_of_swap(module):
+    """Say where what this host has in memory, keys and what was decrypted, might get to a disk in clear."""
+    areas = clear_swap()
+    if areas:
+        module.warn(
+            f"This host swaps to {', '.join(areas)} without encryption, so keys and what was decrypted may get to that "
+            "disk in clear: encrypt its swap (crypttab's option swap), or turn it off"
+        )
 
 
 def read_key(path):
@@ -160,17 +168,14 @@ def known_places(known):
 
 
 @contextlib.contextmanager
-def nbd_key_file(uri, psk, run_dir, name):
-    """The NBD address to use, with the export's key in a file that only root can read, for as long as it is needed."""
+def with_nbd_key(uri, psk):
+    """The NBD address to use, which names the export's key as a file in this process's memory, while it is needed."""
     if not psk:
         yield uri
         return
-    os.makedirs(os.path.join(run_dir, "keys"), mode=0o700, exist_ok=True)
-    path = os.path.join(run_dir, "keys", name + ".psk")
+    descriptor = os.memfd_create("psk", os.MFD_CLOEXEC)
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
-            stream.write(f"openisb:{psk}\n")
-        yield f"{uri}?tls-psk-file={path}"
+        os.write(descriptor, f"openisb:{psk}\n".encode("ascii"))
+        yield f"{uri}?tls-psk-file=/proc/self/fd/{descriptor}"
     finally:
-        if os.path.exists(path):
-            os.unlink(path)
+        os.close(descriptor)

@@ -153,6 +153,7 @@ import datetime
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
 from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
@@ -162,11 +163,11 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.source impo
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    nbd_key_file,
     open_repository,
     require_libraries,
     running_job,
     saveset_facts,
+    with_nbd_key,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
 
@@ -185,7 +186,7 @@ ARGUMENTS = dict(
     **JOB_ARGUMENTS,
     volume={"type": "str", "required": True},
     source={"type": "str", "required": True},
-    psk={"type": "str", "no_log": True},
+    psk=confidential.option("psk"),
     run_id={"type": "str", "required": True},
     consistency_point={"type": "str", "required": True},
     verdict={"type": "str", "choices": ["application-consistent", "crash-consistent"], "required": True},
@@ -268,7 +269,7 @@ def back_up(module, job, moment, changes):
     with contextlib.ExitStack() as stack:
         slots = os.path.join(params["run_dir"], "slots")
         stack.enter_context(slot(slots, params["slots"], lambda: job.tell(WAITING)))
-        address = stack.enter_context(nbd_key_file(params["source"], params["psk"], params["run_dir"], params["job"]))
+        address = stack.enter_context(with_nbd_key(params["source"], params["psk"]))
         saveset = read_source(repository, address, params, moment, changes, job)
     return {"changed": True, "saveset": facts_of(saveset, params["changes"])}
 

@@ -113,17 +113,18 @@ stats:
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotFound
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.target import open_target
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
-    nbd_key_file,
     open_repository,
     require_libraries,
     running_job,
     saveset_facts,
+    with_nbd_key,
 )
 
 ARGUMENTS = dict(
@@ -136,7 +137,7 @@ ARGUMENTS = dict(
     only_changed={"type": "bool", "default": False},
     base={"type": "str"},
     check={"type": "bool", "default": False},
-    psk={"type": "str", "no_log": True},
+    psk=confidential.option("psk"),
     workers={"type": "int"},
 )
 
@@ -165,7 +166,7 @@ def restore(module, job):
     facts = saveset_facts(saveset.info)
     if module.check_mode:
         return {"saveset": facts, "base": {"saveset": "", "reason": ""}, "stats": {}}
-    with nbd_key_file(params["target"], params["psk"], params["run_dir"], params["job"]) as address:
+    with with_nbd_key(params["target"], params["psk"]) as address:
         job.tell(RUNNING)
         with contextlib.closing(open_target(address, saveset.info.size)) as target:
             base, reason = find_base(repository, saveset, target, params["base"])

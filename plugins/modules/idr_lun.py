@@ -209,6 +209,7 @@ left:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import METHODS, Luns
 from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
 from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_source import without_secrets
@@ -265,7 +266,7 @@ def main():
             "name": {"type": "str"},
             "drill": {"type": "str"},
             "source": {"type": "str"},
-            "psk": {"type": "str", "no_log": True},
+            "psk": confidential.option("psk"),
             "overlay": {"type": "bool", "default": True},
             "scratch": {"type": "path", "default": "/var/tmp"},
             "method": {"type": "str", "choices": list(METHODS), "default": "auto"},

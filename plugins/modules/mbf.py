@@ -130,6 +130,7 @@ unquiesced:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import QuiesceError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.mbf import exposure
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.mbf.client import Client
@@ -220,7 +221,7 @@ def main():
             "executable": {"type": "path", "required": True},
             "intermediaries": {"type": "list", "elements": "str", "required": True},
             "user": {"type": "str"},
-            "password": {"type": "str", "no_log": True},
+            "password": confidential.option("password"),
             "password_file": {"type": "path", "no_log": False},
             "password_by": {"type": "str", "choices": list(PASSWORD_BY), "default": "argument", "no_log": False},
             "on_exposed_password": {"type": "str", "choices": [REFUSE, WARN], "default": REFUSE, "no_log": False},

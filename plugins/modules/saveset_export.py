@@ -55,15 +55,12 @@ options:
     default: true
   cache:
     description:
-      - How much of what was read may be kept, in clear, in a file below O(scratch), such as V(4G). The file is gone
-        when the export ends, however it ends.
-      - Where it is empty nothing is kept but in memory.
+      - How much of what was read may be kept in memory, such as V(4G), beside the 64 MiB that are always kept. It is
+        gone when the export ends, however it ends. Nothing of a volume is written to a disk.
+      - Where there is not room for all of it, as far as half of the memory goes that is free and not promised to other
+        exports, less of it is kept, and a warning says so. What it is then is in the record.
     type: str
     default: ''
-  scratch:
-    description: Folder for the file of O(cache), on a disk.
-    type: path
-    default: /var/tmp
   expires:
     description: When the export may be swept, in seconds since 1970. Only recorded. V(0) for never.
     type: int
@@ -97,8 +94,9 @@ EXAMPLES = r"""
 RETURN = r"""
 export:
   description:
-    - The export as recorded, with name, uri, run_id (the drill), path (the repository), readonly, expires, pid, ticks
-      and running, and in C(saveset) what is served, with id, volume, run_id, time, verdict, size (bytes) and digest.
+    - The export as recorded, with name, uri, run_id (the drill), path (the repository), readonly, expires, cache (bytes
+      that it may keep in memory), pid, ticks and running, and in C(saveset) what is served, with id, volume, run_id,
+      time, verdict, size (bytes) and digest.
     - Empty where it is absent.
   returned: success
   type: dict
@@ -112,14 +110,15 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli.server import Layers
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.memory import parse_size
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     REPOSITORY_ARGUMENTS,
     open_repository,
     require_libraries,
     saveset_facts,
+    warn_of_swap,
 )
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -136,7 +135,6 @@ ARGUMENTS = dict(
     tls={"type": "bool", "default": True},
     readahead={"type": "bool", "default": True},
     cache={"type": "str", "default": ""},
-    scratch={"type": "path", "default": "/var/tmp"},
     expires={"type": "int", "default": 0},
     run_dir={"type": "path", "default": "/run/openisb"},
     state={"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -156,6 +154,16 @@ def serves(current, params):
     )
 
 
+def warn_of_memory(module, asked, granted):
+    """Say where less is kept than was asked for, and where what is in memory might get to a disk in clear."""
+    if granted < asked:
+        module.warn(
+            f"There is memory for {granted >> 20} of the {asked >> 20} MiB to keep of what is read, so it is "
+            "read more often: give this host more memory, or bring fewer volumes into use at once"
+        )
+    warn_of_swap(module)
+
+
 def ensure_present(module, exports, current):
     params = module.params
     if current and current["running"]:
@@ -167,6 +175,7 @@ def ensure_present(module, exports, current):
             return True, dict(current, expires=params["expires"])
         return True, exports.change(params["name"], expires=params["expires"])
     require_libraries(module)
+    cache = parse_size(params["cache"]) if params["cache"] else 0
     repository = open_repository(module)
     repository.require_reading()
     info = repository.find(params["volume"], saveset_id=params["saveset"], run_id=params["run_id"]).info
@@ -179,9 +188,10 @@ def ensure_present(module, exports, current):
     }
     if module.check_mode:
         return True, dict(facts, path=repository.location, readonly=True)
-    layers = Layers(cache=params["cache"], scratch=params["scratch"])
     listen = params["address"], params["tls"]
-    return True, exports.serve(repository, info, facts, *listen, layers, params["readahead"])
+    export = exports.serve(repository, info, facts, *listen, cache, params["readahead"])
+    warn_of_memory(module, cache, export["cache"])
+    return True, export
 
 
 def ensure_absent(module, exports, current):

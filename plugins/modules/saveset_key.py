@@ -86,6 +86,7 @@ key:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.keyfile import KeyInfo
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
@@ -153,7 +154,7 @@ def main():
             REPOSITORY_ARGUMENTS,
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
             method={"type": "str", "choices": ["scrypt", "x25519", "writer"]},
-            new_passphrase={"type": "str", "no_log": True},
+            new_passphrase=confidential.option("new_passphrase"),
             public_key={"type": "str", "no_log": False},
             label={"type": "str", "default": ""},
             key_id={"type": "str", "no_log": False},

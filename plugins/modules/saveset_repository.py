@@ -56,6 +56,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     open_repository,
     require_libraries,
     secret_of,
+    warn_of_swap,
 )
 
 
@@ -88,6 +89,7 @@ def main():
         supports_check_mode=True,
     )
     require_libraries(module)
+    warn_of_swap(module)
     with failing_as(module, "Repository {}".format(module.params["repository"])):
         repository, changed = open_or_create(module)
         module.exit_json(

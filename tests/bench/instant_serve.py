@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports  # noqa: E402
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli.server import Layers  # noqa: E402
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository  # noqa: E402
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret  # noqa: E402
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store  # noqa: E402
@@ -49,7 +48,7 @@ def product(repository: Path, work: Path) -> t.Iterator[Address]:
     opened = Repository.open(open_store(str(repository)), Secret(PASSPHRASE.encode()))
     info = opened.find(VOLUME).info
     try:
-        record = exports.serve(opened, info, {"name": _NAME, "run_id": _NAME}, "127.0.0.1", True, Layers(), True)
+        record = exports.serve(opened, info, {"name": _NAME, "run_id": _NAME}, "127.0.0.1", True, 0, True)
         yield Address(record["uri"], Path(exports.folder, f"{_NAME}.psk"))
     finally:
         exports.end(_NAME)

@@ -131,8 +131,8 @@ class Lab:
     def nothing_is_left(self) -> None:
         """No run has left a holder, an export, a key, or a snapshot of a LUN but the base of the next run."""
         assert self.holders() == {}
-        for host, folder in [("storage1", "/run/openisb/exports"), ("backup1", "/run/openisb/keys")]:
-            assert self.on(host, f"test ! -d {folder} || ls -A {folder}").strip() == ""
+        assert self.on("storage1", "test ! -d /run/openisb/exports || ls -A /run/openisb/exports").strip() == ""
+        assert self.on("backup1", "find /run /dev/shm -name 'openisb-handed.*'") == ""
         assert self.luns_in_snapshots() == self.bases()
         assert self.on("storage1", "find /srv/pool/snapshots -name '*.kept'") == ""
         assert "nbdkit" not in self.on("storage1", "ps -e -o comm=")
@@ -170,7 +170,7 @@ class Lab:
             ),
             "backup1": self._lines(
                 "backup1",
-                "find /run/openisb/exports /run/openisb/keys /var/lib/openisb/idr -mindepth 1 2>/dev/null || true",
+                "find /run/openisb/exports /var/lib/openisb/idr -mindepth 1 2>/dev/null || true",
                 "find /run/openisb/jobs -name 'idr-*' 2>/dev/null || true",
                 "find /var/lib/openisb/repository/gc/leases -mindepth 1 2>/dev/null || true",
                 "pgrep -l nbdkit || true",

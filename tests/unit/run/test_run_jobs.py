@@ -46,8 +46,6 @@ def start(run_dir: Path, name: str) -> subprocess.Popen[bytes]:
     wrapper.write_text(WRAPPER.format(result=str(result)))
     result.parent.mkdir(exist_ok=True)
     result.touch()
-    (run_dir / "keys").mkdir(exist_ok=True)
-    (run_dir / "keys" / f"{name}.psk").touch()
     return subprocess.Popen([sys.executable, str(wrapper), f"j{name}", str(module), name])
 
 

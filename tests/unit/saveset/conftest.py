@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import random
+import stat
 import sys
 import typing as t
 import venv
@@ -169,6 +170,22 @@ def text(length: int, seed: int = 1) -> bytes:
     """Compressible bytes without a repeated chunk."""
     line = b"".join(b"%08d entry of journal %d\n" % (number, seed) for number in range(length // 26 + 2))
     return line[:length]
+
+
+def nameless(pid: int) -> list[tuple[bool, int]]:
+    """Of the files without a name that a process has open: whether each is in memory, and its bytes."""
+    devices = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        devices[fields[2]] = fields[fields.index("-") + 1]
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and not status.st_nlink:
+            device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+            # What memfd_create() makes is on no mount.
+            found.append((devices.get(device, "tmpfs") == "tmpfs", status.st_blocks * 512))
+    return found
 
 
 @pytest.fixture

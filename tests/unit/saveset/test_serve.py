@@ -23,13 +23,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors, memory
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import listener, main
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import server as server_module
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, HOLE, ZERO
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
 
-from .conftest import KIB, MIB, Lab, MakeImage, noise, text
+from .conftest import KIB, MIB, Lab, MakeImage, nameless, noise, text
 
 CHUNK = 64 * KIB
 SIZE = 40 * MIB + 512
@@ -53,14 +53,13 @@ needs_nbdkit = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "never 
 
 
 class Server:
-    """A running ``isb-saveset serve``; ``folder`` is where it may put temporary files."""
+    """A running ``isb-saveset serve``; ``folder`` is its own one, ``temporary`` where it could put temporary files."""
 
-    def __init__(self, python: Path, lab: Lab, folder: Path, *arguments: str) -> None:
-        self.folder = folder
+    def __init__(self, python: Path, lab: Lab, temporary: Path, *arguments: str) -> None:
         command = [str(python), "-I", str(lab.path / "isb-saveset.pyz"), "serve"]
         self.process = subprocess.Popen(
             [*command, *arguments],
-            env={"TMPDIR": str(folder), "OPENISB_PASSPHRASE": "correct horse"},
+            env={"TMPDIR": str(temporary), "OPENISB_PASSPHRASE": "correct horse"},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -77,6 +76,8 @@ class Server:
         else:
             raise AssertionError(self.process.communicate()[1])
         self.uri = next(line.strip() for line in self.told.splitlines() if line.startswith("  nbd"))
+        words = Path(f"/proc/{self.nbdkits()[0]}/cmdline").read_text().split("\0")
+        self.folder = next(Path(word).parent for word in words if word.endswith("/saveset.py"))
 
     def connect(self, *contexts: str) -> t.Any:
         """A connection by libnbd."""
@@ -128,6 +129,7 @@ def serve(lab: Lab, volume: Path, bare_python: Path, short_folder: Path) -> t.It
             folder = short_folder / "tmp"
             folder.mkdir(exist_ok=True)
             server = Server(bare_python, lab, folder, *(arguments or ("fs1/m",)))
+            stack.callback(shutil.rmtree, server.folder, ignore_errors=True)  # of one that was killed
             stack.callback(server.process.communicate)
             stack.callback(server.process.terminate)
             return server
@@ -274,6 +276,27 @@ def test_what_is_written_with_cow_never_reaches_the_repository(
 
 
 @needs_nbdkit
+def test_a_served_saveset_is_in_memory_by_itself(serve: Serve) -> None:
+    """Also what is written to it, and unless the user names a disk."""
+    server = serve("fs1/m", "--cow", "--cache", "16M")
+    handle = server.connect()
+    handle.pwrite(b"written" * 1000, 0)
+    handle.pread(MIB, 3 * MIB)
+    (pid,) = server.nbdkits()
+    files = nameless(pid)
+    assert len(files) == 2 and all(in_memory for in_memory, _size in files)
+    assert "on a disk" not in server.end()[1]
+
+
+@needs_nbdkit
+def test_who_names_a_disk_is_told(serve: Serve, short_folder: Path) -> None:
+    if memory.is_in_memory(str(short_folder)):
+        pytest.skip("the folder of temporary files is in memory here")
+    server = serve("fs1/m", "--cow", "--scratch", str(short_folder))
+    assert "it is on a disk. What is read and written stands there in clear" in server.end()[1]
+
+
+@needs_nbdkit
 def test_what_is_served_is_not_collected_meanwhile(serve: Serve, lab: Lab, volume: Path) -> None:
     server = serve("fs1/m:older")
     forgotten = lab.open().prune(Policy(last=1))
@@ -291,7 +314,8 @@ def test_the_secret_is_seen_nowhere(serve: Serve) -> None:
     (pid,) = server.nbdkits()
     for process, kind in ((pid, "cmdline"), (pid, "environ"), (server.process.pid, "cmdline")):
         assert b"horse" not in Path(f"/proc/{process}/{kind}").read_bytes()
-    (folder,) = server.folder.iterdir()
+    folder = server.folder
+    assert memory.is_in_memory(str(folder))
     assert folder.stat().st_mode & 0o777 == 0o700
     files = sorted(path.name for path in folder.iterdir())
     assert files == ["pid", "saveset.py", "socket"]
@@ -309,7 +333,7 @@ def test_it_ends_cleanly(serve: Serve, short_folder: Path, number: int) -> None:
     assert path.is_socket()
     status, told = server.end(number)
     assert (status, told) == (0, "isb-saveset: ended; nothing is served any more\n")
-    assert not alive(pid) and list(server.folder.iterdir()) == [] and not path.exists()
+    assert not alive(pid) and not server.folder.exists() and not path.exists()
     with pytest.raises(deps.nbd.Error):
         handle.pread(512, 0)
 
@@ -320,7 +344,7 @@ def test_ctrl_c_reaches_all_of_its_processes(serve: Serve) -> None:
     (pid,) = server.nbdkits()
     os.killpg(server.process.pid, signal.SIGINT)
     assert server.process.wait(timeout=30) == 0
-    assert not alive(pid) and list(server.folder.iterdir()) == []
+    assert not alive(pid) and not server.folder.exists()
 
 
 @needs_nbdkit
@@ -338,7 +362,7 @@ def test_an_nbdkit_that_ends_is_told(serve: Serve) -> None:
     os.kill(pid, signal.SIGKILL)
     _out, told = server.process.communicate(timeout=30)
     assert server.process.returncode == 1 and "nbdkit: it ended with status -9" in told
-    assert list(server.folder.iterdir()) == []
+    assert not server.folder.exists()
 
 
 @needs_nbdkit
@@ -419,7 +443,9 @@ def refused(
         (["--listen", "192.0.2.1:10809"], 1, "nbdkit: it ended with status 1"),
         (["--listen", "127.0.0.1", "--tls-psk", "/no/folder/psk"], 2, "it cannot be made"),
         (["--socket", "/dev/null"], 2, "it exists already"),
-        (["--cache", "much"], 1, "nbdkit: it ended with status 1"),
+        (["--cache", "much"], 1, "the size 'much': it is no size. Write it like 4G or 512M"),
+        (["--cache", "999T"], 2, "of memory can be had for it"),
+        (["--cow", "--scratch", "/no/folder"], 2, "it is no folder"),
     ],
 )
 def test_refusals(refused: t.Callable[..., tuple[int, str]], arguments: list[str], status: int, message: str) -> None:

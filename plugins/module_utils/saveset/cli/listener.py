@@ -13,6 +13,7 @@ import socket
 import urllib.parse
 from dataclasses import dataclass
 
+from .. import memory
 from .credentials import read_file
 from .usage import UsageError
 
@@ -86,6 +87,10 @@ def make_listener(options: argparse.Namespace, folder: str) -> Listener:
     if options.no_tls:
         _check_loopback(address)
         return Listener(address=address, port=port)
+    if not options.tls_psk and not memory.is_in_memory(folder):
+        raise UsageError(
+            "--listen", "this machine has no place in memory for the key of TLS", "Name a file for it with --tls-psk"
+        )
     psk = os.path.abspath(options.tls_psk) if options.tls_psk else os.path.join(folder, "psk")
     if not os.path.exists(psk):
         _make_key(psk)

@@ -12,6 +12,7 @@ import typing as t
 
 from ..deps import require
 from ..errors import SavesetError
+from ..memory import keep_private
 from ..version import VERSION
 from . import export, forget, key, pin, program, prune, restore, serve, show, verify
 from . import list as listing
@@ -69,6 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; wrong options end in SystemExit(2)."""
     options = make_parser().parse_args(arguments)
+    keep_private()
     try:
         if options.libraries:
             require()

@@ -21,6 +21,7 @@ from ..commit import SavesetInfo
 from ..errors import SavesetError
 from ..extent import HOLE, ZERO
 from ..lease import SERVE
+from ..memory import keep_private
 from ..repository import Repository
 from ..secret import Secret
 from ..serving import ServedSaveset
@@ -81,6 +82,7 @@ def config(key: str, value: str) -> None:
     """Take the one parameter, the pipe's descriptor, and read the order from it."""
     if key != "order-fd":
         raise ValueError(f"unknown parameter {key}")
+    keep_private()
     with os.fdopen(int(value), "rb") as pipe:
         _served["order"] = json.loads(pipe.read())
 

@@ -12,6 +12,7 @@ import shlex
 import signal
 import typing as t
 
+from .. import memory
 from ..commit import SavesetInfo
 from ..lease import SERVE
 from . import server
@@ -19,7 +20,7 @@ from .access import add_repository, find_saveset, open_repository
 from .listener import Listener, add_listener, check_listener, make_listener
 from .nbdplugin import encode_order
 from .output import saveset_text, say, size_text, warn
-from .usage import Commands, add_command, add_saveset
+from .usage import Commands, UsageError, add_command, add_saveset
 
 _DETAILS = """
 The saveset is served over NBD by nbdkit, from the repository as it is: nothing is restored first, and a read takes what
@@ -29,8 +30,9 @@ it touches and no more. Every chunk is proven before a byte of it is given out. 
 By default it is reached at a unix socket in a folder that only you can enter. With --listen it is reached over TCP,
 with TLS and a pre-shared key; whoever has the key can read the volume. Without TLS only a loopback address is allowed.
 
-With --cow it can be written: what is written is kept in a temporary file, never reaches the repository, and is gone
-when the command ends. Databases and journalling filesystems mostly need that to be opened.
+With --cow it can be written: what is written is kept in memory, never reaches the repository, and is gone when the
+command ends. Databases and journalling filesystems mostly need that to be opened. Nothing of the volume touches a disk,
+unless --scratch names a folder on one.
 
 It runs until Ctrl-C or SIGTERM, and leaves nothing behind.
 
@@ -48,11 +50,11 @@ def add(commands: Commands) -> None:
     layers = parser.add_argument_group("between the saveset and its reader")
     layers.add_argument("--cow", action="store_true", help="let it be written, without touching the repository")
     layers.add_argument("--readahead", action="store_true", help="read ahead where reads are sequential")
-    layers.add_argument("--cache", metavar="SIZE", help="keep up to so much of what was read, like 4G, in a file")
+    layers.add_argument("--cache", metavar="SIZE", help="keep up to so much of what was read, like 4G")
     layers.add_argument(
         "--scratch",
         metavar="FOLDER",
-        help="where --cow and --cache keep their files, in clear (default: /var/tmp)",
+        help="where --cow and --cache keep what they keep, in clear (default: in memory, such as /dev/shm)",
     )
     add_repository(parser)
 
@@ -60,12 +62,12 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve a saveset until told to end."""
     check_listener(options)
+    layers = _layers(options)
     program = server.find_nbdkit()
     repository = open_repository(options)
     repository.require_reading()
     info = find_saveset(repository, options.saveset).info
     order = encode_order(repository, info, options.readahead)
-    layers = server.Layers(options.cow, options.cache or "", options.scratch or "")
     try:
         with _signals_raise(), server.private_folder() as folder, contextlib.ExitStack() as cleanup:
             cleanup.enter_context(repository.reading(SERVE, info))
@@ -79,6 +81,34 @@ def run(options: argparse.Namespace) -> int:
     except _Ended:
         warn("ended; nothing is served any more")
         return 0
+
+
+def _layers(options: argparse.Namespace) -> server.Layers:
+    """What is between the saveset and its reader.  Raises UsageError, InvalidValue."""
+    cache = memory.parse_size(options.cache) if options.cache else 0
+    if not cache and not options.cow:
+        return server.Layers()
+    scratch = options.scratch or memory.folder()
+    if not scratch:
+        raise UsageError(
+            "--cow and --cache",
+            "this machine has no filesystem in memory that you may write to",
+            "Mount a tmpfs, and name it with --scratch",
+        )
+    if not os.path.isdir(scratch):
+        raise UsageError(f"--scratch {scratch}", "it is no folder", "Name one that is there")
+    if not memory.is_in_memory(scratch):
+        warn(
+            f"{scratch}: it is on a disk. What is read and written stands there in clear, and can be found there "
+            "afterwards, too. Without --scratch it stays in memory"
+        )
+    elif cache > memory.room(scratch) // 2:
+        raise UsageError(
+            f"--cache {options.cache}",
+            f"only {size_text(memory.room(scratch) // 2)} of memory can be had for it",
+            "Ask for less, or name a folder on a disk with --scratch",
+        )
+    return server.Layers(options.cow, cache, scratch)
 
 
 class _Ended(BaseException):

@@ -17,6 +17,7 @@ import time
 import typing as t
 from dataclasses import dataclass
 
+from .. import memory
 from ..errors import InvalidValue, MissingLibrary, SavesetError
 from ..tls import prefer_aes
 from .access import PACKAGE_HOME
@@ -45,12 +46,12 @@ class ServerEnded(SavesetError):
 class Layers:
     """Filters between the saveset and whoever reads it.
 
-    ``cow``: a view that can be written, in ``scratch``; ``cache``: a size that nbdkit understands, of what may be kept
-    in ``scratch`` of what was read.
+    ``cow``: a view that can be written, in ``scratch``; ``cache``: bytes of what was read that may be kept there. What
+    is there is in clear, so ``scratch`` is best in memory.
     """
 
     cow: bool = False
-    cache: str = ""
+    cache: int = 0
     scratch: str = ""
 
     def filters(self) -> list[str]:
@@ -66,8 +67,8 @@ class Layers:
 
 @contextlib.contextmanager
 def private_folder() -> t.Iterator[str]:
-    """A folder that only this user can enter, removed at the end."""
-    folder = tempfile.mkdtemp(prefix="isb-saveset-")
+    """A folder that only this user can enter, in memory where there is any, removed at the end."""
+    folder = tempfile.mkdtemp(prefix="isb-saveset-", dir=memory.folder() or None)
     try:
         yield folder
     finally:
