@@ -58,6 +58,11 @@ if deps.nbd is None:
 _build_once = functools.cache(tool.build)
 
 
+def open_over(path: Path | str, size: int, kind: type[target.FileTarget] = target.FileTarget) -> target.FileTarget:
+    """Open a target whatever it holds."""
+    return kind(str(path), size, vouched=lambda _held: True)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def without_syncs() -> t.Iterator[None]:
     """Nothing that ends with a test has to reach the disk; what a power failure leaves, power.py tells without one."""
