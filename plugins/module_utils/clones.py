@@ -56,7 +56,7 @@ class Clones:
     def _copy(self, source, path):
         """Half a clone never has the name of a whole one."""
         how = "always" if self.driver == "btrfs" else "auto"
-        command = ["cp", f"--reflink={how}", "--sparse=auto", source, path + ".new"]
+        command = ["cp", f"--reflink={how}", "--sparse=auto", "--remove-destination", source, path + ".new"]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False

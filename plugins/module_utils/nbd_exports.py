@@ -62,13 +62,21 @@ class Exports:
         except FileNotFoundError:
             return None
 
-    def start(self, name, path, address, tls, readonly, run_id):
-        """Serve ``path`` at ``address`` (name or number; the port is chosen), and return the export's record."""
+    def start(self, name, path, address, tls, readonly, run_id, held=None):
+        """Serve ``path`` at ``address`` (name or number; the port is chosen), and return the export's record.
+
+        ``held``: a claim.Held of the path. nbdkit gets its descriptor, so that the path is held as long as it lives.
+        """
         if not os.path.exists(path):
             raise ExportError(f"{path} is not there, so it cannot be exported")
         facts = {"name": name, "run_id": run_id, "path": path, "readonly": readonly}
         mode = ["--readonly"] if readonly else []
-        return self.run(facts, address, tls, _nbdkit(), [*mode, "--exportname", name, "file", path])
+        words = [*mode, "--exportname", name, "file", held.path if held else path]
+        record = self.run(facts, address, tls, _nbdkit(), words, [held.fd] if held else [])
+        if held and not held.is_still_at_its_path():
+            self.stop(name)
+            raise ExportError(f"{path} was exchanged while it was exported: let nothing else change it, and try again")
+        return record
 
     def run(self, facts, address, tls, nbdkit, words, inherited=(), environment=None, timeout=START_TIMEOUT):
         """Have nbdkit serve at ``address``, and return the export's record.

@@ -14,7 +14,7 @@ import threading
 import typing as t
 
 from .buffers import AlignedBuffer, is_zero
-from .claim import Vouch, allow, hold
+from .claim import Held, allow, hold
 from .deps import require_nbd
 from .errors import TargetError, TargetTooSmall
 from .linux import (
@@ -85,24 +85,19 @@ def transfer_buffer(length: int) -> memoryview:
     return AlignedBuffer(length).view
 
 
-def open_target(
-    spec: str,
-    size: int,
-    overwrite: t.Sequence[str] = (),
-    vouched: Vouch | None = None,
-    option: str = "--overwrite ",
-) -> Target:
+def open_target(spec: str, size: int, overwrite: t.Sequence[str] = (), held: Held | None = None) -> Target:
     """Open a target for a volume of ``size`` bytes.
 
     A file is made when it does not exist; one that exists is overwritten in place.  A target that is shorter than the
-    volume, that anything else uses, that holds something that nobody has given up (see claim.allow() for the other
-    arguments), and anything else than a file, a block device or an NBD export is refused before a byte is written.
-    What an NBD export holds, and whether it may go, is for its server to say.
+    volume, that anything else uses, that holds something and is not among ``overwrite`` (see claim.allow()), and
+    anything else than a file, a block device or an NBD export is refused before a byte is written.  What an NBD export
+    holds, and whether it may go, is for its server to say.  ``held``: the file or device, where that was held already
+    and may be written over; it is let go of with the target.
     Raises TargetTooSmall, TargetBusy, TargetOccupied, TargetError.
     """
     if is_nbd(spec):
         return NbdTarget(spec, size)
-    return FileTarget(spec, size, overwrite, vouched, option)
+    return FileTarget(spec, size, overwrite, held)
 
 
 def _check_size(spec: str, has: int, needs: int) -> None:
@@ -117,26 +112,20 @@ def _check_size(spec: str, has: int, needs: int) -> None:
 class FileTarget(Target):
     """A file or a block device."""
 
-    def __init__(
-        self,
-        path: str,
-        size: int,
-        overwrite: t.Sequence[str] = (),
-        vouched: Vouch | None = None,
-        option: str = "--overwrite ",
-    ) -> None:
+    def __init__(self, path: str, size: int, overwrite: t.Sequence[str] = (), held: Held | None = None) -> None:
         self.spec = path
         self.size = size
         self._direct = -1
         self._discard_zeroes = True  # until a device shows that it is not so
-        self._held = hold(path, create=True)
+        self._held = held or hold(path, create=True)
         self._fd = self._held.fd
         self._regular = not self._held.is_block
         try:
             has = self._held.size
             if self._held.is_block or has:
                 _check_size(path, has, size)
-            allow(self._held, overwrite, vouched, option)
+            if held is None:
+                allow(self._held, overwrite)
             if not self._held.is_block and not has:
                 os.ftruncate(self._fd, size)
                 self.fresh = True

@@ -23,7 +23,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
     users,
 )
 
-from .conftest import MIB
+from .conftest import MIB, open_over
 
 SIZE = 64 * MIB
 Attach = t.Callable[..., str]
@@ -220,11 +220,11 @@ def test_the_device_is_held_until_the_end(device: str, tmp_path: Path) -> None:
     place = tmp_path / "mount"
     place.mkdir()
     command("mkfs.ext4", "-q")(device)
-    with target.open_target(device, SIZE, vouched=lambda _held: True):
+    with open_over(device, SIZE):
         mounted = subprocess.run(["mount", device, place], capture_output=True, text=True, check=False)
         assert mounted.returncode and "busy" in mounted.stderr
         with pytest.raises(errors.TargetBusy):
-            target.open_target(device, SIZE, vouched=lambda _held: True)
+            open_over(device, SIZE)
         with pytest.raises(OSError, match="busy"):
             os.open(device, os.O_RDONLY | os.O_EXCL)
     subprocess.run(["mount", device, place], check=True)
