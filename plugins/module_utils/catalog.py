@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.openisb.backup.plugins.module_utils.answers import saveset as checked
+
 
 def choose_savesets(savesets, servers, volume):
     """The latest saveset of each wanted volume: a dict of savesets and problem (a text, empty where all were found).
@@ -15,7 +17,7 @@ def choose_savesets(savesets, servers, volume):
     latest = {}
     for saveset in savesets:
         if saveset["server"] in wanted and volume in ("", saveset["volume"].partition("/")[2]):
-            latest[saveset["volume"]] = saveset
+            latest[saveset["volume"]] = checked(saveset)
     found = {saveset["server"] for saveset in latest.values()}
     missing = [name for name in wanted if name not in found]
     problem = ""

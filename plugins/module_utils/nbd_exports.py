@@ -17,10 +17,10 @@ import socket
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import USER, address_of
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.tls import prefer_aes
 
 START_TIMEOUT = 10.0
-USER = "openisb"
 #: What an export may have below ``run_dir``; the record goes last, so that what is left is always known.
 ENDINGS = ("log", "psk", "pid", "py", "pyz", "tls", "new", "json")
 
@@ -36,7 +36,8 @@ class Exports:
         self.folder = os.path.join(run_dir, "exports")
 
     def list(self):
-        """Records of all exports, running or not: dicts of name, run_id, path, readonly, uri, pid, ticks, running."""
+        """Records of all exports, running or not: dicts of name, run_id, path, readonly, uri, port, pid, ticks,
+        running."""
         if not os.path.isdir(self.folder):
             return []
         names = sorted(name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
@@ -89,11 +90,11 @@ class Exports:
         _check_encrypted(address, tls)
         environment = dict(os.environ if environment is None else environment)
         # Recorded before it is started: whoever is killed in between leaves nothing that nobody knows of.
-        record = dict(facts, uri="", pid=0, ticks=None)
+        record = dict(facts, uri="", port=0, pid=0, ticks=None)
         try:
             with _listen(address) as listener:
                 port = listener.getsockname()[1]
-                record["uri"] = "{}{}:{}/{}".format(f"nbds://{USER}@" if tls else "nbd://", address, port, name)
+                record.update(port=port, uri=address_of(address, port, name, tls))
                 self._write(record)
                 tls_words = ["--tls=require", "--tls-psk=" + self._new_key(name)] if tls else ["--tls=off"]
                 environment.update(prefer_aes(self._file(name, "tls")) if tls else {})

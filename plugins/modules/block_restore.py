@@ -69,6 +69,11 @@ options:
   psk:
     description: The key of an NBD export with TLS.
     type: str
+  host:
+    description:
+      - The name or address of the host that O(target) must be an NBD export of, so that no other host can name a path,
+        or an export of a third one. Set it wherever the address comes from another host.
+    type: str
   workers:
     description: How many threads read, decrypt and check. Chosen by the number of processors where left out.
     type: int
@@ -132,6 +137,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     REPOSITORY_ARGUMENTS,
     nbd_key_file,
     open_repository,
+    require_host,
     require_libraries,
     running_job,
     saveset_facts,
@@ -153,6 +159,7 @@ ARGUMENTS = dict(
     **TARGET_ARGUMENTS,
     check={"type": "bool", "default": False},
     psk={"type": "str", "no_log": True},
+    host={"type": "str"},
     workers={"type": "int"},
 )
 
@@ -234,6 +241,7 @@ def known_before(params, before):
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
+    require_host(module, "target")
     with running_job(module, "Restore of volume {}".format(module.params["volume"]), WAITING) as job:
         result = restore(module, job)
     after = {"target": module.params["target"], "content": result["saveset"]["id"]}

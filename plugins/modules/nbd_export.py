@@ -90,7 +90,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 export:
-  description: The export as recorded, with its uri; empty where it is absent.
+  description: The export as recorded, with its uri and port; empty where it is absent.
   returned: success
   type: dict
 ended:
@@ -108,10 +108,9 @@ psk:
   type: str
 """
 
-import re
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils import targets
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import NAME
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import TargetError
 
@@ -122,8 +121,6 @@ TARGET = {
     "keep": {"type": "bool", "default": False},
     **targets.ARGUMENTS,
 }
-
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
 def ensure_present(module, exports, current):
@@ -191,7 +188,7 @@ def main():
     exports = Exports(module.params["run_dir"])
     if name is None:
         end_all(module, exports)
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
     current = exports.get(name)
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent

@@ -97,8 +97,9 @@ EXAMPLES = r"""
 RETURN = r"""
 export:
   description:
-    - The export as recorded, with name, uri, run_id (the drill), path (the repository), readonly, expires, pid, ticks
-      and running, and in C(saveset) what is served, with id, volume, run_id, time, verdict, size (bytes) and digest.
+    - The export as recorded, with name, uri, port, run_id (the drill), path (the repository), readonly, expires, pid,
+      ticks and running, and in C(saveset) what is served, with id, volume, run_id, time, verdict, size (bytes) and
+      digest.
     - Empty where it is absent.
   returned: success
   type: dict
@@ -108,9 +109,8 @@ psk:
   type: str
 """
 
-import re
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import NAME
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli.server import Layers
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
@@ -121,8 +121,6 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     require_libraries,
     saveset_facts,
 )
-
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
@@ -212,7 +210,7 @@ def main():
     exports = SavesetExports(module.params["run_dir"])
     if name is None:
         end_all(module, exports)
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:

@@ -25,7 +25,7 @@ def content(lab: Lab, run_id: str) -> str:
     """The SHA-256 of fs2's volume as a run has saved it: by the stand-alone program, on the backup server."""
     secret = (lab.folder / "passphrase").read_text().strip()
     image = "/var/tmp/of-the-saveset.img"
-    lab.on("backup1", f"OPENISB_PASSPHRASE='{secret}' {PROGRAM} restore --quiet --overwrite fs2/m:{run_id} {image}")
+    lab.on("backup1", f"OPENISB_PASSPHRASE='{secret}' {PROGRAM} restore --quiet fs2/m:{run_id} {image}")
     return lab.on("backup1", f"sha256sum < {image}; rm {image}").split()[0]
 
 

@@ -61,7 +61,7 @@ _build_once = functools.cache(tool.build)
 
 def open_over(path: Path | str, size: int, kind: type[target.FileTarget] = target.FileTarget) -> target.FileTarget:
     """Open a target whatever it holds."""
-    return kind(str(path), size, held=claim.hold(str(path)))
+    return kind(str(path), size, held=claim.hold(str(path), create=True))
 
 
 @pytest.fixture(scope="module", autouse=True)
