@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.openisb.backup.plugins.module_utils.journal import RUN_ID
+from ansible_collections.openisb.backup.plugins.module_utils.journal import DRILL_ID, RUN_ID
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import NAME, address_of
 
 KEY = re.compile(r"[0-9a-f]{64}")
@@ -107,9 +107,19 @@ def saveset(entry):
     return entry
 
 
+def run_id(value):
+    """The id of a run, from a journal or a storage host: names of files and of snapshots are made of it elsewhere."""
+    return _text(value, RUN_ID, "the id of a run")
+
+
+def drill_id(value):
+    """The id of a drill, from a journal."""
+    return _text(value, DRILL_ID, "the id of a drill")
+
+
 def snapshot(entry):
     """A snapshot as lun_snapshot_info returns it."""
-    _text(entry.get("run_id"), RUN_ID, "a snapshot's run id")
+    run_id(entry.get("run_id"))
     for size in entry["luns_bytes"].values():
         _integer(size, 0, MOST_BYTES, "a LUN's size")
     return entry

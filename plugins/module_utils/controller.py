@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 
-from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils import answers, processes
 
 
 def this_controller():
@@ -30,6 +30,7 @@ def dead_runs(open_runs, named):
     """
     runs, problems = [], []
     for run in open_runs:
+        answers.run_id(run["run_id"])
         controller = run["data"].get("controller", {})
         here = controller.get("host") == socket.gethostname()
         if here and processes.is_running(controller.get("pid", 0), controller.get("ticks")):

@@ -21,6 +21,8 @@ from ansible_collections.openisb.backup.plugins.module_utils import answers
 from ansible_collections.openisb.backup.plugins.module_utils.answers import AnswerError
 from ansible_collections.openisb.backup.plugins.module_utils.catalog import choose_savesets
 from ansible_collections.openisb.backup.plugins.module_utils.clones import CloneError, Clones
+from ansible_collections.openisb.backup.plugins.module_utils.controller import dead_runs
+from ansible_collections.openisb.backup.plugins.module_utils.idr.life import open_drills
 from ansible_collections.openisb.backup.plugins.module_utils.idr.volumes import saveset_points, snapshot_points
 from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import MOST_EXTENTS, pack, unpack
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import address_of, check_of_host
@@ -217,10 +219,20 @@ def test_names_of_a_catalog_that_go_to_other_hosts() -> None:
             choose_savesets([{**SAVESET, **wrong}], "fs1", "")
         with pytest.raises(AnswerError):
             saveset_points(["fs1"], hostvars, {"b": [{**SAVESET, **wrong}]})
-    with pytest.raises(AnswerError, match="run id"):
+    with pytest.raises(AnswerError, match="the id of a run"):
         snapshot_points(["fs1"], hostvars, {"s": [{"run_id": "../x", "luns_bytes": {}}]}, [])
     with pytest.raises(AnswerError, match="size"):
         snapshot_points(["fs1"], hostvars, {"s": [{"run_id": RUN, "luns_bytes": {"600a098000000011": "1"}}]}, [])
+
+
+@pytest.mark.parametrize("name", ["*", "../x", "idr-20261128T210000Z-4f1c2a/..", RUN + "x", "", None])
+def test_names_of_journals_that_go_to_other_hosts(name: Any) -> None:
+    """Files are deleted, and snapshots swept, by what they say."""
+    run = {"run_id": name, "opened": "2026-11-23T02:15:03+00:00", "last_event": "opened", "data": {}}
+    with pytest.raises(AnswerError, match="the id of a drill"):
+        open_drills([run], 0.0)
+    with pytest.raises(AnswerError, match="the id of a run"):
+        dead_runs([run], "")
 
 
 def test_a_clone_is_of_a_snapshot(tmp_path: Path) -> None:
