@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 
+from ansible_collections.openisb.backup.plugins.module_utils.answers import saveset as checked
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.order import Place, set_aside
 
 FACTS = ("id", "volume", "sequence", "time")
@@ -62,7 +63,7 @@ def choose_savesets(savesets, servers, volume, run_id=""):
     """
     wanted = [name.strip() for name in servers.split(",") if name.strip()]
     there = [
-        saveset
+        checked(saveset)
         for saveset in savesets
         if saveset["server"] in wanted
         and volume in ("", saveset["volume"].partition("/")[2])

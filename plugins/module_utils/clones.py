@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 
-from ansible_collections.openisb.backup.plugins.module_utils.journal import DRILL_ID
+from ansible_collections.openisb.backup.plugins.module_utils.journal import DRILL_ID, RUN_ID
 from ansible_collections.openisb.backup.plugins.module_utils.snapshots import SUFFIX, SnapshotFolder
 
 TIMEOUT = 3600
@@ -40,6 +40,8 @@ class Clones:
 
     def make(self, run_id, serials):
         """Clone these LUNs of a run's snapshot, where they are not cloned yet."""
+        if not RUN_ID.match(run_id):
+            raise CloneError(f"'{run_id}' is not a run id, so nothing was cloned")
         missing = [serial for serial in serials if not os.path.isfile(self.snapshots.lun_path(run_id, serial))]
         if missing:
             raise CloneError(
@@ -56,7 +58,7 @@ class Clones:
     def _copy(self, source, path):
         """Half a clone never has the name of a whole one."""
         how = "always" if self.driver == "btrfs" else "auto"
-        command = ["cp", f"--reflink={how}", "--sparse=auto", source, path + ".new"]
+        command = ["cp", f"--reflink={how}", "--sparse=auto", "--remove-destination", source, path + ".new"]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False

@@ -15,7 +15,7 @@ import hmac
 import os
 import socket
 
-from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils import answers, processes
 
 MACHINE_ID = "/etc/machine-id"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -60,6 +60,7 @@ def dead_runs(open_runs, named):
     """
     runs, problems = [], []
     for run in open_runs:
+        answers.run_id(run["run_id"])
         controller = run["data"].get("controller", {})
         if is_visible(controller) and is_alive(controller):
             problems.append(f"run {run['run_id']} is still at work (process {controller['pid']} on this host)")

@@ -208,9 +208,17 @@ def pack(extents):
 
 
 def unpack(text):
-    """The extents that pack() made text of, as a list of pairs. Raises ValueError where it is no such text."""
+    """The extents that pack() made text of, as a list of pairs. Raises ValueError where it is no such text.
+
+    However small the text is, no more memory is taken than MOST_EXTENTS need.
+    """
     try:
-        pairs = zlib.decompress(base64.b64decode(text, validate=True))
+        inflating = zlib.decompressobj()
+        pairs = inflating.decompress(base64.b64decode(text, validate=True), MOST_EXTENTS * _PAIR.size + 1)
+        if len(pairs) > MOST_EXTENTS * _PAIR.size:
+            raise ValueError(f"there are more than {MOST_EXTENTS} changed extents")
+        if not inflating.eof:
+            raise ValueError("changed extents cannot be unpacked: their end is missing")
         found, position = [], 0
         for gap, length in _PAIR.iter_unpack(pairs):
             found.append((position + gap, length))

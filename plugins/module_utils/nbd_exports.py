@@ -19,11 +19,11 @@ import tempfile
 import time
 
 from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import USER, address_of
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import memory
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.tls import prefer_aes
 
 START_TIMEOUT = 10.0
-USER = "openisb"
 #: What an export may have below ``run_dir``; the record goes last, so that what is left is always known.
 ENDINGS = ("log", "psk", "pid", "py", "pyz", "tls", "cache", "new", "json")
 
@@ -39,7 +39,8 @@ class Exports:
         self.folder = os.path.join(run_dir, "exports")
 
     def list(self):
-        """Records of all exports, running or not: dicts of name, run_id, path, readonly, uri, pid, ticks, running."""
+        """Records of all exports, running or not: dicts of name, run_id, path, readonly, uri, port, pid, ticks,
+        running."""
         if not os.path.isdir(self.folder):
             return []
         names = sorted(name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
@@ -65,13 +66,21 @@ class Exports:
         except FileNotFoundError:
             return None
 
-    def start(self, name, path, address, tls, readonly, run_id):
-        """Serve ``path`` at ``address`` (name or number; the port is chosen), and return the export's record."""
+    def start(self, name, path, address, tls, readonly, run_id, held=None):
+        """Serve ``path`` at ``address`` (name or number; the port is chosen), and return the export's record.
+
+        ``held``: a claim.Held of the path. nbdkit gets its descriptor, so that the path is held as long as it lives.
+        """
         if not os.path.exists(path):
             raise ExportError(f"{path} is not there, so it cannot be exported")
         facts = {"name": name, "run_id": run_id, "path": path, "readonly": readonly}
         mode = ["--readonly"] if readonly else []
-        return self.run(facts, address, tls, _nbdkit(), [*mode, "--exportname", name, "file", path])
+        words = [*mode, "--exportname", name, "file", held.path if held else path]
+        record = self.run(facts, address, tls, _nbdkit(), words, [held.fd] if held else [])
+        if held and not held.is_still_at_its_path():
+            self.stop(name)
+            raise ExportError(f"{path} was exchanged while it was exported: let nothing else change it, and try again")
+        return record
 
     def run(self, facts, address, tls, nbdkit, words, inherited=(), environment=None, timeout=START_TIMEOUT):
         """Have nbdkit serve at ``address``, and return the export's record.
@@ -84,11 +93,11 @@ class Exports:
         _check_encrypted(address, tls)
         environment = dict(os.environ if environment is None else environment)
         # Recorded before it is started: whoever is killed in between leaves nothing that nobody knows of.
-        record = dict(facts, uri="", pid=0, ticks=None)
+        record = dict(facts, uri="", port=0, pid=0, ticks=None)
         try:
             with _listen(address) as listener:
                 port = listener.getsockname()[1]
-                record["uri"] = "{}{}:{}/{}".format(f"nbds://{USER}@" if tls else "nbd://", address, port, name)
+                record.update(port=port, uri=address_of(address, port, name, tls))
                 self._write(record)
                 tls_words = ["--tls=require", "--tls-psk=" + self._new_key(name)] if tls else ["--tls=off"]
                 environment.update(prefer_aes(self._file(name, "tls")) if tls else {})

@@ -10,7 +10,9 @@ import datetime
 import os
 
 from ansible_collections.openisb.backup.plugins.module_utils import confidential
+from ansible_collections.openisb.backup.plugins.module_utils.answers import KEY
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import check_of_host
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import utc
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import (
@@ -46,6 +48,18 @@ def require_libraries(module):
         deps.require()
     except SavesetError as error:
         module.fail_json(msg=f"{error}. The role openisb.backup.repository makes an environment that has it")
+
+
+def require_host(module, option):
+    """Fail where an address comes from a host, and is none of an export of that host; or where its key is none."""
+    address, host, key = (module.params[name] for name in (option, "host", "psk"))
+    try:
+        if host is not None:
+            check_of_host(address, host)
+    except ValueError as error:
+        module.fail_json(msg=f"{option}: {error}")
+    if key and not (KEY.fullmatch(key) and address.startswith("nbds://")):
+        module.fail_json(msg=f"psk: it is not 64 hex digits, or {option} has no nbds:// and so no key")
 
 
 def secret_of(module):

@@ -32,6 +32,11 @@ options:
   psk:
     description: The key of an NBD export with TLS.
     type: str
+  host:
+    description:
+      - The name or address of the host that O(source) must be an NBD export of, so that no other host can name a path,
+        or an export of a third one. Set it wherever the address comes from another host.
+    type: str
   run_id:
     description: The run that the saveset belongs to.
     type: str
@@ -164,6 +169,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
     open_repository,
+    require_host,
     require_libraries,
     running_job,
     saveset_facts,
@@ -187,6 +193,7 @@ ARGUMENTS = dict(
     volume={"type": "str", "required": True},
     source={"type": "str", "required": True},
     psk=confidential.option("psk"),
+    host={"type": "str"},
     run_id={"type": "str", "required": True},
     consistency_point={"type": "str", "required": True},
     verdict={"type": "str", "choices": ["application-consistent", "crash-consistent"], "required": True},
@@ -301,6 +308,7 @@ def read_source(repository, address, params, moment, changes, job):
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
+    require_host(module, "source")
     check_pace(module)
     moment, changes = parse_time(module), changes_told(module)
     with running_job(module, "Backup of volume {}".format(module.params["volume"]), WAITING) as job:

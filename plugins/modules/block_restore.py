@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
   - openisb.backup.job
+  - openisb.backup.target
 options:
   volume:
     description: The volume, as C(server/name).
@@ -34,9 +35,22 @@ options:
   target:
     description:
       - A block device, a file, or the address of a writable NBD export as C(nbd://) or C(nbds://).
-      - What it holds is written over.
+      - A device or file is refused as M(openisb.backup.restore_target) says, and held until all is written. What an
+        export holds is written over; its host looks after it, with O(openisb.backup.nbd_export#module:target).
     type: str
     required: true
+  purpose:
+    description:
+      - What a device or file is for, as that is put on record; V(standby), it follows the volume; V(restored), it stays
+        as it is; V(once), nothing is put on record of it.
+      - A standby that is known to hold another saveset gets only what differs, as with O(base), unless O(reread).
+    type: str
+    choices: [standby, restored, once]
+    default: restored
+  reread:
+    description: Whether a standby is compared with the saveset all the same, whatever is on record of it.
+    type: bool
+    default: false
   only_changed:
     description:
       - Read what the target holds first, and write only the chunks that differ.
@@ -58,6 +72,11 @@ options:
     default: false
   psk:
     description: The key of an NBD export with TLS.
+    type: str
+  host:
+    description:
+      - The name or address of the host that O(target) must be an NBD export of, so that no other host can name a path,
+        or an export of a third one. Set it wherever the address comes from another host.
     type: str
   workers:
     description: How many threads read, decrypt and check. Chosen by the number of processors where left out.
@@ -116,16 +135,21 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotFound
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import is_nbd
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.target import open_target
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
     JOB_ARGUMENTS,
     REPOSITORY_ARGUMENTS,
     open_repository,
+    require_host,
     require_libraries,
     running_job,
     saveset_facts,
     with_nbd_key,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.standbys import STANDBY
+from ansible_collections.openisb.backup.plugins.module_utils.targets import ARGUMENTS as TARGET_ARGUMENTS
+from ansible_collections.openisb.backup.plugins.module_utils.targets import PURPOSES, Target
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
@@ -136,8 +160,12 @@ ARGUMENTS = dict(
     target={"type": "str", "required": True},
     only_changed={"type": "bool", "default": False},
     base={"type": "str"},
+    purpose={"type": "str", "choices": list(PURPOSES), "default": "restored"},
+    reread={"type": "bool", "default": False},
+    **TARGET_ARGUMENTS,
     check={"type": "bool", "default": False},
     psk=confidential.option("psk"),
+    host={"type": "str"},
     workers={"type": "int"},
 )
 
@@ -166,25 +194,59 @@ def restore(module, job):
     facts = saveset_facts(saveset.info)
     if module.check_mode:
         return {"saveset": facts, "base": {"saveset": "", "reason": ""}, "stats": {}}
-    with with_nbd_key(params["target"], params["psk"]) as address:
+    with opened_target(params, saveset.info) as (target, held):
         job.tell(RUNNING)
-        with contextlib.closing(open_target(address, saveset.info.size)) as target:
-            base, reason = find_base(repository, saveset, target, params["base"])
-            stats = saveset.restore(
-                target,
-                only_changed=params["only_changed"],
-                base=base,
-                check=params["check"],
-                workers=params["workers"],
-                progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
-            )
-    used = {"saveset": base.info.id if base else "", "reason": reason}
+        base, reason = find_base(repository, saveset, target, held["saveset"])
+        stats = saveset.restore(
+            target,
+            only_changed=params["only_changed"],
+            base=base,
+            check=params["check"],
+            workers=params["workers"],
+            progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
+        )
+    used = {"saveset": base.info.id if base else "", "reason": reason or held["reason"]}
     return {"saveset": facts, "base": used, "stats": stats.as_dict()}
+
+
+@contextlib.contextmanager
+def opened_target(params, info):
+    """The target, open, and what it is known to hold: a dict of saveset and reason."""
+    if not is_nbd(params["target"]):
+        with own_target(params, info) as opened:
+            yield opened
+        return
+    with with_nbd_key(params["target"], params["psk"]) as address, open_target(address, info.size) as target:
+        yield target, {"saveset": params["base"] or "", "reason": ""}
+
+
+@contextlib.contextmanager
+def own_target(params, info):
+    """As opened_target(), of this host: what is written is on record before it is let go of."""
+    options = {key: params[key] for key in ("overwrite", "state_dir", "run_dir")}
+    taken, purpose = Target(params["target"], info.volume, info.size, **options), params["purpose"]
+    with taken.take() as held:
+        before = taken.begin(held, purpose, params["only_changed"])
+        saveset = None
+        with open_target(params["target"], info.size, held=held) as target:
+            try:
+                yield target, known_before(params, before)
+                saveset = (info.run_id, info.id)
+            finally:
+                taken.end(purpose, saveset)
+
+
+def known_before(params, before):
+    """What a target of this host is known to hold, as far as that is to be relied on."""
+    if params["base"] or params["purpose"] != STANDBY or params["reread"]:
+        return {"saveset": params["base"] or "", "reason": ""}
+    return before
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
+    require_host(module, "target")
     with running_job(module, "Restore of volume {}".format(module.params["volume"]), WAITING) as job:
         result = restore(module, job)
     after = {"target": module.params["target"], "content": result["saveset"]["id"]}

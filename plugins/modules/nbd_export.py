@@ -36,6 +36,42 @@ options:
     description: Whether clients may only read.
     type: bool
     default: true
+  target:
+    description:
+      - What a restore is to write to the export. Set it where O(path) is the target of one.
+      - The path is refused then as M(openisb.backup.restore_target) says, and held by C(nbdkit) for as long as it
+        serves. Nothing can mount it meanwhile, and no other restore write to it. That it is being written is put on
+        record. A file is made, or made as long as the volume.
+    type: dict
+    suboptions:
+      volume:
+        description: The volume, as C(server/name).
+        type: str
+        required: true
+      purpose:
+        description:
+          - What the target is for; V(standby), it follows the volume; V(restored), it stays as it is; V(once), nothing
+            is put on record of it.
+        type: str
+        choices: [standby, restored, once]
+        required: true
+      size:
+        description: Size of the volume in bytes.
+        type: int
+        required: true
+      keep:
+        description: Whether to keep what a file holds that may be written over. Else it is emptied.
+        type: bool
+        default: false
+      overwrite:
+        description: Identities of targets that may be written over, as those of M(openisb.backup.restore_target).
+        type: list
+        elements: str
+        default: []
+      state_dir:
+        description: Folder for what has to outlive the host's restart.
+        type: path
+        default: /var/lib/openisb
 seealso:
   - module: openisb.backup.nbd_export_info
   - module: openisb.backup.saveset_export
@@ -54,7 +90,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 export:
-  description: The export as recorded, with its uri; empty where it is absent.
+  description: The export as recorded, with its uri and port; empty where it is absent.
   returned: success
   type: dict
 ended:
@@ -62,18 +98,29 @@ ended:
   returned: when O(state=absent) and without O(name)
   type: list
   elements: str
+held:
+  description: With O(target), what the target was known to hold before, as M(openisb.backup.standby) returns it.
+  returned: when O(target) is set and the export was started
+  type: dict
 psk:
   description: The export's key, as hex digits, for the user C(openisb); empty without TLS. Register it with C(no_log).
   returned: success
   type: str
 """
 
-import re
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils import targets
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import NAME
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import TargetError
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+TARGET = {
+    "volume": {"type": "str", "required": True},
+    "purpose": {"type": "str", "choices": list(targets.PURPOSES), "required": True},
+    "size": {"type": "int", "required": True},
+    "keep": {"type": "bool", "default": False},
+    **targets.ARGUMENTS,
+}
 
 
 def ensure_present(module, exports, current):
@@ -89,7 +136,18 @@ def ensure_present(module, exports, current):
     if module.check_mode:
         return True, {"name": params["name"], "path": params["path"], "readonly": params["readonly"]}
     wanted = {key: params[key] for key in ("name", "path", "address", "tls", "readonly", "run_id")}
-    return True, exports.start(**wanted)
+    if not params["target"]:
+        return True, exports.start(**wanted)
+    return True, start_target(exports, wanted, params["target"], params["run_dir"])
+
+
+def start_target(exports, wanted, target, run_dir):
+    """Export what a restore is to write to, held from before it is looked at until the export ends."""
+    options = {key: target[key] for key in ("volume", "size", "overwrite", "state_dir")}
+    taken = targets.Target(wanted["path"], run_dir=run_dir, **options)
+    with taken.take() as held:
+        before = taken.begin(held, target["purpose"], target["keep"])
+        return dict(exports.start(**wanted, held=held), held=before)
 
 
 def ensure_absent(module, exports, current):
@@ -119,6 +177,7 @@ def main():
             "address": {"type": "str"},
             "tls": {"type": "bool", "default": True},
             "readonly": {"type": "bool", "default": True},
+            "target": {"type": "dict", "options": TARGET},
             "run_dir": {"type": "path", "default": "/run/openisb"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
@@ -129,16 +188,21 @@ def main():
     exports = Exports(module.params["run_dir"])
     if name is None:
         end_all(module, exports)
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
     current = exports.get(name)
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:
         changed, export = ensure(module, exports, current)
-    except (ExportError, OSError) as error:
+    except (ExportError, TargetError, OSError) as error:
         module.fail_json(msg=f"Export {name}: {error}")
+    held = {"held": export.pop("held")} if "held" in export else {}
     module.exit_json(
-        changed=changed, export=export, psk=exports.key(name) or "", diff={"before": current or {}, "after": export}
+        changed=changed,
+        export=export,
+        psk=exports.key(name) or "",
+        diff={"before": current or {}, "after": export},
+        **held,
     )
 
 

@@ -30,7 +30,7 @@ EXAMPLES = r"""
 RETURN = r"""
 exports:
   description:
-    - The exports, each with name, run_id, path, readonly, uri, pid, ticks and running.
+    - The exports, each with name, run_id, path, readonly, uri, port, pid, ticks and running.
     - Those of savesets have the drill's id as C(run_id), the repository as C(path), and also C(expires) and C(saveset).
   returned: success
   type: list

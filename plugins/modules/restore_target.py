@@ -7,43 +7,56 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: restore_target
-short_description: Check that a device or file can be restored to, and make the file
+short_description: Check that a device or file can be restored to
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Refuses a device that is mounted, in use or too small, a file that has content, and either of them as long as a
-    drill has a LUN of it, before anything is written.
-  - Makes a missing file, sparse, in the size of the volume.
+  - Refuses, before anything is written, what is too small; what anybody uses (a mount, swap, a device built on it, a
+    program that has it open, a drill that has a LUN of it); and what holds anything, whatever that is, in words.
+  - What it holds may go where O(overwrite) names it, where it is on record as a standby of O(volume), or where a
+    restore of O(volume) has written it, and nobody has since.
+  - This is to know in time, and changes nothing. M(openisb.backup.nbd_export) and M(openisb.backup.block_restore) ask
+    the same again, and hold the target from then on until all is written.
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.target
 options:
   path:
-    description: The block device or file.
+    description: The block device or file. A file that is not there can be made.
     type: path
     required: true
   size:
     description: Size of the volume in bytes.
     type: int
     required: true
-  overwrite:
-    description: Whether a file that has content may be written over. It is emptied then, unless O(keep) is set.
-    type: bool
-    default: false
-  keep:
-    description: Keep what a file holds that may be written over, and only make it as long as the volume.
-    type: bool
-    default: false
+  volume:
+    description: The volume that is to be restored, as C(server/name).
+    type: str
+    required: true
   run_dir:
     description: Folder for volatile state, where the LUNs of drills are on record.
     type: path
     default: /run/openisb
+requirements:
+  - wipefs (util-linux)
+seealso:
+  - module: openisb.backup.block_restore
+  - module: openisb.backup.standby
 """
 
 EXAMPLES = r"""
-- name: Make the file to restore to
+- name: Check a file that is restored to
   openisb.backup.restore_target:
     path: /srv/dr/fs1-m.img
     size: 268435456
+    volume: fs1/m
+
+- name: Check a disk whose content may go, as it is the very one that is meant
+  openisb.backup.restore_target:
+    path: /dev/sdb
+    size: 268435456
+    volume: fs1/m
+    overwrite: [wwn-0x600140500000000000000000000000a1]
 """
 
 RETURN = r"""
@@ -51,79 +64,11 @@ path:
   description: The block device or file, without links.
   returned: success
   type: str
-size:
-  description: Its size in bytes.
-  returned: success
-  type: int
 """
 
-import os
-import stat
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_records import FOLDER, Records
-from ansible_collections.openisb.backup.plugins.module_utils.volumes import device_size
-
-
-class TargetError(Exception):
-    """The target must not be written to; the text names it, the cause and the way out."""
-
-
-def check_unused(path, run_dir):
-    """Refuse what a drill reads: it would change under those who work with the drill's LUN."""
-    for lun in Records(os.path.join(run_dir, FOLDER)).all():
-        if os.path.realpath(lun["source"]) == path:
-            raise TargetError(
-                "{path} is what {name} is made from: end that drill first ('ansible-playbook idr.yml --tags teardown "
-                "-e idr_end={drill}')".format(path=path, **lun)
-            )
-
-
-def check_device(path, size):
-    """Refuse a device that is in use or too small."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_EXCL))
-    except OSError as error:
-        raise TargetError(
-            f"{path} is mounted or in use ({error.strerror}): unmount it, or name another device"
-        ) from error
-    found = device_size(path)
-    if found < size:
-        raise TargetError(f"{path} is too small: it has {found} bytes and the volume has {size}: name a larger device")
-    return False
-
-
-def check_file(path, size, overwrite, keep=False):
-    """Refuse a file with content that may not go, or one that something is attached to. Whether it has to be made."""
-    if not os.path.isdir(os.path.dirname(path)):
-        raise TargetError(f"there is no folder {os.path.dirname(path)}: make it, or name another file")
-    if not os.path.exists(path):
-        return True
-    if loop_devices(path):
-        raise TargetError(f"{path} is attached to {loop_devices(path)[0]}: detach it, or name another file")
-    if os.path.getsize(path) and not overwrite:
-        raise TargetError(
-            f"{path} is there already: name another file, or allow it to be written over (restore_overwrite=true)"
-        )
-    return (overwrite and not keep) or os.path.getsize(path) != size
-
-
-def loop_devices(path):
-    """Loop devices that a file is attached to."""
-    found = []
-    for name in sorted(os.listdir("/sys/block")) if os.path.isdir("/sys/block") else []:
-        backing = f"/sys/block/{name}/loop/backing_file"
-        if os.path.exists(backing):
-            with open(backing, encoding="utf-8", errors="replace") as stream:
-                found += ["/dev/" + name] if stream.read().rstrip("\n") == path else []
-    return found
-
-
-def make_file(path, size, keep=False):
-    """A sparse file of this size: empty, or with the content that it has."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | (0 if keep else os.O_TRUNC), 0o600), "wb") as stream:
-        stream.truncate(size)
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import TargetError
+from ansible_collections.openisb.backup.plugins.module_utils.targets import ARGUMENTS, Target
 
 
 def main():
@@ -131,24 +76,18 @@ def main():
         argument_spec={
             "path": {"type": "path", "required": True},
             "size": {"type": "int", "required": True},
-            "overwrite": {"type": "bool", "default": False},
-            "keep": {"type": "bool", "default": False},
+            "volume": {"type": "str", "required": True},
             "run_dir": {"type": "path", "default": "/run/openisb"},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    path, size, keep = os.path.realpath(module.params["path"]), module.params["size"], module.params["keep"]
-    is_device = os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode)
-    before = {"size": device_size(path)} if os.path.exists(path) else {}
+    target = Target(**module.params)
     try:
-        check_unused(path, module.params["run_dir"])
-        make = check_device(path, size) if is_device else check_file(path, size, module.params["overwrite"], keep)
-        if make and not module.check_mode:
-            make_file(path, size, keep)
-    except (TargetError, LunError, OSError) as error:
+        target.check()
+    except (TargetError, OSError) as error:
         module.fail_json(msg=f"Cannot restore: {error}")
-    after = {"size": size if make else before["size"]}
-    module.exit_json(changed=make, path=path, size=after["size"], diff={"before": before, "after": after})
+    module.exit_json(changed=False, path=target.path)
 
 
 if __name__ == "__main__":

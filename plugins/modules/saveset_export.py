@@ -94,9 +94,9 @@ EXAMPLES = r"""
 RETURN = r"""
 export:
   description:
-    - The export as recorded, with name, uri, run_id (the drill), path (the repository), readonly, expires, cache (bytes
-      that it may keep in memory), pid, ticks and running, and in C(saveset) what is served, with id, volume, run_id,
-      time, verdict, size (bytes) and digest.
+    - The export as recorded, with name, uri, port, run_id (the drill), path (the repository), readonly, expires, cache
+      (bytes that it may keep in memory), pid, ticks and running, and in C(saveset) what is served, with id, volume,
+      run_id, time, verdict, size (bytes) and digest.
     - Empty where it is absent.
   returned: success
   type: dict
@@ -106,9 +106,8 @@ psk:
   type: str
 """
 
-import re
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import NAME
 from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.memory import parse_size
@@ -120,8 +119,6 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     saveset_facts,
     warn_of_swap,
 )
-
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
@@ -222,7 +219,7 @@ def main():
     exports = SavesetExports(module.params["run_dir"])
     if name is None:
         end_all(module, exports)
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:

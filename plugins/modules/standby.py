@@ -7,15 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: standby
-short_description: Remember which saveset a standby disk holds, and whether it still does
+short_description: Remember which saveset a disk holds that was restored to, and whether it still does
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - A standby is a disk or file on a DR host that is brought up to date after each run. What it holds is put on record
     with what the kernel tells of it, which differs once anybody has written to it. As long as it does not,
     M(openisb.backup.block_restore) writes what differs between two savesets, and reads nothing of the standby.
-  - Take the record away (V(absent)) before anything is written to the standby, and put it back (V(present)) when all
-    is. A restore that ended in its middle leaves none, and the next one compares everything.
+  - Make the record one of an incomplete target (V(partial)) before anything is written to it, and put on record what
+    it holds (V(present)) when all is. A restore that ended in its middle leaves it so, and the next one compares
+    everything. M(openisb.backup.nbd_export) and M(openisb.backup.block_restore) do the first while they hold the
+    target.
+  - The record also vouches for the target, so that M(openisb.backup.restore_target) need not be told that it may be
+    written over. A standby is known by its own identity; what was only restored, as long as nobody has written to it.
   - Of a block device nothing is known any more once its host was started anew. Writes that other hosts make to a shared
     LUN are not seen; a standby must not be written by any other host.
 extends_documentation_fragment:
@@ -26,7 +30,7 @@ options:
     type: path
     required: true
   volume:
-    description: The volume that it holds, as C(server/name). Needed with O(state=present).
+    description: The volume that it holds, as C(server/name). Needed with O(state=present) and O(state=partial).
     type: str
   run_id:
     description: The run of the saveset that it holds. Needed with O(state=present).
@@ -34,24 +38,34 @@ options:
   saveset:
     description: The id of the saveset that it holds. Needed with O(state=present).
     type: str
+  purpose:
+    description:
+      - Whether it is a standby, or was only restored and may be used for anything from now on. A standby stays one
+        until something that is none was restored to it as a whole.
+    type: str
+    choices: [standby, restored]
+    default: standby
   state_dir:
     description: Folder for what has to outlive the host's restart.
     type: path
     default: /var/lib/openisb
   state:
-    description: Whether it is on record what the standby holds.
+    description:
+      - V(present), it is on record what it holds; V(partial), that it is being written; V(absent), nothing is on record
+        of it.
     type: str
-    choices: [present, absent]
+    choices: [present, partial, absent]
     default: present
 seealso:
   - module: openisb.backup.block_restore
 """
 
 EXAMPLES = r"""
-- name: Take away what is on record, and see what it was
+- name: Put on record that it is being written, and see what it held
   openisb.backup.standby:
     path: /dev/disk/by-id/wwn-0x600140500000000000000000000000a1
-    state: absent
+    volume: fs1/m
+    state: partial
   register: held
 
 - name: Put on record what it holds now
@@ -87,9 +101,19 @@ held:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.standbys import Standby
+from ansible_collections.openisb.backup.plugins.module_utils.standbys import RESTORED, STANDBY, Standby
 
 CONTENT = ("volume", "run_id", "saveset")
+
+
+def settle(standby, params, content):
+    """Make the record what it is to be."""
+    if params["state"] == "absent":
+        standby.forget()
+    elif params["state"] == "partial":
+        standby.begin(params["volume"], params["purpose"])
+    else:
+        standby.remember(**content, purpose=params["purpose"])
 
 
 def main():
@@ -100,9 +124,10 @@ def main():
             "run_id": {"type": "str"},
             "saveset": {"type": "str"},
             "state_dir": {"type": "path", "default": "/var/lib/openisb"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "purpose": {"type": "str", "choices": [STANDBY, RESTORED], "default": STANDBY},
+            "state": {"type": "str", "choices": ["present", "partial", "absent"], "default": "present"},
         },
-        required_if=[("state", "present", CONTENT)],
+        required_if=[("state", "present", CONTENT), ("state", "partial", ("volume",))],
         supports_check_mode=True,
     )
     params = module.params
@@ -111,10 +136,8 @@ def main():
     before = {key: held[key] for key in CONTENT}
     after = {key: params[key] if params["state"] == "present" else "" for key in CONTENT}
     try:
-        if not module.check_mode and params["state"] == "absent":
-            standby.forget()
-        elif not module.check_mode:
-            standby.remember(**after)
+        if not module.check_mode:
+            settle(standby, params, after)
     except OSError as error:
         module.fail_json(msg=f"What the standby {standby.path} holds cannot be recorded: {error}")
     module.exit_json(changed=before != after, held=held, diff={"before": before, "after": after})

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
-from saveset import changes, repository, retention, secret, source, store, target
+from saveset import changes, claim, repository, retention, secret, source, store, target
 
 SECRET = secret.Secret(b"only a benchmark")
 VOLUME = "bench/image"
@@ -64,7 +64,7 @@ def backup(arguments: argparse.Namespace) -> Figures:
 def restore(arguments: argparse.Namespace) -> Figures:
     """Restore the latest saveset over a file."""
     saveset = _open(arguments).find(VOLUME)
-    with target.open_target(arguments.path, saveset.size) as opened:
+    with target.open_target(arguments.path, saveset.size, held=claim.hold(arguments.path, create=True)) as opened:
         return dict(saveset.restore(opened).as_dict())
 
 

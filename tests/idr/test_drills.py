@@ -103,7 +103,7 @@ def test_what_is_in_the_way_is_told_at_once(drills: Drills, lab: Lab) -> None:
     assert drill.status != 0 and drill.id == ""
     assert "production's own LUN 6f70656e69736221 is attached to this host" in drill.said
     assert f"{MOUNT.format('fs2')} has files in it" in drill.said
-    assert f"{device} is too small" in drill.said
+    assert f"{device}: it has 1048576 bytes and the volume has" in drill.said
 
 
 def test_kept_drills(drills: Drills, lab: Lab) -> None:

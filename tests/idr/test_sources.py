@@ -25,7 +25,7 @@ def content(lab: Lab, run_id: str) -> str:
     """The SHA-256 of fs2's volume as a run has saved it: by the stand-alone program, on the backup server."""
     secret = (lab.folder / "passphrase").read_text().strip()
     image = "/var/tmp/of-the-saveset.img"
-    lab.on("backup1", f"OPENISB_PASSPHRASE='{secret}' {PROGRAM} restore --quiet --overwrite fs2/m:{run_id} {image}")
+    lab.on("backup1", f"OPENISB_PASSPHRASE='{secret}' {PROGRAM} restore --quiet fs2/m:{run_id} {image}")
     return lab.on("backup1", f"sha256sum < {image}; rm {image}").split()[0]
 
 
@@ -99,6 +99,31 @@ def test_a_standby_follows_at_the_cost_of_the_change(drills: Drills, lab: Lab) -
     assert sum_of(lab, "dr1", TARGET) == content(lab, newest)
 
 
+def test_what_is_not_ours_is_not_written_over(drills: Drills, lab: Lab) -> None:
+    """Not by a standby, a drill or a restore, until its very identity is named; then it is a standby."""
+    other = {"fs2": {"isb_volumes": [{**STANDBY["fs2"]["isb_volumes"][0], "idr_target": "/srv/standby/other.img"}]}}
+    lab.on("dr1", "mkdir -p /srv/standby && truncate -s 384M /srv/standby/other.img")
+    lab.on("dr1", "mkfs.ext4 -q -F -L clinic /srv/standby/other.img")
+    before = sum_of(lab, "dr1", "/srv/standby/other.img")
+    size = lab.on("dr1", "stat -c %s /srv/standby/other.img").strip()
+    restore = ("-e", "restore_server=fs2", "-e", "restore_volume=m", "-e", "restore_host=dr1")
+    for playbook, options in [
+        ("standby.yml", ()),
+        ("idr.yml", ("-e", "idr_servers=fs2", "-e", "idr_source=restore")),
+        ("restore.yml", (*restore, "-e", "restore_target=/srv/standby/other.img", "-e", "restore_overwrite=true")),
+    ]:
+        refused = drills.run(*options, playbook=playbook, host_vars=other)
+        assert refused.status != 0 and "it holds ext4 labelled 'clinic'" in refused.said, refused.output
+        assert f"-e restore_overwrite=/srv/standby/other.img:{size}" in refused.said
+        assert sum_of(lab, "dr1", "/srv/standby/other.img") == before
+    named = ("-e", f"restore_overwrite=/srv/standby/other.img:{size}")
+    for options in (named, ()):
+        done = drills.run(*options, playbook="standby.yml", host_vars=other)
+        assert done.status == 0, done.output
+    assert sum_of(lab, "dr1", "/srv/standby/other.img") == content(lab, lab.runs("fs2")[-1])
+    lab.on("dr1", "rm /srv/standby/other.img")
+
+
 def follow(drills: Drills) -> str:
     """Bring the standby up to date; what was said."""
     done = drills.run(playbook="standby.yml", host_vars=STANDBY)
@@ -113,7 +138,7 @@ def test_a_standby_that_a_drill_works_with_is_left_alone(drills: Drills, lab: La
     assert kept.status == 0, kept.output
     refused = drills.run(playbook="standby.yml", host_vars=STANDBY)
     assert refused.status != 0
-    assert f"{TARGET} is what {kept.id}.fs2.m is made from: end that drill first" in refused.said
+    assert f"{TARGET}: it is what {kept.id}.fs2.m is made from. End that drill first" in refused.said
     assert lab.play("idr.yml", "--tags", "teardown")[0] == 0
 
 

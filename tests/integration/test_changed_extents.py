@@ -18,7 +18,6 @@ RESTORE = {
     "restore_server": "{{ groups.file_servers | join(',') }}",
     "restore_host": "dr1",
     "restore_folder": "{{ hostvars.dr1.openisb_host.state_dir }}/restored",
-    "restore_overwrite": True,
 }
 
 

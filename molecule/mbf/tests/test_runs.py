@@ -36,7 +36,6 @@ def check_copies(site: Site, run_id: str) -> None:
         "restore_server": ",".join(SERVERS),
         "restore_host": "dr1",
         "restore_folder": RESTORED,
-        "restore_overwrite": True,
         "restore_run_id": run_id,
     }
     status, output = site.play("restore.yml", "-e", json.dumps(everything))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 
-from ansible_collections.openisb.backup.plugins.module_utils import controller
+from ansible_collections.openisb.backup.plugins.module_utils import answers, controller
 from ansible_collections.openisb.backup.plugins.module_utils.idr import moments
 
 AHEAD = 60
@@ -31,7 +31,7 @@ def open_drills(open_runs, now):
         expires = moments.parse(since) + datetime.timedelta(seconds=run["data"].get("ttl_s", 0))
         found.append(
             {
-                "drill": run["run_id"],
+                "drill": answers.drill_id(run["run_id"]),
                 "state": _state(run, expires.timestamp() <= now),
                 "opened": run["opened"],
                 "expires": expires.isoformat(timespec="seconds"),

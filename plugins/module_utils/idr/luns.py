@@ -99,6 +99,8 @@ class Luns:
         if is_uri:
             luns_source.parse(wanted["source"])
         is_device = not is_uri and luns_source.check_path(wanted["source"])
+        if not is_uri and not wanted["overlay"]:
+            luns_source.check_unused(wanted["source"])
         record = {
             **{key: wanted[key] for key in ("name", "drill", "overlay", "scratch", "timeout", "expires")},
             "source": luns_source.without_secrets(wanted["source"]),

@@ -11,6 +11,8 @@ import stat
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ..saveset.claim import hold
+from ..saveset.errors import TargetError
 from .luns_errors import LunError
 
 PORT = 10809
@@ -69,6 +71,14 @@ def check_path(path: str) -> bool:
     if not stat.S_ISREG(mode):
         raise LunError(f"the source {path} is neither a file nor a block device: name one that is")
     return False
+
+
+def check_unused(path: str) -> None:
+    """Refuse a file or device that is to be written itself, and that something uses already."""
+    try:
+        hold(path).close()
+    except TargetError as error:
+        raise LunError(str(error)) from error
 
 
 def connect(export: Export, timeout: float) -> socket.socket:

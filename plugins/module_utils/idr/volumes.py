@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.openisb.backup.plugins.module_utils import answers
 from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options, mount_type
 from ansible_collections.openisb.backup.plugins.module_utils.verdict import FAILED
 
@@ -66,7 +67,7 @@ def context(servers, hostvars, drill, dr_host):
 def saveset_points(servers, hostvars, catalogs):
     """The savesets of these servers, each of its own backup server. ``catalogs``: by backup server."""
     return [
-        saveset
+        answers.saveset(saveset)
         for server in servers
         for saveset in catalogs.get(hostvars[server]["isb_backup_server"], [])
         if saveset["server"] == server
@@ -81,7 +82,7 @@ def snapshot_points(servers, hostvars, snapshots, thawed):
     """
     found = []
     for server in servers:
-        for snapshot in snapshots.get(hostvars[server]["isb_storage_host"], []):
+        for snapshot in map(answers.snapshot, snapshots.get(hostvars[server]["isb_storage_host"], [])):
             point = _point(snapshot["run_id"], server, thawed)
             found += [
                 {

@@ -110,6 +110,10 @@ class TargetBusy(TargetError):
     """The target is mounted, or held by another program."""
 
 
+class TargetOccupied(TargetError):
+    """The target holds something that nobody has given up."""
+
+
 class TargetMismatch(TargetError):
     """The target was written and, read back, does not hold what was written."""
 

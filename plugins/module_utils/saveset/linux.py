@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import glob
 import os
 import struct
 import typing as t
@@ -16,8 +15,6 @@ import typing as t
 _BLKGETSIZE64 = 0x80081272
 _BLKDISCARD = 0x1277
 _BLKZEROOUT = 0x127F
-_LOOP_GET_STATUS64 = 0x4C05
-_LOOP_INFO64 = struct.Struct("QQ216x")  # device and inode of the file below come first
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
 
@@ -41,25 +38,6 @@ def block_size_bytes(fd: int) -> int:
     """The size in bytes of the block device that ``fd`` has open."""
     answer = fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8))
     return int(struct.unpack("Q", answer)[0])
-
-
-def loop_device_of(fd: int) -> str | None:
-    """The loop device that shows the file that ``fd`` has open, None when there is none that can be asked."""
-    status = os.fstat(fd)
-    for path in sorted(glob.glob("/dev/loop[0-9]*")):
-        try:
-            loop = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            answer = fcntl.ioctl(loop, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64.size))
-        except OSError:
-            continue  # not attached to anything
-        finally:
-            os.close(loop)
-        if _LOOP_INFO64.unpack(answer) == (status.st_dev, status.st_ino):
-            return path
-    return None
 
 
 def zero_out_blocks(fd: int, offset: int, length: int) -> None:

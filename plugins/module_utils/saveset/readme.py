@@ -107,16 +107,21 @@ Below, /repo stands for this folder, and fs1/m for a volume.
 
 5. RESTORE
 
-   The latest saveset of a volume, to a disk, ALL OF WHICH IS WRITTEN OVER
-   (lsblk shows what is what), or to a new file:
+   The latest saveset of a volume, to a disk (lsblk shows what is what), or
+   to a new file:
 
-     isb restore fs1/m /dev/sdX --overwrite
+     isb restore fs1/m /dev/sdX
      isb restore fs1/m /srv/fs1-m.img
+
+   A disk that is not blank is refused, with what is on it and the disk's own
+   identity. If ALL OF THAT may be written over, name the identity:
+
+     isb restore fs1/m /dev/sdX --overwrite wwn-0x5000c500a0b1c2d3
 
    That of a certain run, or a certain saveset by the first digits of its id:
 
-     isb restore fs1/m:isb-20261123T021500Z-4f1c2a /dev/sdX --overwrite
-     isb restore fs1/m:0d5e82c1 /dev/sdX --overwrite
+     isb restore fs1/m:isb-20261123T021500Z-4f1c2a /dev/sdX
+     isb restore fs1/m:0d5e82c1 /dev/sdX
 
    Every chunk is proven before it is written. To have all of it read back
    from the target and compared when it is written, add --check.
@@ -125,7 +130,7 @@ Below, /repo stands for this folder, and fs1/m for a volume.
    cure the cause, and run it again so. What is on the target is read first,
    and only what is not right yet is written:
 
-     isb restore fs1/m /dev/sdX --overwrite --only-changed
+     isb restore fs1/m /dev/sdX --only-changed --overwrite IDENTITY
 
    The same takes a disk back to an older saveset without writing all of it.
    Damaged here? Try another copy of this folder, or an older saveset.

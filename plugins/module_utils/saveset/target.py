@@ -10,18 +10,16 @@ import contextlib
 import ctypes
 import errno
 import os
-import stat
 import threading
 import typing as t
 
 from .buffers import AlignedBuffer, is_zero
+from .claim import Held, allow, hold
 from .deps import require_nbd
-from .errors import TargetBusy, TargetError, TargetTooSmall
+from .errors import TargetError, TargetTooSmall
 from .linux import (
     CANNOT,
-    block_size_bytes,
     discard_blocks,
-    loop_device_of,
     pread_into,
     punch_hole,
     pwrite_all,
@@ -87,16 +85,19 @@ def transfer_buffer(length: int) -> memoryview:
     return AlignedBuffer(length).view
 
 
-def open_target(spec: str, size: int) -> Target:
+def open_target(spec: str, size: int, overwrite: t.Sequence[str] = (), held: Held | None = None) -> Target:
     """Open a target for a volume of ``size`` bytes.
 
-    A file is made when it does not exist; one that exists is overwritten in place.  A target shorter than the volume,
-    a block device that is mounted or held, and anything else than a file, a block device or an NBD export is refused
-    before a byte is written.  Raises TargetTooSmall, TargetBusy, TargetError.
+    A file is made when it does not exist; one that exists is overwritten in place.  A target that is shorter than the
+    volume, that anything else uses, that holds something and is not among ``overwrite`` (see claim.allow()), and
+    anything else than a file, a block device or an NBD export is refused before a byte is written.  What an NBD export
+    holds, and whether it may go, is for its server to say.  ``held``: the file or device, where that was held already
+    and may be written over; it is let go of with the target.
+    Raises TargetTooSmall, TargetBusy, TargetOccupied, TargetError.
     """
     if is_nbd(spec):
         return NbdTarget(spec, size)
-    return FileTarget(spec, size)
+    return FileTarget(spec, size, overwrite, held)
 
 
 def _check_size(spec: str, has: int, needs: int) -> None:
@@ -111,14 +112,23 @@ def _check_size(spec: str, has: int, needs: int) -> None:
 class FileTarget(Target):
     """A file or a block device."""
 
-    def __init__(self, path: str, size: int) -> None:
+    def __init__(self, path: str, size: int, overwrite: t.Sequence[str] = (), held: Held | None = None) -> None:
         self.spec = path
         self.size = size
         self._direct = -1
         self._discard_zeroes = True  # until a device shows that it is not so
-        self._fd = self._open(path)
+        self._held = held or hold(path, create=True)
+        self._fd = self._held.fd
+        self._regular = not self._held.is_block
         try:
-            self._prepare(size)
+            has = self._held.size
+            if self._held.is_block or has:
+                _check_size(path, has, size)
+            if held is None:
+                allow(self._held, overwrite)
+            if not self._held.is_block and not has:
+                os.ftruncate(self._fd, size)
+                self.fresh = True
         except OSError as error:
             self.close()
             raise self._error("it cannot be prepared", error) from error
@@ -126,26 +136,6 @@ class FileTarget(Target):
             self.close()
             raise
         self._use_direct = self._open_direct()
-
-    def _open(self, path: str) -> int:
-        # On a block device O_EXCL without O_CREAT asks the kernel to refuse one that is mounted or held.
-        try:
-            is_block = stat.S_ISBLK(os.stat(path).st_mode)
-        except FileNotFoundError:
-            is_block = False
-        except OSError as error:
-            raise self._error("it cannot be opened", error) from error
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_block else os.O_CREAT)
-        try:
-            return os.open(path, flags, 0o600)
-        except OSError as error:
-            if is_block and error.errno == errno.EBUSY:
-                raise TargetBusy(
-                    path,
-                    "the block device is mounted or held by another program",
-                    "Unmount it and end what holds it, or name another target",
-                ) from error
-            raise self._error("it cannot be opened", error) from error
 
     def _open_direct(self) -> bool:
         """Open the target once more for reads and writes past the page cache; False where the system refuses."""
@@ -155,27 +145,6 @@ class FileTarget(Target):
         except OSError:
             return False
         return True
-
-    def _prepare(self, size: int) -> None:
-        status = os.fstat(self._fd)
-        self._regular = stat.S_ISREG(status.st_mode)
-        if self._regular:
-            if status.st_size:
-                _check_size(self.spec, status.st_size, size)
-            loop = loop_device_of(self._fd)
-            if loop:
-                raise TargetBusy(
-                    self.spec,
-                    f"the file is in use as the loop device {loop}",
-                    f"Detach it (losetup --detach {loop}), or name another target",
-                )
-            if not status.st_size:
-                os.ftruncate(self._fd, size)
-                self.fresh = True
-        elif stat.S_ISBLK(status.st_mode):
-            _check_size(self.spec, block_size_bytes(self._fd), size)
-        else:
-            raise TargetError(self.spec, "it is neither a file nor a block device", "Name one of these as the target")
 
     def write(self, offset: int, data: Buffer) -> None:
         view = memoryview(data)
@@ -309,9 +278,9 @@ class FileTarget(Target):
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
-        for fd in (self._fd, self._direct):
-            if fd >= 0:
-                os.close(fd)
+        if self._direct >= 0:
+            os.close(self._direct)
+        self._held.close()
         self._fd = self._direct = -1
 
     def _error(self, what: str, error: OSError) -> TargetError:

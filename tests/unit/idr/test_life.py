@@ -50,33 +50,34 @@ def opened(name: str, last_event: str, controller: dict[str, Any], ttl_s: int = 
     ],
 )
 def test_the_state_of_an_open_drill(last_event: str, controller: dict[str, Any], ttl_s: int, state: str) -> None:
-    (found,) = open_drills([opened("idr-1", last_event, controller, ttl_s)], NOON)
+    (found,) = open_drills([opened("idr-20261129T110000Z-000001", last_event, controller, ttl_s)], NOON)
     assert found["state"] == state
 
 
 def test_the_dead_and_those_out_of_time_are_ended_and_nothing_else() -> None:
+    live, dead, kept, expired, failover = (f"idr-20261129T110000Z-00000{number}" for number in range(5))
     drills = open_drills(
         [
-            opened("live", "check", ALIVE),
-            opened("dead", "check", GONE),
-            opened("kept", "kept", GONE),
-            opened("expired", "kept", GONE, 60),
-            opened("failover", "failed_over", GONE, 60),
+            opened(live, "check", ALIVE),
+            opened(dead, "check", GONE),
+            opened(kept, "kept", GONE),
+            opened(expired, "kept", GONE, 60),
+            opened(failover, "failed_over", GONE, 60),
         ],
         NOON,
     )
-    assert drills_to_end(drills, [])["drills"] == ["dead", "expired"]
-    assert drills_to_end(drills, [])["died"] == ["dead"]
-    assert drills_to_end(drills, ["live"])["died"] == ["dead"]
-    assert drills_to_end(drills, [], named="live")["died"] == ["live", "dead"]
-    live, kept, failover = drills_to_end(drills, [])["left_alone"]
-    assert live.startswith("drill live on dr1: its playbook is at work")
-    assert kept.startswith("drill kept on dr1: it is kept until 2026-11-29T13:00:00+00:00; ")
-    assert kept.endswith("'idr.yml --tags teardown -e idr_end=kept' ends it")
-    assert "it was a failover, and stays for good" in failover
-    assert drills_to_end(drills, ["live"])["drills"] == ["live", "dead", "expired"]
-    assert drills_to_end(drills, [], kept=True)["drills"] == ["dead", "kept", "expired"]
-    assert drills_to_end(drills, [], named="failover", kept=True)["drills"] == ["dead", "expired", "failover"]
+    assert drills_to_end(drills, [])["drills"] == [dead, expired]
+    assert drills_to_end(drills, [])["died"] == [dead]
+    assert drills_to_end(drills, [live])["died"] == [dead]
+    assert drills_to_end(drills, [], named=live)["died"] == [live, dead]
+    live_text, kept_text, failover_text = drills_to_end(drills, [])["left_alone"]
+    assert live_text.startswith(f"drill {live} on dr1: its playbook is at work")
+    assert kept_text.startswith(f"drill {kept} on dr1: it is kept until 2026-11-29T13:00:00+00:00; ")
+    assert kept_text.endswith(f"'idr.yml --tags teardown -e idr_end={kept}' ends it")
+    assert "it was a failover, and stays for good" in failover_text
+    assert drills_to_end(drills, [live])["drills"] == [live, dead, expired]
+    assert drills_to_end(drills, [], kept=True)["drills"] == [dead, kept, expired]
+    assert drills_to_end(drills, [], named=failover, kept=True)["drills"] == [dead, expired, failover]
     assert drills_to_end(drills, [], named="other")["problems"] == [
         "there is no open drill other: leave idr_end out to end all that are kept"
     ]

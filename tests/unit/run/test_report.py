@@ -21,10 +21,14 @@ RUN = "isb-20261123T021500Z-4f1c2a"
 MIB = 1024**2
 
 
+def id_of(server, volume="m"):
+    return f"{server}-{volume}".encode().hex().ljust(32, "0")[:32]
+
+
 def saveset(server, volume="m", **changes):
     stats = {"bytes_read": 20 * MIB, "bytes_new": 3 * MIB, "bytes_stored": MIB, "seconds": 2.0}
     return {
-        "id": f"id-of-{server}-{volume}",
+        "id": id_of(server, volume),
         "volume": f"{server}/{volume}",
         "server": server,
         "run_id": RUN,
@@ -218,10 +222,10 @@ def fitting(*savesets):
 
 
 def test_latest_saveset_of_each_volume_is_chosen():
-    older, newer = saveset("fs1", id="older"), saveset("fs1", id="newer")
+    older, newer = saveset("fs1", id="0" * 32), saveset("fs1", id="1" * 32)
     other = saveset("fs1", "files")
     chosen = choose_savesets(fitting(older, newer, other, saveset("fs2")), "fs1", "")
-    assert [item["id"] for item in chosen["savesets"]] == ["id-of-fs1-files", "newer"]
+    assert [item["id"] for item in chosen["savesets"]] == [id_of("fs1", "files"), "1" * 32]
     assert chosen["problem"] == ""
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
+    claim,
     deps,
     repository,
     source,
@@ -57,6 +58,11 @@ if deps.nbd is None:
 
 
 _build_once = functools.cache(tool.build)
+
+
+def open_over(path: Path | str, size: int, kind: type[target.FileTarget] = target.FileTarget) -> target.FileTarget:
+    """Open a target whatever it holds."""
+    return kind(str(path), size, held=claim.hold(str(path), create=True))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -205,9 +205,12 @@ def test_restore_overwrites_only_when_told(cli: Cli, savesets: list[t.Any], mixe
     precious = noise(7 * MIB)
     target.write_bytes(precious)
     status, out, err = cli("restore", "fs1/m", target)
-    assert (status, out) == (1, "") and "it has 7.0 MiB, and all that it holds would be lost. Add --overwrite" in err
+    assert (status, out) == (1, "") and f"it holds {7 * MIB} bytes of data, which would be lost" in err
+    assert f"name it by its identity: --overwrite {target}:{7 * MIB}\n" in err
+    wrong = cli("restore", "fs1/m", target, "--overwrite", f"{target}:{6 * MIB}")
+    assert wrong.status == 1 and f"'{target}:{6 * MIB}', which was named, is not it" in wrong.err
     assert target.read_bytes() == precious
-    assert cli("restore", "fs1/m", target, "--overwrite", "--quiet").err == ""
+    assert cli("restore", "fs1/m", target, "--overwrite", f"{target}:{7 * MIB}", "--quiet").err == ""
     size = mixed.stat().st_size
     assert target.read_bytes() == mixed.read_bytes() + precious[size:]
 
@@ -215,7 +218,7 @@ def test_restore_overwrites_only_when_told(cli: Cli, savesets: list[t.Any], mixe
 def test_restore_refuses_what_cannot_hold_it(cli: Cli, savesets: list[t.Any], tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.write_bytes(bytes(KIB))
-    assert "it has 1024 bytes, the volume needs" in cli("restore", "fs1/m", small, "--overwrite").err
+    assert "it has 1024 bytes, the volume needs" in cli("restore", "fs1/m", small).err
     assert small.read_bytes() == bytes(KIB)
     assert "neither a file nor a block device" in cli("restore", "fs1/m", "/dev/null").err
     assert cli("restore", "fs1/m", tmp_path / "no" / "folder").status == 1
@@ -229,9 +232,11 @@ def test_restore_to_a_block_device(cli: Cli, savesets: list[t.Any], mixed: Path,
     attach = ["losetup", "--find", "--show", str(disk)]
     device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
     try:
-        assert "it is a block device, and all that it holds would be lost" in cli("restore", "fs1/m", device).err
+        refused = cli("restore", "fs1/m", device).err
+        assert "it holds data of a kind that is not known here, which would be lost" in refused
         assert Path(device).read_bytes() == before
-        assert cli("restore", "fs1/m", device, "--overwrite").status == 0
+        (identity,) = re.findall(r"--overwrite (content:[0-9a-f]{16})\n", refused)
+        assert cli("restore", "fs1/m", device, "--overwrite", identity).status == 0
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
     assert disk.read_bytes() == mixed.read_bytes() + before[mixed.stat().st_size :]

@@ -21,6 +21,11 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset import targ
 from .conftest import KIB, MIB, Cli, Lab, MakeImage, noise, text, write
 
 
+def named(path: Path) -> str:
+    """The identity of a file."""
+    return f"{path}:{path.stat().st_size}"
+
+
 @pytest.fixture
 def reverted(lab: Lab, mixed: Path) -> tuple[Path, Path]:
     """A volume as it was backed up, and a target that has changed in two chunks since."""
@@ -33,8 +38,8 @@ def reverted(lab: Lab, mixed: Path) -> tuple[Path, Path]:
 def test_a_fast_revert_writes_only_what_differs(cli: Cli, reverted: tuple[Path, Path]) -> None:
     image, path = reverted
     refused = cli("restore", "fs1/m", path, "--only-changed")
-    assert refused.status == 1 and "Add --overwrite" in refused.err
-    status, out, _err = cli("restore", "fs1/m", path, "--only-changed", "--overwrite")
+    assert refused.status == 1 and f"--overwrite {named(path)}" in refused.err
+    status, out, _err = cli("restore", "fs1/m", path, "--only-changed", "--overwrite", named(path))
     assert status == 0 and filecmp.cmp(image, path, shallow=False)
     assert re.search(
         r"of it 64\.0 KiB data, 64\.0 KiB holes and zeros, 5\.9 MiB that were right already$", out, re.MULTILINE
@@ -43,7 +48,7 @@ def test_a_fast_revert_writes_only_what_differs(cli: Cli, reverted: tuple[Path, 
 
 def test_what_was_written_is_read_back_when_asked(cli: Cli, reverted: tuple[Path, Path], tmp_path: Path) -> None:
     image, path = reverted
-    status, out, _err = cli("restore", "fs1/m", path, "--overwrite", "--check")
+    status, out, _err = cli("restore", "fs1/m", path, "--overwrite", named(path), "--check")
     assert status == 0 and out.endswith(" holes and zeros; all of it was read back and compared\n")
     told = json.loads(cli("restore", "fs1/m", tmp_path / "new", "--only-changed", "--check", "--json").out)
     size = image.stat().st_size
@@ -64,7 +69,7 @@ def test_a_disk_that_gives_back_something_else_is_found_out(
         forget(opened)
 
     monkeypatch.setattr(target.FileTarget, "forget", turn_over)
-    status, out, err = cli("restore", "fs1/m", path, "--overwrite", "--check")
+    status, out, err = cli("restore", "fs1/m", path, "--overwrite", named(path), "--check")
     assert (status, out) == (1, "")
     assert f"what was written to the chunk at offset {MIB} is not what is read back" in err
 
@@ -89,14 +94,14 @@ def test_a_killed_restore_is_taken_up_where_it_was(cli: Cli, lab: Lab, make_imag
     command = [sys.executable, "-I", str(lab.path / "isb-saveset.pyz"), "restore", "fs1/m", str(path)]
     for _try in range(5):  # on a busy machine it may end before it is killed
         path.unlink(missing_ok=True)
-        if kill_in_the_middle([*command, "--overwrite", "--workers", "1"], path, begun=8 * MIB):
+        if kill_in_the_middle([*command, "--workers", "1"], path, begun=8 * MIB):
             break
     else:
         raise AssertionError("every restore ended before it was killed")
     assert path.stat().st_size == size and not filecmp.cmp(image, path, shallow=False)
 
-    assert "all that it holds would be lost" in cli("restore", "fs1/m", path, "--only-changed").err
-    again = ["restore", "fs1/m", path, "--overwrite", "--only-changed", "--json"]
+    assert "which would be lost" in cli("restore", "fs1/m", path, "--only-changed").err
+    again = ["restore", "fs1/m", path, "--overwrite", named(path), "--only-changed", "--json"]
     stats = json.loads(cli(*again, "--check").out)["stats"]
     assert filecmp.cmp(image, path, shallow=False)
     assert stats["bytes_written"] + stats["bytes_zeroed"] + stats["bytes_kept"] == size

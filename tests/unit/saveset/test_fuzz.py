@@ -17,11 +17,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository, source, store, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository, source, store
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
 
-from .conftest import KIB, NOON, Lab, noise, text
+from .conftest import KIB, NOON, Lab, noise, open_over, text
 
 pytestmark = pytest.mark.slow
 
@@ -116,7 +116,7 @@ class Victim:
             right = self.contents[info.id]
             output.write_bytes(JUNK * SIZE)
             try:
-                with target.open_target(str(output), SIZE) as opened:
+                with open_over(output, SIZE) as opened:
                     repo.saveset(info).restore(opened, check=True, workers=1)
             except errors.SavesetError:
                 written = output.read_bytes()

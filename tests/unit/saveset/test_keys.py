@@ -19,14 +19,13 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
     scrub,
     sealing,
     source,
-    target,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.deps import blake3
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.keyfiles import KeyFiles
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
 
-from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, text
+from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, open_over, text
 
 CHEAP = ScryptCost(n=16)
 WRITER = Secret(b"write only", CHEAP)
@@ -130,7 +129,7 @@ def test_reading_is_refused_before_the_target_is_touched(both: Both, mixed: Path
     output = both.lab.folder / "output"
     output.write_bytes(noise(saveset.size, seed=9))
     with (
-        target.open_target(str(output), saveset.size) as opened,
+        open_over(output, saveset.size) as opened,
         pytest.raises(errors.WrongSecret, match="opened with a write-only key"),
     ):
         saveset.restore(opened)

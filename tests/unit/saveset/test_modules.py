@@ -29,6 +29,7 @@ def call(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Call:
             "passphrase": "correct horse",
             "job": "job",
             "run_dir": str(lab.folder / "run"),
+            **({"state_dir": str(lab.folder / "state")} if module is block_restore else {}),
             **options,
             "_ansible_check_mode": check_mode,
         }
@@ -83,7 +84,7 @@ def test_a_base_is_used_as_far_as_it_can_be_relied_on(call: Call, lab: Lab, mixe
     write(mixed, 0, text(1000, 7))
     second = lab.backup(mixed)
     options = {"volume": "fs1/m", "target": str(output), "only_changed": True}
-    result = call(block_restore, base=first.id, **options)
+    result = call(block_restore, base=first.id, overwrite=[f"{output}:{first.size}"], **options)
     assert result["base"] == {"saveset": first.id, "reason": ""} and result["stats"]["bytes_compared"] == 0
     assert output.read_bytes() == mixed.read_bytes()
     for base, reason in [
@@ -95,9 +96,70 @@ def test_a_base_is_used_as_far_as_it_can_be_relied_on(call: Call, lab: Lab, mixe
     write(mixed, second.size, text(MIB))
     output.write_bytes(output.read_bytes() + bytes(MIB))
     lab.backup(mixed)
-    result = call(block_restore, base=second.id, **options)
+    result = call(block_restore, base=second.id, overwrite=[f"{output}:{output.stat().st_size}"], **options)
     assert result["base"] == {"saveset": "", "reason": "the volume had another size"}
     assert output.read_bytes() == mixed.read_bytes()
+
+
+def test_what_a_target_holds_is_not_written_over(call: Call, lab: Lab, mixed: Path) -> None:
+    """What a restore has written is, until somebody writes to it, or wants another volume there."""
+    saveset = lab.backup(mixed)
+    lab.backup(mixed, volume="fs2/m")
+    output = lab.folder / "output"
+    output.write_bytes(b"precious" * 1000)
+    options = {"volume": "fs1/m", "target": str(output)}
+    refused = call(block_restore, **options)
+    assert refused["msg"].endswith(f"name it by its identity: -e restore_overwrite={output}:8000")
+    assert output.read_bytes() == b"precious" * 1000
+    assert call(block_restore, overwrite=[f"{output}:8000"], **options)["changed"]
+    assert output.read_bytes() == mixed.read_bytes()
+    assert "msg" not in call(block_restore, **options)
+    assert "which would be lost" in call(block_restore, **{**options, "volume": "fs2/m"})["msg"]
+    write(output, 100, b"in use by now")
+    assert "which would be lost" in call(block_restore, only_changed=True, **options)["msg"]
+    assert saveset.size == output.stat().st_size
+
+
+def test_a_standby_on_the_backup_server_gets_what_differs(call: Call, lab: Lab, mixed: Path) -> None:
+    first = lab.backup(mixed)
+    options = {"volume": "fs1/m", "target": str(lab.folder / "standby"), "purpose": "standby", "only_changed": True}
+    whole = call(block_restore, **options)
+    assert whole["base"] == {"saveset": "", "reason": "nothing is on record of what it holds"}
+    write(mixed, 0, text(1000, 7))
+    second = lab.backup(mixed)
+    change = call(block_restore, **options)
+    assert change["base"] == {"saveset": first.id, "reason": ""}
+    assert 0 < change["stats"]["bytes_written"] < MIB and change["stats"]["bytes_compared"] == 0
+    assert (lab.folder / "standby").read_bytes() == mixed.read_bytes()
+    write(lab.folder / "standby", MIB, b"by somebody else")
+    repaired = call(block_restore, **options)
+    assert repaired["base"] == {"saveset": "", "reason": "it was written to since"}
+    assert (lab.folder / "standby").read_bytes() == mixed.read_bytes()
+    assert call(block_restore, reread=True, **options)["stats"]["bytes_compared"] == second.size
+
+
+def test_a_restore_that_failed_is_taken_up_without_naming(call: Call, lab: Lab, mixed: Path) -> None:
+    """Its target is on record as incomplete, and nobody has written to it since; else it has to be named."""
+    saveset = lab.backup(mixed)
+    (pack,) = saveset.map.packs()
+    path = lab.path / "packs" / pack.hex()[:2] / pack.hex()
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    output = lab.folder / "output"
+    options = {"volume": "fs1/m", "target": str(output), "only_changed": True, "workers": 1}
+    path.write_bytes(damaged)
+    assert call(block_restore, **options)["failed"] and output.stat().st_blocks
+    path.write_bytes(whole)
+    assert call(block_restore, **options)["stats"]["bytes_kept"] > 0
+    assert output.read_bytes() == mixed.read_bytes()
+
+    output.unlink()
+    path.write_bytes(damaged)
+    assert call(block_restore, **options)["failed"]
+    path.write_bytes(whole)
+    write(output, 0, b"used for something else")
+    assert "which would be lost" in call(block_restore, **options)["msg"]
 
 
 def test_verifying_by_age(call: Call, lab: Lab, savesets: list[t.Any]) -> None:

@@ -19,7 +19,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes imp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .conftest import KIB, MIB, Lab, MakeImage, noise, text, write
+from .conftest import KIB, MIB, Lab, MakeImage, noise, open_over, text, write
 
 CHUNK = 64 * KIB
 GRAIN = CHUNK // 32
@@ -27,7 +27,7 @@ GRAIN = CHUNK // 32
 
 def restore(saveset: repository.Saveset, path: Path | str, **options: t.Any) -> progress.RestoreStats:
     """Restore to a file that may be there."""
-    with target.open_target(str(path), saveset.size) as opened:
+    with open_over(path, saveset.size) as opened:
         return saveset.restore(opened, **options)
 
 
@@ -82,7 +82,7 @@ def test_a_broken_restore_is_taken_up_again(lab: Lab, make_image: MakeImage) -> 
                 raise errors.TargetError(self.spec, "the disk went away", "Put it back")
             super().write(offset, data)
 
-    with Full(str(output), saveset.size) as opened, pytest.raises(errors.TargetError, match="went away"):
+    with open_over(output, saveset.size, Full) as opened, pytest.raises(errors.TargetError, match="went away"):
         saveset.restore(opened, workers=2)
     stats = restore(saveset, output, only_changed=True)
     assert stats.bytes_kept == 24 * MIB and stats.bytes_written == 16 * MIB
@@ -143,14 +143,14 @@ def test_a_sample_tells_another_disk(lab: Lab, mixed: Path, make_image: MakeImag
     saveset = lab.backup(mixed)
     output = lab.restore(saveset)
     for path, expected in [(output, True), (make_image("blank", saveset.size, []), False)]:
-        with target.open_target(str(path), saveset.size) as opened:
+        with open_over(path, saveset.size) as opened:
             assert saveset.is_on(opened) is expected
     # All that is stored differs, but for the first and the last chunk.
     data = bytearray(output.read_bytes())
     for at in range(CHUNK, len(data) - CHUNK, CHUNK):
         data[at] ^= 1
     output.write_bytes(data)
-    with target.open_target(str(output), saveset.size) as opened:
+    with open_over(output, saveset.size) as opened:
         assert not saveset.is_on(opened)
 
 
@@ -200,7 +200,7 @@ def test_checking_finds_zeros_that_are_none(lab: Lab, mixed: Path) -> None:
     saveset = lab.backup(mixed)
     output = lab.folder / "lazy"
     output.write_bytes(b"\x55" * saveset.size)
-    with Lazy(str(output), saveset.size) as opened, pytest.raises(errors.TargetMismatch, match="offset"):
+    with open_over(output, saveset.size, Lazy) as opened, pytest.raises(errors.TargetMismatch, match="offset"):
         saveset.restore(opened, check=True)
 
 

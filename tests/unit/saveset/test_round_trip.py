@@ -18,7 +18,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent impo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, text
+from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, open_over, text
 
 
 @pytest.mark.parametrize("encryption", ["aes-256-gcm", "none"])
@@ -113,7 +113,7 @@ def test_restoring_over_old_content_zeroes_it(lab: Lab, mixed: Path) -> None:
     saveset = lab.backup(mixed)
     output = lab.folder / "used"
     output.write_bytes(b"\xff" * saveset.size)
-    with target.open_target(str(output), saveset.size) as opened:
+    with open_over(output, saveset.size) as opened:
         saveset.restore(opened)
     assert filecmp.cmp(mixed, output, shallow=False)
 
@@ -125,7 +125,7 @@ def test_block_device_without_holes(lab: Lab, mixed: Path, block_device: t.Calla
     assert size == mixed.stat().st_size // 512 * 512 and saveset.stats.bytes_read == size
     other = lab.folder / "other"
     other.write_bytes(b"\xee" * (size + MIB))
-    with target.open_target(block_device(other), size) as opened:
+    with open_over(block_device(other), size) as opened:
         saveset.restore(opened)
     restored = other.read_bytes()
     assert restored[:size] == mixed.read_bytes()[:size]
@@ -158,7 +158,7 @@ def test_a_mounted_device_is_refused(tmp_path: Path, block_device: t.Callable[[P
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
     subprocess.run(["mount", device, str(mount)], check=True)
     try:
-        with pytest.raises(errors.TargetBusy, match="mounted or held"):
+        with pytest.raises(errors.TargetBusy, match=f"it is in use: mounted at {mount}"):
             target.open_target(device, MIB)
     finally:
         subprocess.run(["umount", str(mount)], check=True)

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-import stat
+import shlex
 
-from ..errors import TargetError
+from ..errors import TargetOccupied
 from ..progress import RestoreStats
 from ..source import is_nbd
 from ..target import open_target
@@ -29,11 +28,15 @@ from .usage import Commands, add_command, add_json, add_quiet, add_saveset, add_
 
 _DETAILS = """
 The target is a block device, a file, which is made where it does not exist, or a writable NBD export (nbd://...). It is
-refused, before a byte is written, when it is mounted or otherwise in use, or shorter than the volume. What has content
-is written over only with --overwrite; block devices and NBD exports always count as having content.
+refused, before a byte is written, when it is mounted, open in another program or otherwise in use, or shorter than the
+volume; and it is held until all is written.
+
+What has content is written over only where --overwrite names it: a disk by its WWN or serial number, a device that has
+neither (a loop device) by its content, a file by its path and size, an NBD export by its URI. Without that it is
+refused with what is on it, and the identity to name. NBD exports always count as having content.
 
 Every chunk is decrypted and proven before it is written: a restore never writes wrong bytes as right. When it fails the
-target is incomplete; however it ended, --overwrite --only-changed takes it up where it was.
+target is incomplete; however it ended, --only-changed takes it up where it was, with --overwrite as above.
 
 With --only-changed the target is read first and each chunk on it is proven; only what differs is read from the
 repository and written. That reverts a volume, brings a standby up to date, and takes up a restore that was interrupted.
@@ -43,8 +46,8 @@ With --check nothing counts as restored that was not read back from the target, 
 Where the target allows it, reads and writes go past the page cache by themselves.
 
 Example:
-  isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --overwrite --check
-  isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --overwrite --only-changed
+  isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --check
+  isb-saveset restore fs1/m /dev/sdb --overwrite wwn-0x5000c500a0b1c2d3 --only-changed
   isb-saveset restore fs1/m:isb-20261123T021500Z-4f1c2a /srv/restored/fs1-m.img
 """
 
@@ -54,7 +57,13 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "restore", run, "restore a saveset to a device or file", _DETAILS)
     add_saveset(parser)
     parser.add_argument("target", metavar="TARGET", help="block device, file or NBD URI")
-    parser.add_argument("--overwrite", action="store_true", help="write over what the target holds")
+    parser.add_argument(
+        "--overwrite",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="write over what the target holds, if this is its identity",
+    )
     parser.add_argument("--only-changed", action="store_true", help="keep what is right on it, and write what differs")
     parser.add_argument("--check", action="store_true", help="read everything back when all is written, and compare it")
     add_workers(parser)
@@ -67,11 +76,15 @@ def run(options: argparse.Namespace) -> int:
     """Restore a saveset."""
     repository = open_repository(options)
     saveset = find_saveset(repository, options.saveset)
-    if not options.overwrite:
-        _check_empty(options.target)
+    if is_nbd(options.target) and options.target not in options.overwrite:
+        raise TargetOccupied(
+            options.target,
+            "it is an NBD export, and all that it holds would be lost",
+            f"Add --overwrite {shlex.quote(options.target)} if that is right",
+        )
     if not options.quiet:
         warn(f"restoring {saveset_text(saveset.info)} to {options.target}")
-    with open_target(options.target, saveset.size) as target, Meter(options.quiet) as meter:
+    with open_target(options.target, saveset.size, options.overwrite) as target, Meter(options.quiet) as meter:
         stats = saveset.restore(
             target,
             only_changed=options.only_changed,
@@ -96,20 +109,3 @@ def _sentence(volume: str, target: str, stats: RestoreStats) -> str:
         f"({rate_text(stats.bytes_size, stats.seconds)}), of it {size_text(stats.bytes_written)} data, "
         f"{size_text(stats.bytes_zeroed)} holes and zeros{kept}{checked}"
     )
-
-
-def _check_empty(target: str) -> None:
-    """Raise TargetError when the target has, or may have, content."""
-    what = "it is an NBD export" if is_nbd(target) else _content(target)
-    if what:
-        raise TargetError(target, f"{what}, and all that it holds would be lost", "Add --overwrite if that is right")
-
-
-def _content(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ""  # open_target() tells what is wrong, or makes it
-    if stat.S_ISBLK(status.st_mode):
-        return "it is a block device"
-    return f"it has {size_text(status.st_size)}" if status.st_size else ""
