@@ -9,9 +9,10 @@ import contextlib
 import os
 from typing import Any, Callable
 
-from . import daemon, drivers, partner, records
+from . import daemon, drivers, guard, partner, records, watch
 from .clock import Clock
-from .hold import ARMED, BY_COMMAND, FAILED, FREEZING, THAWED, THAWING, Hold, Limits
+from .guard import Guard
+from .hold import ARMED, BY_COMMAND, Hold, Limits
 from .processes import identity
 from .server import Server, timeouts
 
@@ -19,21 +20,17 @@ START_TIMEOUT = 30.0
 """Seconds to wait until the holder answers, beyond those that its drivers may take to prepare."""
 
 
-SAID = {FREEZING: partner.FREEZING, THAWING: partner.THAWING, THAWED: partner.DONE, FAILED: partner.DONE}
-"""What the partner is told of the hold's states."""
-
-
 class Partner:
     """The holder's view of its partner process."""
 
-    def __init__(self, run_dir: str, run_id: str, hold_ttl: float) -> None:
-        reader, self._writer = os.pipe()
+    def __init__(self, run_dir: str, run_id: str, hold_ttl: float, guard: Guard) -> None:
+        reader, writer = os.pipe()
         holder = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            _be_partner(reader, run_dir, run_id, holder, hold_ttl)
+            _be_partner(reader, run_dir, run_id, holder, hold_ttl, guard)
         os.close(reader)
-        os.set_blocking(self._writer, False)  # a partner that does not read must not keep the holder from thawing
+        self.teller = watch.Teller(writer)
         self.identity = identity(self.pid)
         self._gone = False
 
@@ -44,27 +41,17 @@ class Partner:
                 self._gone = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
         return not self._gone
 
-    def follow(self, state: str) -> None:
-        """Tell it what the hold is about to do: it counts how long that takes."""
-        if state in SAID:
-            self._tell(SAID[state])
-
     def dismiss(self) -> None:
         """Tell it that all is well, so that it ends."""
-        self._tell(partner.CLEAN_END)
-        os.close(self._writer)
+        self.teller.end()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
-    def _tell(self, what: bytes) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._writer, what)
 
-
-def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float) -> None:
+def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float, guard: Guard) -> None:
     status = 1
     try:
-        partner.watch(reader, run_dir, run_id, holder, hold_ttl)
+        partner.run(reader, run_dir, run_id, holder, hold_ttl, guard)
         status = 0
     finally:
         os._exit(status)
@@ -79,42 +66,67 @@ def start(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits:
 def _hold(
     run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits, ready: Callable[[], None]
 ) -> None:
-    second: Partner | None = None
+    watchers: list[Guard | Partner] = []
     try:
-        second = Partner(run_dir, run_id, limits.hold_ttl)
-        server = _prepare(run_dir, run_id, descriptions, limits, second)
+        third = guard.start(run_dir, run_id, limits.hold_ttl)
+        watchers.append(third)
+        second = Partner(run_dir, run_id, limits.hold_ttl, third)
+        watchers.append(second)
+        server = _prepare(run_dir, run_id, descriptions, limits, second, third)
         ready()
         server.serve()
         _forget(server)
     except BaseException:
-        # Nothing is frozen before serve(), and whatever goes wrong in it is for the partner to mend.
-        if second is not None and not _serving(run_dir, run_id):
-            second.dismiss()
+        # Nothing is frozen before serve(), and whatever goes wrong in it is for the others to mend.
+        if not _serving(run_dir, run_id):
+            _dismiss(watchers)
         raise
-    second.dismiss()
+    _dismiss(watchers)
+
+
+def _dismiss(watchers: list[Guard | Partner]) -> None:
+    """The guard first: the partner would tell it that the hold is over only after it had found the holder dead."""
+    for watcher in watchers:
+        watcher.dismiss()
 
 
 def _serving(run_dir: str, run_id: str) -> bool:
     return os.path.exists(records.record_path(run_dir, run_id))
 
 
-def _prepare(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits, second: Partner) -> Server:
+def _prepare(
+    run_dir: str,
+    run_id: str,
+    descriptions: list[dict[str, Any]],
+    limits: Limits,
+    second: Partner,
+    third: Guard,
+) -> Server:
     clock = Clock()
     built = drivers.build(descriptions, run_id=run_id)
-    memory_locked = daemon.lock_memory()
-    daemon.protect_from_oom()
+    protection = daemon.protect()
     for driver in built:
         driver.prepare()
-    record = new_record(run_id, descriptions, limits, second.identity)
-    server = Server(Hold(run_id, timeouts(built), limits, clock), built, run_dir, record, clock, memory_locked)
+    record = new_record(run_id, descriptions, limits, second.identity, third.identity)
+    server = Server(Hold(run_id, timeouts(built), limits, clock), built, run_dir, record, clock, protection)
     server.partner_alive = second.alive
-    server.on_state = second.follow
+    server.guard = third
+
+    def tell(state: str) -> None:
+        second.teller.follow(state)
+        third.teller.follow(state)
+
+    server.on_state = tell
     server.open()
     return server
 
 
 def new_record(
-    run_id: str, descriptions: list[dict[str, Any]], limits: Limits, second: dict[str, Any]
+    run_id: str,
+    descriptions: list[dict[str, Any]],
+    limits: Limits,
+    second: dict[str, Any],
+    third: dict[str, Any],
 ) -> dict[str, Any]:
     """The record of a hold that is about to be armed."""
     return {
@@ -122,6 +134,7 @@ def new_record(
         "limits": dict(limits._asdict()),
         "holder": identity(os.getpid()),
         "partner": second,
+        "guard": third,
         "drivers": [{"options": description, "marks": {}} for description in descriptions],
         "status": {"state": ARMED},
     }

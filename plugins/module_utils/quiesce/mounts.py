@@ -14,12 +14,17 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """One mount. ``device`` names the filesystem itself: mounts of one filesystem share it, and a freeze covers all."""
+    """One mount. ``device`` names the filesystem itself: mounts of one filesystem share it, and a freeze covers all.
+
+    ``root`` is what of the filesystem is mounted; ``options`` are those of the filesystem, with commas between.
+    """
 
     number: int
     device: str
     point: str
     type: str
+    root: str = "/"
+    options: str = ""
 
 
 def parse(text: str) -> list[Mount]:
@@ -30,7 +35,8 @@ def parse(text: str) -> list[Mount]:
 def _parse_line(line: str) -> Mount:
     fields, _separator, rest = line.partition(" - ")
     words = fields.split()
-    return Mount(int(words[0]), words[2], _unescape(words[4]), rest.split()[0])
+    kind, _source, options = rest.split(" ", 2)
+    return Mount(int(words[0]), words[2], _unescape(words[4]), kind, _unescape(words[3]), options)
 
 
 def _unescape(text: str) -> str:

@@ -162,7 +162,7 @@ def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> N
 def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
     holds.ask("freeze")
-    holds.kill_both()
+    holds.kill_all_three()
     wait_for(lambda: holds.find().leftover)
     assert database.writes_wait()
     assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
@@ -175,7 +175,7 @@ def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
 ) -> None:
     holds.arm(descriptions=[database.description()])
     holds.ask("freeze")
-    holds.kill_both()
+    holds.kill_all_three()
     wait_for(lambda: holds.find().leftover)
     shutil.rmtree(holds.run_dir)  # as a restart of the server does
     mount = make_filesystem("ext4")

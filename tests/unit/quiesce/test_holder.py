@@ -298,10 +298,10 @@ def test_a_hold_broken_from_outside_is_told(holds: Holds) -> None:
     assert answer["error"] == "a was thawed by somebody else"
 
 
-def test_what_both_left_is_found_and_thawed_from_the_record(holds: Holds) -> None:
+def test_what_all_left_is_found_and_thawed_from_the_record(holds: Holds) -> None:
     holds.arm()
     holds.ask("freeze")
-    holds.kill_both()
+    holds.kill_all_three()
     found = holds.find()
     assert (found.leftover, found.public()["state"], holds.frozen()) == (True, "frozen", ["a", "b"])
     for run_id, message in (("r2", "run r1 left this server frozen"), ("r1", "left this server frozen")):
@@ -314,9 +314,9 @@ def test_what_both_left_is_found_and_thawed_from_the_record(holds: Holds) -> Non
     assert holds.arm("r2")["state"] == "armed"
 
 
-def test_what_both_left_armed_is_no_obstacle(holds: Holds) -> None:
+def test_what_all_left_armed_is_no_obstacle(holds: Holds) -> None:
     holds.arm()
-    holds.kill_both()
+    holds.kill_all_three()
     assert not holds.find().leftover
     assert holds.arm()["state"] == "armed"
 
