@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from . import daemon, drivers, guard, partner, records, watch
 from .clock import Clock
+from .drivers.base import Driver
 from .guard import Guard
 from .hold import ARMED, BY_COMMAND, Hold, Limits
 from .processes import identity
@@ -57,14 +58,35 @@ def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: f
         os._exit(status)
 
 
-def start(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits) -> None:
-    """Start the holder of a run; returns once it answers. Raises HolderError where it does not start."""
-    patience = START_TIMEOUT + sum(driver.patience() for driver in drivers.build(descriptions))
-    daemon.start(lambda ready: _hold(run_dir, run_id, descriptions, limits, ready), patience)
+def start(
+    run_dir: str,
+    run_id: str,
+    descriptions: list[dict[str, Any]],
+    limits: Limits,
+    findings: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Start the holder of a run; returns once it answers. Raises HolderError where it does not start.
+
+    ``findings`` are what each driver's check has found, and must still be so.
+    """
+    patience = START_TIMEOUT + guard.START_TIMEOUT + sum(each.patience() for each in drivers.build(descriptions))
+
+    def make() -> list[Driver]:
+        built = drivers.build(descriptions, run_id=run_id)
+        for driver, found in zip(built, findings):
+            driver.findings = dict(found)
+        return built
+
+    daemon.start(lambda ready: _hold(run_dir, run_id, descriptions, limits, make, ready), patience)
 
 
 def _hold(
-    run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits, ready: Callable[[], None]
+    run_dir: str,
+    run_id: str,
+    descriptions: list[dict[str, Any]],
+    limits: Limits,
+    make: Callable[[], list[Driver]],
+    ready: Callable[[], None],
 ) -> None:
     watchers: list[Guard | Partner] = []
     try:
@@ -72,7 +94,8 @@ def _hold(
         watchers.append(third)
         second = Partner(run_dir, run_id, limits.hold_ttl, third)
         watchers.append(second)
-        server = _prepare(run_dir, run_id, descriptions, limits, second, third)
+        record = new_record(run_id, descriptions, limits, second.identity, third.identity)
+        server = _prepare(run_dir, record, limits, make(), second, third)
         ready()
         server.serve()
         _forget(server)
@@ -95,20 +118,14 @@ def _serving(run_dir: str, run_id: str) -> bool:
 
 
 def _prepare(
-    run_dir: str,
-    run_id: str,
-    descriptions: list[dict[str, Any]],
-    limits: Limits,
-    second: Partner,
-    third: Guard,
+    run_dir: str, record: dict[str, Any], limits: Limits, built: list[Driver], second: Partner, third: Guard
 ) -> Server:
     clock = Clock()
-    built = drivers.build(descriptions, run_id=run_id)
     protection = daemon.protect()
     for driver in built:
         driver.prepare()
-    record = new_record(run_id, descriptions, limits, second.identity, third.identity)
-    server = Server(Hold(run_id, timeouts(built), limits, clock), built, run_dir, record, clock, protection)
+    hold = Hold(record["run_id"], timeouts(built), limits, clock)
+    server = Server(hold, built, run_dir, record, clock, protection)
     server.partner_alive = second.alive
     server.guard = third
 

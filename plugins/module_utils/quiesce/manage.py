@@ -118,6 +118,7 @@ class Arming:
         self.limits = limits
         self.checks: list[dict[str, Any]] = []
         """What ``plan`` had each driver find, as ``check`` returns it."""
+        self._findings: list[dict[str, Any]] = []
         self._in_the_way: list[Found] = []
 
     def plan(self) -> bool:
@@ -134,13 +135,14 @@ class Arming:
         failures = [result["message"] for result in self.checks if not result["ok"]]
         if failures:
             raise HolderError("; ".join(failures))
+        self._findings = [driver.findings for driver in built]
         return not armed
 
     def carry_out(self) -> dict[str, Any]:
         """Start the holder, and return its status."""
         for found in self._in_the_way:
             _end(self.run_dir, found)
-        holder.start(self.run_dir, self.run_id, self.descriptions, self.limits)
+        holder.start(self.run_dir, self.run_id, self.descriptions, self.limits, self._findings)
         return protocol.call(records.socket_path(self.run_dir, self.run_id), self.run_id, STATUS, LOOK_TIMEOUT)
 
     def _look_at_other(self, found: Found) -> None:

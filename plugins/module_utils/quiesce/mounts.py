@@ -9,7 +9,9 @@ import os
 import re
 from typing import NamedTuple
 
-MOUNTINFO = "/proc/self/mountinfo"
+MOUNTINFO = "/proc/thread-self/mountinfo"
+"""Of this thread: one may have a mount namespace of its own."""
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -44,7 +46,7 @@ def _unescape(text: str) -> str:
 
 
 def current() -> list[Mount]:
-    """The mounts that this process sees."""
+    """The mounts that this thread sees."""
     with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
         return parse(stream.read())
 
@@ -66,8 +68,32 @@ def mount_number(path: str) -> int:
     """The kernel's number of the mount that ``path`` is on. Works without access to the file itself."""
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as stream:
-            fields = dict(line.split(":", 1) for line in stream if ":" in line)
+        return descriptor_mount_number(descriptor)
     finally:
         os.close(descriptor)
+
+
+def descriptor_mount_number(descriptor: int) -> int:
+    """The kernel's number of the mount that an open file is on."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as stream:
+        fields = dict(line.split(":", 1) for line in stream if ":" in line)
     return int(fields["mnt_id"])
+
+
+def descriptor_mount(descriptor: int, mounts: list[Mount]) -> Mount | None:
+    """The mount that an open file is on; None where that is not among ``mounts``, as it was unmounted."""
+    number = descriptor_mount_number(descriptor)
+    return next((mount for mount in mounts if mount.number == number), None)
+
+
+def open_on(path: str, device: str, mounts: list[Mount]) -> int | None:
+    """A descriptor of ``path``, if that is there and on the filesystem ``device``."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    mount = descriptor_mount(descriptor, mounts)
+    if mount is not None and mount.device == device:
+        return descriptor
+    os.close(descriptor)
+    return None
