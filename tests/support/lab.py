@@ -129,8 +129,10 @@ class Lab:
         return bases
 
     def nothing_is_left(self) -> None:
-        """No run has left a holder, an export, a key, or a snapshot of a LUN but the base of the next run."""
+        """No run has left a holder, a guard, an export, a key, or a snapshot of a LUN but the base of the next run."""
         assert self.holders() == {}
+        for server in self.servers:
+            assert "thaw-guard" not in self.on(server, "ps -e -o comm=")
         for host, folder in [("storage1", "/run/openisb/exports"), ("backup1", "/run/openisb/keys")]:
             assert self.on(host, f"test ! -d {folder} || ls -A {folder}").strip() == ""
         assert self.luns_in_snapshots() == self.bases()

@@ -174,7 +174,7 @@ class Server:
             pid=os.getpid(),
             **self._protection._asdict(),
             partner_alive=self.partner_alive(),
-            guard=None if self.guard is None else self.guard.status(),
+            guard=self.guard.status() if self.guard is not None and self.hold.live() else None,
         )
         for entry, driver in zip(status["drivers"], self.drivers):
             entry.update(driver.result)

@@ -170,6 +170,26 @@ def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds)
 
 
 @pytest.mark.root
+def test_a_copy_in_the_place_of_a_frozen_file_is_not_thawed_in_its_stead(
+    database: Database, holds: Holds, tmp_path: Path
+) -> None:
+    """As a clone of the volume would be, mounted over it: its header tells of the same freeze."""
+    file, away = tmp_path / "b.dat", tmp_path / "b.away"
+    holds.arm(descriptions=[database.description()])
+    holds.ask("freeze")
+    holds.kill_all_three()
+    file.rename(away)
+    shutil.copy(away, file)
+    answer = manage.thaw(holds.run_dir, holds.find(), 2)
+    assert not answer["ok"]
+    assert f"{file} is not the file that was frozen" in answer["error"]
+    assert holds.find().leftover
+    away.rename(file)
+    assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
+    assert not database.writes_wait("^B")
+
+
+@pytest.mark.root
 def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
     database: Database, make_filesystem: Callable[[str], Path], holds: Holds
 ) -> None:

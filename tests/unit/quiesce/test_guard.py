@@ -208,7 +208,7 @@ def test_the_guard_ends_with_the_freeze(holds: Holds, command: str) -> None:
     holds.arm()
     holds.ask("freeze")
     third = holds.find().record["guard"]
-    holds.ask(command)
+    assert holds.ask(command)["guard"] is None
     wait_for(lambda: not is_running(third), 1)
 
 
