@@ -27,6 +27,7 @@ from .conftest import Holds, is_frozen, wait_for
 pytestmark = pytest.mark.root
 MakeFilesystem = Callable[[str], Path]
 Build = Callable[..., Any]
+Writer = Callable[[Path], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -124,11 +125,20 @@ def marks_of(driver: Any) -> dict[str, Any]:
     return found
 
 
-def waiting_writer(mount: Path) -> subprocess.Popen[bytes]:
-    """A process that has a file there open, and cannot write to it."""
-    writer = subprocess.Popen(["sh", "-c", 'exec 3>"$0"; read x; echo x >&3', str(mount / "f")], stdin=subprocess.PIPE)
-    wait_for(lambda: (mount / "f").exists())
-    return writer
+@pytest.fixture
+def waiting_writer() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts processes that have a file open somewhere, and write to it once they are told to."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(mount: Path) -> subprocess.Popen[bytes]:
+        code = 'exec 3>"$0"; read x; echo x >&3'
+        started.append(subprocess.Popen(["sh", "-c", code, str(mount / "f")], stdin=subprocess.PIPE))
+        wait_for(lambda: (mount / "f").exists())
+        return started[-1]
+
+    yield start
+    for writer in started:
+        writer.kill()
 
 
 def assert_goes_on(writer: subprocess.Popen[bytes]) -> None:
@@ -140,7 +150,7 @@ def assert_goes_on(writer: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
 def test_what_was_frozen_is_thawed_though_the_path_shows_something_else(
-    kind: str, holds: Holds, make_filesystem: MakeFilesystem, cover: Callable[..., None]
+    kind: str, holds: Holds, make_filesystem: MakeFilesystem, waiting_writer: Writer, cover: Callable[..., None]
 ) -> None:
     mount = make_filesystem(kind)
     writer = waiting_writer(mount)
@@ -158,7 +168,7 @@ def test_what_was_frozen_is_thawed_though_the_path_shows_something_else(
 
 @pytest.mark.parametrize("who", ["partner", "guard"])
 def test_whoever_takes_over_thaws_what_is_covered(
-    who: str, holds: Holds, make_filesystem: MakeFilesystem, cover: Callable[..., None], tmp_path: Path
+    who: str, holds: Holds, make_filesystem: MakeFilesystem, waiting_writer: Writer, cover: Callable[..., None]
 ) -> None:
     mount = make_filesystem("ext4")
     writer = waiting_writer(mount)
@@ -172,7 +182,11 @@ def test_whoever_takes_over_thaws_what_is_covered(
 
 
 def test_a_filesystem_below_a_covered_folder_is_reached(
-    make_driver: Build, make_filesystem: MakeFilesystem, cover: Callable[..., None], tmp_path: Path
+    make_driver: Build,
+    make_filesystem: MakeFilesystem,
+    waiting_writer: Writer,
+    cover: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
     mount = make_filesystem("ext4")
     writer = waiting_writer(mount)
