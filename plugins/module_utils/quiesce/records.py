@@ -19,13 +19,13 @@ from typing import Any, Iterator
 
 from .errors import HolderError
 
-RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-_RECORD = re.compile(r"^hold-(.+)\.json$")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RECORD = re.compile(rf"hold-({RUN_ID.pattern})\.json")
 
 
 def check_run_id(run_id: str) -> str:
     """Return ``run_id``, or raise HolderError where it cannot name a hold's files."""
-    if not RUN_ID.match(run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise HolderError(f"'{run_id}' cannot be a run id: use letters, digits, '.', '_' and '-', at most 100")
     return run_id
 
@@ -88,10 +88,12 @@ def read(run_dir: str, run_id: str) -> dict[str, Any] | None:
         check_folder(run_dir)
         with open(path, encoding="utf-8") as stream:
             record: dict[str, Any] = json.load(stream)
-            return record
+        if record["run_id"] != run_id:
+            raise ValueError(f"it is of run {record['run_id']}")
+        return record
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise HolderError(f"{path} cannot be read: {error}: look at it, thaw by hand and remove it") from error
 
 
@@ -101,7 +103,7 @@ def read_all(run_dir: str) -> list[dict[str, Any]]:
         names = sorted(os.listdir(run_dir))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    run_ids = [match.group(1) for match in map(_RECORD.match, names) if match]
+    run_ids = [match.group(1) for match in map(_RECORD.fullmatch, names) if match]
     return [record for record in (read(run_dir, run_id) for run_id in run_ids) if record is not None]
 
 
