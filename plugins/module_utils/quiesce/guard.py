@@ -56,11 +56,12 @@ class Guard:
         return dict(self._facts, alive=self.alive())
 
     def dismiss(self) -> None:
-        """Tell it that all is well, and wait for its end."""
+        """Tell it that all is well, so that it ends; one that hangs is killed."""
         self.teller.end()
         end = time.monotonic() + END_PATIENCE
         while is_running(self.identity) and time.monotonic() < end:
             time.sleep(0.005)
+        processes.end(self.identity, END_PATIENCE)
 
 
 def start(run_dir: str, run_id: str, hold_ttl: float) -> Guard:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import time
 from typing import Any, Callable, Sequence
 
 from . import daemon, drivers, guard, partner, records, watch
@@ -24,12 +26,12 @@ START_TIMEOUT = 30.0
 class Partner:
     """The holder's view of its partner process."""
 
-    def __init__(self, run_dir: str, run_id: str, hold_ttl: float, guard: Guard) -> None:
+    def __init__(self, run_dir: str, run_id: str, hold_ttl: float, third: Guard) -> None:
         reader, writer = os.pipe()
         holder = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            _be_partner(reader, run_dir, run_id, holder, hold_ttl, guard)
+            _be_partner(reader, run_dir, run_id, holder, hold_ttl, third)
         os.close(reader)
         self.teller = watch.Teller(writer)
         self.identity = identity(self.pid)
@@ -43,16 +45,20 @@ class Partner:
         return not self._gone
 
     def dismiss(self) -> None:
-        """Tell it that all is well, so that it ends."""
+        """Tell it that all is well, so that it ends; one that hangs is killed."""
         self.teller.end()
-        with contextlib.suppress(ChildProcessError):
+        end = time.monotonic() + guard.END_PATIENCE
+        while self.alive() and time.monotonic() < end:
+            time.sleep(0.005)
+        if self.alive():
+            os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
 
 
-def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float, guard: Guard) -> None:
+def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float, third: Guard) -> None:
     status = 1
     try:
-        partner.run(reader, run_dir, run_id, holder, hold_ttl, guard)
+        partner.run(reader, run_dir, run_id, holder, hold_ttl, third)
         status = 0
     finally:
         os._exit(status)
@@ -108,7 +114,7 @@ def _hold(
 
 
 def _dismiss(watchers: list[Guard | Partner]) -> None:
-    """The guard first: the partner would tell it that the hold is over only after it had found the holder dead."""
+    """Tell all who watch that all is well, and see them gone."""
     for watcher in watchers:
         watcher.dismiss()
 

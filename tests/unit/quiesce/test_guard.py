@@ -212,6 +212,15 @@ def test_the_guard_ends_with_the_freeze(holds: Holds, command: str) -> None:
     wait_for(lambda: not is_running(third), 1)
 
 
+def test_those_that_hang_do_not_keep_the_holder_from_its_end(holds: Holds) -> None:
+    holds.arm()
+    record, processes = holds.find().record, holds.processes()
+    for name in ("guard", "partner"):
+        os.kill(record[name]["pid"], signal.SIGSTOP)
+    assert holds.ask("end")["ok"]
+    wait_for(lambda: not any(map(is_running, processes)), 8)
+
+
 def test_the_guard_ends_with_a_holder_that_nobody_needs(holds: Holds) -> None:
     holds.arm(arm_ttl=0.2)
     processes = holds.processes()
