@@ -61,9 +61,7 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.setattr(cgroups, "PATH", f"{programs}:{cgroups.PATH}")
     environment = {"XDG_RUNTIME_DIR": str(folder), "HOME": str(folder), "PATH": os.environ["PATH"]}
     enter = "".join(f"echo $$ > {cgroup}/cgroup.procs; " for cgroup in made)
-    booted = (
-        "mount -t tmpfs run /run; mkdir -p /run/systemd/system"  # or else it refuses to start
-    )
+    booted = "mount -t tmpfs run /run; mkdir -p /run/systemd/system"  # or else it refuses to start
     start = f"{enter} {booted}; exec {SYSTEMD} --user --unit=nothing.target"
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", start]
 
