@@ -20,13 +20,15 @@ from typing import Any
 SCORE = "/proc/self/oom_score_adj"
 SPARED = b"-1000"
 
-_score_of_login: bytes | None = None
-"""What this process had there before it was protected; None: it is not."""
+
+class Login:
+    """What this process had of the login before it changed it: ``score``, what was in SCORE; None: it still is."""
+
+    score: bytes | None = None
 
 
 def protect_from_oom() -> bool:
     """Ask the kernel to end other processes first when memory runs out. Whether it does."""
-    global _score_of_login
     try:
         with open(SCORE, "rb") as stream:
             before = stream.read().strip()
@@ -34,7 +36,7 @@ def protect_from_oom() -> bool:
             stream.write(SPARED)
     except OSError:
         return False
-    _score_of_login = before if _score_of_login is None else _score_of_login
+    Login.score = before if Login.score is None else Login.score
     return True
 
 
@@ -50,7 +52,7 @@ def start(
         env=environment,
         cwd=folder,
         close_fds=True,
-        preexec_fn=_preparation(group, _score_of_login),
+        preexec_fn=_preparation(group, Login.score),
         **streams,
     )
 
