@@ -12,8 +12,8 @@ version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Starts a holder process on the server before anything is frozen. The holder freezes and thaws with the drivers in
-    O(drivers), and thaws by itself when O(hold_ttl) ends, when it is told to end, and, through a partner process, when
-    it is killed.
+    O(drivers), and thaws by itself when O(hold_ttl) ends, when it is told to end, and, through a partner process and a
+    guard, when it is killed.
   - Arm the holders with this module on all servers at once, then freeze and thaw them with M(openisb.backup.hold),
     which reaches many servers in a fraction of a second.
   - A thaw is always safe to repeat.
@@ -29,8 +29,8 @@ options:
       - With V(armed) every driver is checked and a holder is there, ready to freeze.
         A second run is refused as long as another one may have something frozen on this server.
       - With V(frozen) the run's holder has frozen.
-      - With V(thawed) nothing is frozen by the run any more. Where its holder and its partner are gone, what they left
-        is thawed from their record in O(run_dir).
+      - With V(thawed) nothing is frozen by the run any more. Where its holder, partner and guard are gone, what they
+        left is thawed from their record in O(run_dir).
       - With V(absent) nothing is frozen, and the holder and its record are gone too.
     type: str
     choices: [armed, frozen, thawed, absent]
@@ -110,7 +110,8 @@ hold:
       description: Whether all was frozen, and from then until now, or until it was thawed by command.
       type: bool
     reason:
-      description: What ended it. V(command), V(ttl), V(arm_ttl), V(signal), V(freeze_failed), V(partner), V(recovery).
+      description:
+        - What ended it. V(command), V(ttl), V(arm_ttl), V(signal), V(freeze_failed), V(partner), V(guard), V(recovery).
       type: str
     error:
       description: What went wrong; null where nothing did.
@@ -160,9 +161,38 @@ hold:
     memory_locked:
       description: Whether the holder's memory is locked.
       type: bool
+    oom_protected:
+      description:
+        - Whether the kernel ends other processes first when memory runs out (C(oom_score_adj) of -1000).
+        - Some containers do not allow it.
+      type: bool
     partner_alive:
       description: Whether the holder's partner process runs; null where the partner has become the holder.
       type: bool
+    guard:
+      description:
+        - The process that thaws when both of them are killed.
+        - Null once nothing is frozen any more, for it has ended, and where it has become the holder.
+      type: dict
+      contains:
+        alive:
+          description: Whether it runs.
+          type: bool
+        place:
+          description:
+            - The control group that it is in. C(unit) and its name where there is systemd, C(the root cgroup), or
+              C(the holder's own cgroup) where this server lets it go nowhere else.
+            - In the last case the end of that cgroup as a whole is its end too.
+          type: str
+        renamed:
+          description: Whether C(ps) shows it by its own name.
+          type: bool
+        memory_locked:
+          description: Whether its memory is locked.
+          type: bool
+        oom_protected:
+          description: Whether the kernel ends other processes first.
+          type: bool
 checks:
   description: What each driver's check found, before anything is frozen; also in check mode.
   returned: with O(state=armed)

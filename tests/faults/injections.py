@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ EMPTIED = f"rm -f {BALLAST} && sync -f {POOL} && btrfs --quiet balance start -du
 ROOM = 192
 #: The greeting opens the connections; after it, holders are asked without a program on the host.
 POKES = {"freeze": 1}
+#: What the command line of every process of OpenISB on a server has in it, but for the guard's.
+OURS = re.compile(r"python|ansible|openisb")
 #: The step prepare, once every holder is armed.
 ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
 #: The step preflight before any host is checked: hosts are checked side by side.
@@ -119,6 +122,15 @@ def _holder(how: signal.Signals, *, partner: bool = False) -> Act:
     return strike
 
 
+def _everything(stage: Stage) -> None:
+    """As `pkill -KILL -f` with this pattern on fs1, or systemd-oomd where all of it is in one cgroup."""
+    server = stage.machine.servers[0]
+    found = [pid for pid, _name, command in stage.machine.processes(server) if OURS.search(command)]
+    for pid in found:
+        if pid != stage.machine.pid(server):
+            stage.machine.kill(pid, signal.SIGKILL)
+
+
 def _clock(stage: Stage) -> None:
     """An hour ahead, in the middle of the step."""
     stage.machine.set_clock(stage.machine.servers[0], "+3600")
@@ -184,6 +196,12 @@ FAULTS = {
             "holder_and_partner_killed",
             "the holder of fs1 and its partner get SIGKILL",
             strike=_holder(signal.SIGKILL, partner=True),
+            tasks=ARMED,
+        ),
+        Fault(
+            "all_killed",
+            "every process of OpenISB on fs1 gets SIGKILL, but for the guard, which no pattern for it finds",
+            strike=_everything,
             tasks=ARMED,
         ),
         Fault(

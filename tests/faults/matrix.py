@@ -43,8 +43,8 @@ DOES_NOT_APPLY: dict[str, dict[str, str]] = {
         "preflight": _NO_HOLDER,
         "report": "every holder has ended",
         "backup": _HOLDER_DONE,
-        **dict.fromkeys(WINDOW, "nobody is left to thaw by itself; recover.yml and the run's own cleanup do"),
     },
+    "all_killed": {"preflight": _NO_HOLDER, "report": "every holder has ended", "backup": _HOLDER_DONE},
     "clock_jumps": dict.fromkeys(
         [step for step in STEPS if step not in WINDOW], "nothing reads the holder's wall clock in this step"
     ),
@@ -64,6 +64,7 @@ SPREAD: tuple[Cell, ...] = (
     ("snapshot", "cancel"),
     ("snapshot", "holder_stopped"),
     ("snapshot", "clock_jumps"),
+    ("snapshot", "all_killed"),
     ("thaw", "driver_hangs"),
     ("thaw", "sshd_killed"),
     ("thaw", "sigkill"),

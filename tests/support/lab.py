@@ -129,10 +129,12 @@ class Lab:
         return bases
 
     def nothing_is_left(self) -> None:
-        """No run has left a holder, an export, a key, or a snapshot of a LUN but the base of the next run."""
+        """No run has left a holder, a guard, an export, a key, or a snapshot of a LUN but the base of the next run."""
         assert self.holders() == {}
         assert self.on("storage1", "test ! -d /run/openisb/exports || ls -A /run/openisb/exports").strip() == ""
         assert self.on("backup1", "find /run /dev/shm -name 'openisb-handed.*'") == ""
+        for server in self.servers:
+            assert "thaw-guard" not in self.on(server, "ps -e -o comm=")
         assert self.luns_in_snapshots() == self.bases()
         assert self.on("storage1", "find /srv/pool/snapshots -name '*.kept'") == ""
         assert "nbdkit" not in self.on("storage1", "ps -e -o comm=")

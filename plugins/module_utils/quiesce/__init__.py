@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Quiescing a server: the drivers that freeze and thaw, and the holder that keeps a hold bounded in time.
 
-Layers, each importing only those before it: ``errors``, ``clock``, ``processes``, ``users``, ``commands``,
-``sessions``, ``mounts``; ``mbf`` (MEDITECH's command line); ``drivers``; ``hold`` (the state machine), ``runner`` (its
-threads); ``records``, ``protocol``, ``daemon``; ``server``, ``partner``, ``holder`` (the processes); ``manage`` (what
-the modules call).
+Layers, each importing only those before it: ``errors``, ``clock``, ``processes``, ``users``, ``children``,
+``commands``, ``sessions``, ``mounts``, ``uncover``, ``cgroups``; ``mbf`` (MEDITECH's command line); ``drivers``;
+``hold`` (the state machine), ``runner`` (its threads); ``records``, ``protocol``, ``daemon``, ``watch``; ``server``,
+``takeover``, ``guard``, ``partner``, ``holder`` (the processes); ``manage`` (what the modules call).
 
 Standard library alone, Python 3.8 or newer.
 """

@@ -13,6 +13,7 @@ import subprocess
 import threading
 from typing import Any, Callable, NamedTuple
 
+from . import children
 from .clock import Deadline
 from .errors import DriverError
 from .processes import descendants, is_running
@@ -52,15 +53,13 @@ def run(
     Raises DriverError where it cannot be started, took too long or was cancelled.
     """
     try:
-        process = subprocess.Popen(
+        process = children.start(
             arguments,
-            env=environment,
-            cwd="/",
+            environment,
+            group=group,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            close_fds=True,
-            preexec_fn=os.setpgrp if group else None,
         )
     except OSError as error:
         raise DriverError(f"{arguments[0]} cannot be started: {error.strerror}") from error

@@ -12,12 +12,21 @@ import resource
 import select
 import signal
 import traceback
-from typing import Callable
+from typing import Callable, NamedTuple
 
+from .children import protect_from_oom
 from .errors import HolderError
 
 MCL_CURRENT, MCL_FUTURE = 1, 2
+PR_SET_NAME = 15
 STARTED = b"started"
+
+
+class Protection(NamedTuple):
+    """Whether a process is kept in memory as a whole, and is spared when memory runs out."""
+
+    memory_locked: bool
+    oom_protected: bool
 
 
 def start(main: Callable[[Callable[[], None]], None], timeout: float) -> None:
@@ -84,9 +93,8 @@ class _Report:
 
 
 def detach(keep: list[int]) -> None:
-    """Let go of everything inherited but the descriptors in ``keep``."""
+    """Let go of everything inherited but the descriptors in ``keep``. The umask stays, for what drivers run."""
     os.chdir("/")
-    os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -95,8 +103,13 @@ def detach(keep: list[int]) -> None:
         os.closerange(last, descriptor)
         last = descriptor + 1
     os.closerange(last, max_descriptors())
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        ignore(number)
+
+
+def ignore(number: int) -> None:
+    """Survive a signal, in a way that programs which this process starts do not inherit."""
+    signal.signal(number, lambda _number, _frame: None)
 
 
 def max_descriptors() -> int:
@@ -115,10 +128,22 @@ def lock_memory() -> bool:
         return False
 
 
-def protect_from_oom() -> None:
-    """Ask the kernel to end other processes first when memory runs out, where that is allowed."""
+def protect() -> Protection:
+    """Lock this process in memory and have it spared when memory runs out, as far as that is allowed."""
+    return Protection(lock_memory(), protect_from_oom())
+
+
+def rename(name: str) -> bool:
+    """Show this process under another name in ps, without arguments. Whether that worked."""
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
-            stream.write("-1000")
-    except OSError:
-        pass
+        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as stream:
+            fields = stream.read().rpartition(")")[2].split()
+        begin, end = int(fields[45]), int(fields[46])
+        if end - begin <= len(name):
+            return False
+        ctypes.memset(begin, 0, end - begin)
+        ctypes.memmove(begin, name.encode(), len(name))
+    except (OSError, AttributeError, IndexError, ValueError):
+        return False
+    return True

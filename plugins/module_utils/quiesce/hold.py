@@ -27,7 +27,7 @@ FREEZE, THAW, STATUS, END = "freeze", "thaw", "status", "end"
 COMMANDS = (FREEZE, THAW, STATUS, END)
 
 BY_COMMAND, BY_TTL, BY_ARM_TTL, BY_SIGNAL, BY_FAILURE = "command", "ttl", "arm_ttl", "signal", "freeze_failed"
-BY_PARTNER, BY_RECOVERY = "partner", "recovery"
+BY_PARTNER, BY_GUARD, BY_RECOVERY = "partner", "guard", "recovery"
 
 RETRY_AFTER = 0.5
 """Seconds until a thaw that failed is tried again."""
@@ -323,7 +323,7 @@ class Hold:
     def _settle(self) -> None:
         """Leave ``thawing`` once nothing can be frozen any more, and end once that was asked or the linger is over."""
         if self.state == THAWING and not any(part.dirty or part.calls for part in self.parts):
-            recovered = self.reason in (BY_PARTNER, BY_RECOVERY)
+            recovered = self.reason in (BY_PARTNER, BY_GUARD, BY_RECOVERY)
             self.state = THAWED if self._complete or recovered else FAILED
             self._since = self._stamp("thawed")
             self._window = self._measure_window()

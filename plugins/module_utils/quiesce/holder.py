@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable
+import signal
+import time
+from typing import Any, Callable, Sequence
 
-from . import daemon, drivers, partner, records
+from . import daemon, drivers, guard, partner, records, watch
 from .clock import Clock
-from .hold import ARMED, BY_COMMAND, FAILED, FREEZING, THAWED, THAWING, Hold, Limits
+from .drivers.base import Driver
+from .guard import Guard
+from .hold import ARMED, BY_COMMAND, Hold, Limits
 from .processes import identity
 from .server import Server, timeouts
 
@@ -19,21 +23,17 @@ START_TIMEOUT = 30.0
 """Seconds to wait until the holder answers, beyond those that its drivers may take to prepare."""
 
 
-SAID = {FREEZING: partner.FREEZING, THAWING: partner.THAWING, THAWED: partner.DONE, FAILED: partner.DONE}
-"""What the partner is told of the hold's states."""
-
-
 class Partner:
     """The holder's view of its partner process."""
 
-    def __init__(self, run_dir: str, run_id: str, hold_ttl: float) -> None:
-        reader, self._writer = os.pipe()
+    def __init__(self, run_dir: str, run_id: str, hold_ttl: float, third: Guard) -> None:
+        reader, writer = os.pipe()
         holder = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            _be_partner(reader, run_dir, run_id, holder, hold_ttl)
+            _be_partner(reader, run_dir, run_id, holder, hold_ttl, third)
         os.close(reader)
-        os.set_blocking(self._writer, False)  # a partner that does not read must not keep the holder from thawing
+        self.teller = watch.Teller(writer)
         self.identity = identity(self.pid)
         self._gone = False
 
@@ -44,77 +44,112 @@ class Partner:
                 self._gone = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
         return not self._gone
 
-    def follow(self, state: str) -> None:
-        """Tell it what the hold is about to do: it counts how long that takes."""
-        if state in SAID:
-            self._tell(SAID[state])
-
     def dismiss(self) -> None:
-        """Tell it that all is well, so that it ends."""
-        self._tell(partner.CLEAN_END)
-        os.close(self._writer)
-        with contextlib.suppress(ChildProcessError):
+        """Tell it that all is well, so that it ends; one that hangs is killed."""
+        self.teller.end()
+        end = time.monotonic() + guard.END_PATIENCE
+        while self.alive() and time.monotonic() < end:
+            time.sleep(0.005)
+        if self.alive():
+            os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
 
-    def _tell(self, what: bytes) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._writer, what)
 
-
-def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float) -> None:
+def _be_partner(reader: int, run_dir: str, run_id: str, holder: int, hold_ttl: float, third: Guard) -> None:
     status = 1
     try:
-        partner.watch(reader, run_dir, run_id, holder, hold_ttl)
+        partner.run(reader, run_dir, run_id, holder, hold_ttl, third)
         status = 0
     finally:
         os._exit(status)
 
 
-def start(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits) -> None:
-    """Start the holder of a run; returns once it answers. Raises HolderError where it does not start."""
-    patience = START_TIMEOUT + sum(driver.patience() for driver in drivers.build(descriptions))
-    daemon.start(lambda ready: _hold(run_dir, run_id, descriptions, limits, ready), patience)
+def start(
+    run_dir: str,
+    run_id: str,
+    descriptions: list[dict[str, Any]],
+    limits: Limits,
+    findings: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Start the holder of a run; returns once it answers. Raises HolderError where it does not start.
+
+    ``findings`` are what each driver's check has found, and must still be so.
+    """
+    patience = START_TIMEOUT + guard.START_TIMEOUT + sum(each.patience() for each in drivers.build(descriptions))
+
+    def make() -> list[Driver]:
+        built = drivers.build(descriptions, run_id=run_id)
+        for driver, found in zip(built, findings):
+            driver.findings = dict(found)
+        return built
+
+    daemon.start(lambda ready: _hold(run_dir, run_id, descriptions, limits, make, ready), patience)
 
 
 def _hold(
-    run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits, ready: Callable[[], None]
+    run_dir: str,
+    run_id: str,
+    descriptions: list[dict[str, Any]],
+    limits: Limits,
+    make: Callable[[], list[Driver]],
+    ready: Callable[[], None],
 ) -> None:
-    second: Partner | None = None
+    watchers: list[Guard | Partner] = []
     try:
-        second = Partner(run_dir, run_id, limits.hold_ttl)
-        server = _prepare(run_dir, run_id, descriptions, limits, second)
+        third = guard.start(run_dir, run_id, limits.hold_ttl)
+        watchers.append(third)
+        second = Partner(run_dir, run_id, limits.hold_ttl, third)
+        watchers.append(second)
+        record = new_record(run_id, descriptions, limits, second.identity, third.identity)
+        server = _prepare(run_dir, record, limits, make(), second, third)
         ready()
         server.serve()
         _forget(server)
     except BaseException:
-        # Nothing is frozen before serve(), and whatever goes wrong in it is for the partner to mend.
-        if second is not None and not _serving(run_dir, run_id):
-            second.dismiss()
+        # Nothing is frozen before serve(), and whatever goes wrong in it is for the others to mend.
+        if not _serving(run_dir, run_id):
+            _dismiss(watchers)
         raise
-    second.dismiss()
+    _dismiss(watchers)
+
+
+def _dismiss(watchers: list[Guard | Partner]) -> None:
+    """Tell all who watch that all is well, and see them gone."""
+    for watcher in watchers:
+        watcher.dismiss()
 
 
 def _serving(run_dir: str, run_id: str) -> bool:
     return os.path.exists(records.record_path(run_dir, run_id))
 
 
-def _prepare(run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits, second: Partner) -> Server:
+def _prepare(
+    run_dir: str, record: dict[str, Any], limits: Limits, built: list[Driver], second: Partner, third: Guard
+) -> Server:
     clock = Clock()
-    built = drivers.build(descriptions, run_id=run_id)
-    memory_locked = daemon.lock_memory()
-    daemon.protect_from_oom()
+    protection = daemon.protect()
     for driver in built:
         driver.prepare()
-    record = new_record(run_id, descriptions, limits, second.identity)
-    server = Server(Hold(run_id, timeouts(built), limits, clock), built, run_dir, record, clock, memory_locked)
+    hold = Hold(record["run_id"], timeouts(built), limits, clock)
+    server = Server(hold, built, run_dir, record, clock, protection)
     server.partner_alive = second.alive
-    server.on_state = second.follow
+    server.guard = third
+
+    def tell(state: str) -> None:
+        second.teller.follow(state)
+        third.teller.follow(state)
+
+    server.on_state = tell
     server.open()
     return server
 
 
 def new_record(
-    run_id: str, descriptions: list[dict[str, Any]], limits: Limits, second: dict[str, Any]
+    run_id: str,
+    descriptions: list[dict[str, Any]],
+    limits: Limits,
+    second: dict[str, Any],
+    third: dict[str, Any],
 ) -> dict[str, Any]:
     """The record of a hold that is about to be armed."""
     return {
@@ -122,6 +157,7 @@ def new_record(
         "limits": dict(limits._asdict()),
         "holder": identity(os.getpid()),
         "partner": second,
+        "guard": third,
         "drivers": [{"options": description, "marks": {}} for description in descriptions],
         "status": {"state": ARMED},
     }

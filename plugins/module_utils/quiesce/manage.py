@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from . import drivers, holder, partner, processes, protocol, records
+from . import drivers, holder, processes, protocol, records, takeover
 from .clock import Clock
 from .drivers.base import Driver, Surroundings
 from .errors import HolderError, QuiesceError
@@ -30,7 +30,9 @@ SILENT_PATIENCE = 5.0
 POLL = 0.05
 WAIT = 0.2
 """Seconds between two looks at a thaw that the holder tries again."""
-LEFT_OVER = "the holder and its partner are gone; what they had left frozen was thawed from their record"
+LEFT_OVER = "the holder, its partner and its guard are gone; what they had left frozen was thawed from their record"
+PROCESSES = ("holder", "partner", "guard")
+"""Who may thaw, in the order of their turns, as the record names them."""
 
 
 class Found:
@@ -39,7 +41,7 @@ class Found:
     def __init__(self, record: dict[str, Any], look_timeout: float, run_dir: str) -> None:
         self.run_id: str = record["run_id"]
         self.record = record
-        self.alive = is_running(record["holder"]) or is_running(record["partner"])
+        self.alive = any(is_running(record.get(name)) for name in PROCESSES)
         self.status: dict[str, Any] = record["status"]
         self.answers = False
         if self.alive:
@@ -116,6 +118,7 @@ class Arming:
         self.limits = limits
         self.checks: list[dict[str, Any]] = []
         """What ``plan`` had each driver find, as ``check`` returns it."""
+        self._findings: list[dict[str, Any]] = []
         self._in_the_way: list[Found] = []
 
     def plan(self) -> bool:
@@ -132,13 +135,14 @@ class Arming:
         failures = [result["message"] for result in self.checks if not result["ok"]]
         if failures:
             raise HolderError("; ".join(failures))
+        self._findings = [driver.findings for driver in built]
         return not armed
 
     def carry_out(self) -> dict[str, Any]:
         """Start the holder, and return its status."""
         for found in self._in_the_way:
             _end(self.run_dir, found)
-        holder.start(self.run_dir, self.run_id, self.descriptions, self.limits)
+        holder.start(self.run_dir, self.run_id, self.descriptions, self.limits, self._findings)
         return protocol.call(records.socket_path(self.run_dir, self.run_id), self.run_id, STATUS, LOOK_TIMEOUT)
 
     def _look_at_other(self, found: Found) -> None:
@@ -182,7 +186,7 @@ def freeze(run_dir: str, run_id: str, timeout: float) -> dict[str, Any]:
 
 
 def thaw(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
-    """Thaw what a run holds here, by its holder, its holder's partner, or else from its record. Safe to repeat."""
+    """Thaw what a run holds here, by its holder, partner or guard, or else from its record. Safe to repeat."""
     if found.alive:
         answer = _ask_until_answered(run_dir, found, THAW, timeout)
         if answer is not None:
@@ -191,9 +195,10 @@ def thaw(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
 
 
 def _ask_until_answered(run_dir: str, found: Found, command: str, timeout: float) -> dict[str, Any] | None:
-    """The holder's answer; its partner's where it dies meanwhile; None where both are gone."""
+    """The holder's answer; that of who takes its place where it dies meanwhile; None where all are gone."""
     end = time.monotonic() + timeout
     patience = timeout if found.answers else min(timeout, SILENT_PATIENCE)
+    successor: float | None = None
     while True:
         path = records.socket_path(run_dir, found.run_id)
         try:
@@ -203,23 +208,28 @@ def _ask_until_answered(run_dir: str, found: Found, command: str, timeout: float
             if now is None or not now.alive:
                 return None
             if not now.answers and is_running(now.record["holder"]):
-                _end_hung(now)
-                end = max(end, time.monotonic() + TAKEOVER_PATIENCE)
+                _end_hung(now, "holder")
+                end, successor = max(end, time.monotonic() + TAKEOVER_PATIENCE), None
+            elif not now.answers:
+                successor = successor or time.monotonic() + TAKEOVER_PATIENCE
+                if time.monotonic() >= successor:
+                    _end_hung(now, next(name for name in PROCESSES if is_running(now.record.get(name))))
+                    end, successor = max(end, time.monotonic() + TAKEOVER_PATIENCE), None
             elif time.monotonic() >= end:
                 raise
             patience = end - time.monotonic()
             time.sleep(POLL)
 
 
-def _end_hung(found: Found) -> None:
-    """Kill a holder that hangs: it makes way for its partner, which says that the hold was broken, or the record."""
-    process = found.record["holder"]
+def _end_hung(found: Found, name: str) -> None:
+    """Kill a holder, or who should take its place, that hangs: it makes way for the next, or else for the record."""
+    process = found.record[name]
     if not processes.end(process, TAKEOVER_PATIENCE):
         raise HolderError(
-            f"the holder of run {found.run_id} (process {process['pid']}) hangs and cannot be killed: its server's "
+            f"the {name} of run {found.run_id} (process {process['pid']}) hangs and cannot be killed: its server's "
             "kernel has to let go of it first"
         )
-    partner.end_session(process["pid"])
+    takeover.end_session(process["pid"])
 
 
 def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, Any]:

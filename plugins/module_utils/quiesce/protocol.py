@@ -79,12 +79,19 @@ def short_path(path: str) -> Iterator[str]:
 
 
 def listen(path: str) -> socket.socket:
-    """A socket that listens at ``path``, in place of whatever was there. Only the same user can reach it."""
+    """A socket that listens at ``path``, in place of whatever was there. Only the same user can reach it.
+
+    No other thread may make files meanwhile, as all share the umask.
+    """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with short_path(path) as name:
-        listener.bind(name)
+    before = os.umask(0o177)
+    try:
+        with short_path(path) as name:
+            listener.bind(name)
+    finally:
+        os.umask(before)
     listener.listen(16)
     listener.setblocking(False)
     return listener

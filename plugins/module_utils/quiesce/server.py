@@ -14,14 +14,18 @@ import selectors
 import signal
 import socket
 import threading
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from . import protocol, records
 from .clock import Clock
+from .daemon import Protection
 from .drivers.base import Driver
 from .errors import DriverError, HolderError, QuiesceError
-from .hold import FREEZE, FREEZING, THAWING, Hold
+from .hold import ARMED, FREEZE, FREEZING, THAWING, Hold
 from .runner import Runner
+
+if TYPE_CHECKING:
+    from .guard import Guard
 
 READ_SIZE = 4096
 PULSE = 0.1
@@ -44,15 +48,22 @@ class Server:
     """Keeps one hold. ``record`` is its record as ``records`` describes it, with the drivers in the hold's order."""
 
     def __init__(
-        self, hold: Hold, drivers: list[Driver], run_dir: str, record: dict[str, Any], clock: Clock, memory_locked: bool
+        self,
+        hold: Hold,
+        drivers: list[Driver],
+        run_dir: str,
+        record: dict[str, Any],
+        clock: Clock,
+        protection: Protection,
     ) -> None:
         self.hold = hold
         self.drivers = drivers
         self.run_dir = run_dir
         self.partner_alive: Callable[[], bool | None] = lambda: None
+        self.guard: Guard | None = None
         self.on_state: Callable[[str], None] = lambda _state: None
         self._state = hold.state
-        self._memory_locked = memory_locked
+        self._protection = protection
         self._record = record
         self._record_lock = threading.Lock()
         self._clock = clock
@@ -161,8 +172,9 @@ class Server:
             degraded=[text for driver in self.drivers for text in driver.degraded],
             without=[name for driver in self.drivers for name in driver.without],
             pid=os.getpid(),
-            memory_locked=self._memory_locked,
+            **self._protection._asdict(),
             partner_alive=self.partner_alive(),
+            guard=self.guard.status() if self.guard is not None and self.hold.live() else None,
         )
         for entry, driver in zip(status["drivers"], self.drivers):
             entry.update(driver.result)
@@ -203,6 +215,8 @@ class Server:
             raise HolderError(
                 f"the holder's partner process is gone, so nothing is frozen: arm run {self.hold.run_id} again"
             )
+        if command == FREEZE and self.hold.state == ARMED and self.guard is not None and not self.guard.alive():
+            raise HolderError(f"the holder's guard is gone, so nothing is frozen: arm run {self.hold.run_id} again")
         self.hold.request(command)
         return command
 

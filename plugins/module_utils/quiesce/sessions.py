@@ -18,6 +18,7 @@ import subprocess
 import threading
 from typing import IO, cast
 
+from . import children
 from .clock import Deadline
 from .errors import DriverError
 
@@ -39,15 +40,13 @@ class Session:
         self._mark = f"end-{secrets.token_hex(8)}"
         self._why = ""
         try:
-            self._process = subprocess.Popen(
+            self._process = children.start(
                 arguments,
-                env=environment,
-                cwd="/",
+                environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 bufsize=0,
-                close_fds=True,
             )
         except OSError as error:
             raise SessionEnded(f"{arguments[0]} cannot be started: {error.strerror}") from error

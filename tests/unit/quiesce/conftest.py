@@ -168,7 +168,7 @@ class Holds:
         return [
             process
             for record in records.read_all(self.run_dir)
-            for process in (record["holder"], record["partner"])
+            for process in (record["guard"], record["partner"], record["holder"])
             if process is not None
         ]
 
@@ -184,15 +184,23 @@ class Holds:
     def kill_holder(self) -> None:
         os.kill(self.find().record["holder"]["pid"], signal.SIGKILL)
 
-    def kill_both(self) -> None:
-        """The partner first, so that nobody is left to thaw."""
-        os.kill(self.find().record["partner"]["pid"], signal.SIGKILL)
-        self.kill_holder()
+    def kill(self, *names: str) -> None:
+        """Kill processes of the hold, in that order."""
+        record = self.find().record
+        for name in names:
+            os.kill(record[name]["pid"], signal.SIGKILL)
+
+    def kill_all_three(self) -> None:
+        """The guard first, then the partner, so that nobody is left to thaw."""
+        self.kill("guard", "partner", "holder")
         wait_for(lambda: not self.find().alive)
 
     def wait_for_partner(self) -> None:
         """Returns once the partner of a killed holder has thawed."""
-        wait_for(lambda: self.find().answers and self.ask("thaw")["reason"] == "partner")
+        self.wait_for_thaw_by("partner")
+
+    def wait_for_thaw_by(self, who: str) -> None:
+        wait_for(lambda: self.find().answers and self.ask("thaw")["reason"] == who)
 
     def kill_all(self) -> None:
         """Leave no process behind, whatever the test did."""

@@ -97,7 +97,7 @@ def test_a_killed_holder_leaves_no_freeze(server: Any, holds: Holds) -> None:
 def test_a_dead_hold_ends_by_itself(server: Any, holds: Holds) -> None:
     holds.arm(descriptions=[server.description()])
     holds.ask("freeze")
-    holds.kill_both()
+    holds.kill_all_three()
     wait_for(lambda: not server.held())
     assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
 

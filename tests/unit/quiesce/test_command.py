@@ -262,7 +262,7 @@ def test_what_both_left_is_thawed_from_the_record(site: Site, holds: Holds) -> N
     with pytest.raises(HolderError):
         holds.ask("freeze", timeout=0.1)
     wait_for(site.frozen)
-    holds.kill_both()
+    holds.kill_all_three()
     wait_for(lambda: holds.find().leftover)
     command = holds.find().record["drivers"][0]["marks"]["process"]
     assert is_running(command)

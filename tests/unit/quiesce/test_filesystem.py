@@ -6,24 +6,28 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage, mounts, records
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import filesystem
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.filesystem import FIFREEZE, FITHAW
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError, HolderError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.hold import Limits
 
-from .conftest import Holds, is_frozen
+from .conftest import Holds, is_frozen, wait_for
 
 pytestmark = pytest.mark.root
 MakeFilesystem = Callable[[str], Path]
 Build = Callable[..., Any]
+Writer = Callable[[Path], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -42,6 +46,14 @@ def ioctl(mount: Path, request: int) -> None:
         fcntl.ioctl(descriptor, request, 0)
     finally:
         os.close(descriptor)
+
+
+def paths_in(marks: dict[str, Any]) -> list[str]:
+    return [mark["path"] for mark in marks.get("mounts", [])]
+
+
+def device_of(mount: Path) -> str:
+    return mounts.mount_of(str(mount), mounts.current()).device
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
@@ -64,7 +76,8 @@ def test_another_process_thaws_by_the_marks(make_driver: Build, make_filesystem:
     noted: list[Any] = []
     driver.on_marks(lambda: noted.append(dict(driver.marks)))
     driver.freeze()
-    assert noted[0] == {"mounts": [str(mount)]}
+    assert paths_in(noted[0]) == [str(mount)]
+    assert noted[0]["mounts"][0]["device"] == device_of(mount)
     assert make_driver(mount, marks=noted[-1]).thaw() == []
     assert not is_frozen(mount)
 
@@ -75,7 +88,7 @@ def test_a_failed_freeze_leaves_what_it_froze_to_the_thaw(make_driver: Build, ma
     ioctl(second, FIFREEZE)
     with pytest.raises(DriverError, match=f"{second} is frozen already, by somebody else"):
         driver.freeze()
-    assert driver.marks == {"mounts": [str(first)]}
+    assert paths_in(driver.marks) == [str(first)]
     assert driver.thaw() == []
     assert not is_frozen(first)
     assert is_frozen(second)  # not ours to thaw
@@ -89,6 +102,198 @@ def test_a_thaw_by_somebody_else_is_told(make_driver: Build, make_filesystem: Ma
     ioctl(mount, FITHAW)
     assert driver.thaw() == [f"filesystem: {mount} was thawed by somebody else"]
     assert driver.marks == {}
+
+
+@pytest.fixture
+def cover() -> Iterator[Callable[..., None]]:
+    """Mounts something over a path, until the end of the test: memory, or what is at another path."""
+    covered: list[Path] = []
+
+    def mount(point: Path, what: Path | None = None) -> None:
+        source = ["-t", "tmpfs", "cover"] if what is None else ["--bind", str(what)]
+        subprocess.run(["mount", *source, str(point)], check=True)
+        covered.append(point)
+
+    yield mount
+    for point in reversed(covered):
+        subprocess.run(["umount", str(point)], check=True)
+
+
+def marks_of(driver: Any) -> dict[str, Any]:
+    """As they are on record: what goes on is another process."""
+    found: dict[str, Any] = json.loads(json.dumps(driver.marks))
+    return found
+
+
+@pytest.fixture
+def waiting_writer() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts processes that have a file open somewhere, and write to it once they are told to."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(mount: Path) -> subprocess.Popen[bytes]:
+        code = 'exec 3>"$0"; read x; echo x >&3'
+        started.append(subprocess.Popen(["sh", "-c", code, str(mount / "f")], stdin=subprocess.PIPE))
+        wait_for(lambda: (mount / "f").exists())
+        return started[-1]
+
+    yield start
+    for writer in started:
+        writer.kill()
+
+
+def assert_goes_on(writer: subprocess.Popen[bytes]) -> None:
+    assert writer.stdin is not None
+    writer.stdin.write(b"\n")
+    writer.stdin.close()
+    assert writer.wait(5) == 0
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_what_was_frozen_is_thawed_though_the_path_shows_something_else(
+    kind: str, holds: Holds, make_filesystem: MakeFilesystem, waiting_writer: Writer, cover: Callable[..., None]
+) -> None:
+    mount = make_filesystem(kind)
+    writer = waiting_writer(mount)
+    holds.arm(descriptions=[{"name": "filesystem", "mounts": [str(mount)]}])
+    assert holds.ask("freeze")["ok"]
+    cover(mount)
+    holds.kill_all_three()
+    answer = manage.thaw(holds.run_dir, holds.find(), 5)
+    assert (answer["ok"], answer["reason"], answer["error"]) == (True, "recovery", manage.LEFT_OVER)
+    assert_goes_on(writer)
+    assert not holds.find().leftover
+    assert os.path.ismount(mount)  # what covers it is still there for everybody else
+    assert list(mount.iterdir()) == []
+
+
+@pytest.mark.parametrize("who", ["partner", "guard"])
+def test_whoever_takes_over_thaws_what_is_covered(
+    who: str, holds: Holds, make_filesystem: MakeFilesystem, waiting_writer: Writer, cover: Callable[..., None]
+) -> None:
+    mount = make_filesystem("ext4")
+    writer = waiting_writer(mount)
+    holds.arm(descriptions=[{"name": "filesystem", "mounts": [str(mount)]}])
+    assert holds.ask("freeze")["ok"]
+    cover(mount)
+    cover(mount)
+    holds.kill(*(["holder"] if who == "partner" else ["partner", "holder"]))
+    holds.wait_for_thaw_by(who)
+    assert_goes_on(writer)
+
+
+def test_a_filesystem_below_a_covered_folder_is_reached(
+    make_driver: Build,
+    make_filesystem: MakeFilesystem,
+    waiting_writer: Writer,
+    cover: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    mount = make_filesystem("ext4")
+    writer = waiting_writer(mount)
+    driver = make_driver(mount)
+    driver.freeze()
+    cover(tmp_path)
+    assert make_driver(mount, marks=marks_of(driver)).thaw() == []
+    assert_goes_on(writer)
+
+
+def test_what_covers_a_frozen_filesystem_is_never_thawed_in_its_place(
+    make_driver: Build, make_filesystem: MakeFilesystem, cover: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem, "open_covered", lambda _device: None)
+    mount, other = make_filesystem("ext4"), make_filesystem("ext4")
+    driver = make_driver(mount)
+    driver.freeze()
+    ioctl(other, FIFREEZE)
+    cover(mount, other)
+    second = make_driver(mount, marks=marks_of(driver))
+    with pytest.raises(DriverError, match=r"is covered by another mount, and stays frozen: unmount what .* thaw once"):
+        second.thaw()
+    assert second.marks == marks_of(driver)
+    assert is_frozen(other)
+    ioctl(other, FITHAW)
+    monkeypatch.undo()
+    assert second.thaw() == []
+    assert second.marks == {}
+
+
+def test_another_mount_point_of_what_was_frozen_is_used(
+    make_driver: Build,
+    make_filesystem: MakeFilesystem,
+    cover: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(filesystem, "open_covered", lambda _device: None)
+    mount = make_filesystem("ext4")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    driver = make_driver(mount)
+    driver.freeze()
+    cover(elsewhere, mount)
+    cover(mount)
+    assert make_driver(mount, marks=marks_of(driver)).thaw() == []
+    assert not is_frozen(elsewhere)
+
+
+def test_what_is_mounted_nowhere_stays_marked_until_it_is_mounted_again(
+    make_driver: Build, make_filesystem: MakeFilesystem
+) -> None:
+    mount = make_filesystem("ext4")
+    device = subprocess.run(
+        ["findmnt", "-no", "SOURCE", str(mount)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+    driver = make_driver(mount)
+    driver.freeze()
+    driver.close()
+    subprocess.run(["umount", str(mount)], check=True)
+    second = make_driver(mount, marks=marks_of(driver))
+    try:
+        with pytest.raises(DriverError, match=r"is mounted nowhere any more, and stays frozen: mount it again"):
+            second.thaw()
+        assert second.marks == marks_of(driver)
+    finally:
+        subprocess.run(["mount", device, str(mount)], check=True)
+    assert second.thaw() == []
+    assert not is_frozen(mount)
+
+
+def test_a_path_that_shows_something_else_than_armed_is_not_frozen(
+    make_driver: Build, make_filesystem: MakeFilesystem, cover: Callable[..., None]
+) -> None:
+    mount = make_filesystem("ext4")
+    driver = make_driver(mount)
+    driver.prepare()
+    cover(mount)
+    with pytest.raises(DriverError, match=r"when the hold was armed: something was mounted over it"):
+        driver.freeze()
+    assert driver.marks == {}
+
+
+def test_a_path_that_shows_something_else_than_checked_is_not_armed(
+    make_driver: Build, make_filesystem: MakeFilesystem, cover: Callable[..., None]
+) -> None:
+    mount = make_filesystem("ext4")
+    checked, driver = make_driver(mount), make_driver(mount)
+    checked.check(Surroundings({}))
+    driver.findings = checked.findings
+    assert driver.findings == {str(mount): device_of(mount)}
+    cover(mount)
+    with pytest.raises(DriverError, match=r"shows 0:\d+ now, and .* when it was checked"):
+        driver.prepare()
+
+
+def test_a_holder_opens_what_was_checked(
+    holds: Holds, make_filesystem: MakeFilesystem, cover: Callable[..., None]
+) -> None:
+    mount = make_filesystem("ext4")
+    limits = Limits(arm_ttl=30, hold_ttl=10, linger=600)
+    arming = manage.Arming(holds.run_dir, "r1", [{"name": "filesystem", "mounts": [str(mount)]}], limits)
+    with records.locked(holds.run_dir):
+        assert arming.plan()
+        cover(mount)
+        with pytest.raises(HolderError, match="when it was checked"):
+            arming.carry_out()
 
 
 def test_a_cancelled_freeze_stops(make_driver: Build, make_filesystem: MakeFilesystem) -> None:
@@ -171,7 +376,7 @@ def test_several_types_freeze_in_order_and_thaw_in_reverse(make_driver: Build, m
     driver = make_driver(*mounts)
     assert driver.check(Surroundings({})) == f"can freeze {', '.join(str(mount) for mount in mounts)}"
     noted: list[list[str]] = []
-    driver.on_marks(lambda: noted.append(list(driver.marks.get("mounts", []))))
+    driver.on_marks(lambda: noted.append(paths_in(driver.marks)))
     driver.freeze()
     assert all(is_frozen(mount) for mount in mounts)
     frozen = [str(mount) for mount in mounts]

@@ -162,11 +162,31 @@ def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> N
 def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
     holds.ask("freeze")
-    holds.kill_both()
+    holds.kill_all_three()
     wait_for(lambda: holds.find().leftover)
     assert database.writes_wait()
     assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
     assert not database.writes_wait()
+
+
+@pytest.mark.root
+def test_a_copy_in_the_place_of_a_frozen_file_is_not_thawed_in_its_stead(
+    database: Database, holds: Holds, tmp_path: Path
+) -> None:
+    """As a clone of the volume would be, mounted over it: its header tells of the same freeze."""
+    file, away = tmp_path / "b.dat", tmp_path / "b.away"
+    holds.arm(descriptions=[database.description()])
+    holds.ask("freeze")
+    holds.kill_all_three()
+    file.rename(away)
+    shutil.copy(away, file)
+    answer = manage.thaw(holds.run_dir, holds.find(), 2)
+    assert not answer["ok"]
+    assert f"{file} is not the file that was frozen" in answer["error"]
+    assert holds.find().leftover
+    away.rename(file)
+    assert manage.thaw(holds.run_dir, holds.find(), 10)["ok"]
+    assert not database.writes_wait("^B")
 
 
 @pytest.mark.root
@@ -175,7 +195,7 @@ def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
 ) -> None:
     holds.arm(descriptions=[database.description()])
     holds.ask("freeze")
-    holds.kill_both()
+    holds.kill_all_three()
     wait_for(lambda: holds.find().leftover)
     shutil.rmtree(holds.run_dir)  # as a restart of the server does
     mount = make_filesystem("ext4")

@@ -298,10 +298,10 @@ def test_a_hold_broken_from_outside_is_told(holds: Holds) -> None:
     assert answer["error"] == "a was thawed by somebody else"
 
 
-def test_what_both_left_is_found_and_thawed_from_the_record(holds: Holds) -> None:
+def test_what_all_left_is_found_and_thawed_from_the_record(holds: Holds) -> None:
     holds.arm()
     holds.ask("freeze")
-    holds.kill_both()
+    holds.kill_all_three()
     found = holds.find()
     assert (found.leftover, found.public()["state"], holds.frozen()) == (True, "frozen", ["a", "b"])
     for run_id, message in (("r2", "run r1 left this server frozen"), ("r1", "left this server frozen")):
@@ -314,9 +314,9 @@ def test_what_both_left_is_found_and_thawed_from_the_record(holds: Holds) -> Non
     assert holds.arm("r2")["state"] == "armed"
 
 
-def test_what_both_left_armed_is_no_obstacle(holds: Holds) -> None:
+def test_what_all_left_armed_is_no_obstacle(holds: Holds) -> None:
     holds.arm()
-    holds.kill_both()
+    holds.kill_all_three()
     assert not holds.find().leftover
     assert holds.arm()["state"] == "armed"
 
@@ -440,10 +440,19 @@ def test_a_holder_that_cannot_start_says_why(holds: Holds) -> None:
     assert records.read_all(holds.run_dir) == []
 
 
-@pytest.mark.parametrize("run_id", ["", "../x", "a b", "x" * 101])
+@pytest.mark.parametrize("run_id", ["", "../x", "a b", "x" * 101, "r1\n"])
 def test_a_run_id_that_names_no_file_is_refused(holds: Holds, run_id: str) -> None:
     with pytest.raises(HolderError, match="cannot be a run id"):
         holds.arm(run_id)
+
+
+@pytest.mark.parametrize("text", ['{"run_id": "../r2"}', "[]", "{}", "nothing"])
+def test_a_record_that_is_not_of_its_run_is_not_followed(holds: Holds, text: str) -> None:
+    holds.arm()
+    Path(records.record_path(holds.run_dir, "r2")).write_text(text, encoding="utf-8")
+    with pytest.raises(HolderError, match=r"hold-r2\.json cannot be read: .* thaw by hand and remove it"):
+        manage.find(holds.run_dir, "r2")
+    Path(records.record_path(holds.run_dir, "r2")).unlink()
 
 
 ARM_AND_WAIT = """

@@ -19,9 +19,9 @@ TEXT = """\
 
 def test_lines_are_read() -> None:
     assert mounts.parse(TEXT) == [
-        mounts.Mount(27, "254:0", "/", "ext4"),
-        mounts.Mount(42, "7:0", "/srv/a b", "xfs"),
-        mounts.Mount(43, "0:39", "/srv/v", "btrfs"),
+        mounts.Mount(27, "254:0", "/", "ext4", "/", "rw,discard"),
+        mounts.Mount(42, "7:0", "/srv/a b", "xfs", "/", "rw"),
+        mounts.Mount(43, "0:39", "/srv/v", "btrfs", "/vol", "rw,subvol=/vol"),
     ]
 
 

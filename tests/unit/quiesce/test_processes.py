@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import partner, processes
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import processes, takeover
 
 from .conftest import wait_for
 
@@ -23,7 +23,7 @@ def leader() -> Iterator[subprocess.Popen[str]]:
     started: dict[str, Any] = {"start_new_session": True, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(["bash", "-c", GROUPS], **started) as process:
         yield process
-        partner.end_session(process.pid)
+        takeover.end_session(process.pid)
 
 
 def read_pid(leader: subprocess.Popen[str]) -> int:
@@ -35,7 +35,7 @@ def test_a_session_is_ended_with_all_its_groups(leader: subprocess.Popen[str]) -
     other = processes.identity(read_pid(leader))
     wait_for(lambda: len(processes.session_members(leader.pid)) == 3)
     assert other["pid"] in processes.session_members(leader.pid)
-    partner.end_session(leader.pid)
+    takeover.end_session(leader.pid)
     assert processes.session_members(leader.pid) == []
     assert not processes.is_running(other)
 

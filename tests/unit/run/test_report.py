@@ -33,6 +33,7 @@ def saveset(server, volume="m", **changes):
         "server": server,
         "run_id": RUN,
         "time": "2026-11-23T02:15:03+00:00",
+        "sequence": 1,
         "verdict": "application-consistent",
         "size": 384 * MIB,
         "stats": stats,

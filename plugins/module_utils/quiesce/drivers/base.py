@@ -59,6 +59,8 @@ class Driver:
         self.values = values
         self.timeout = float(values["timeout"])
         self.marks: dict[str, Any] = dict(marks or {})
+        self.findings: dict[str, Any] = {}
+        """What the check has found and must still be so when it comes to the freeze, as JSON."""
         self.result: dict[str, Any] = {}
         """What the hold's answers tell of this driver beyond times, as JSON."""
         self.degraded: list[str] = []
@@ -123,7 +125,7 @@ class Driver:
             self.marks[key] = value
             self._note()
 
-    def mark_item(self, key: str, item: str, present: bool) -> None:
+    def mark_item(self, key: str, item: Any, present: bool) -> None:
         """Put ``item`` into the list ``marks[key]``, or take it out, and have it recorded."""
         with self._lock:
             items = [entry for entry in self.marks.get(key, []) if entry != item]

@@ -16,16 +16,18 @@ from typing import Any, Callable
 from ..commands import Finished, run
 from ..errors import DriverError
 from .base import Driver, Option, Surroundings
-from .gtm_header import PLACES, HeaderReader, Region, parse_dump, parse_places
+from .gtm_header import PLACES, HeaderReader, Region, parse_dump, parse_places, replaced
 
 REGIONS = "regions"
 PROCESSES = "processes"
+FILES = "files"
 
 
 class GtmDriver(Driver):
     """Regions of one global directory.
 
-    Marks: ``regions``, those that may be frozen, and ``processes``, the ids of the processes that may have done it.
+    Marks: ``regions``, those that may be frozen, ``processes``, the ids of the processes that may have done it, and
+    ``files``, which files these are: device and inode by path, as far as they are known.
     """
 
     name = "gtm"
@@ -108,6 +110,9 @@ class GtmDriver(Driver):
         if pid:
             processes.append(pid)
         self.mark(PROCESSES, list(processes))
+        files = {} if self._reader is None else self._reader.identities()
+        if self.marks.get(FILES) != files:
+            self.mark(FILES, files)
         self.mark(REGIONS, list(self.values[REGIONS]))
 
     def _check_frozen(self, pid: int) -> None:
@@ -123,11 +128,21 @@ class GtmDriver(Driver):
     def thaw(self) -> list[str]:
         if not self.marks.get(REGIONS):
             return []
+        self._check_files()
         ours, broken = self._sort_out()
         if ours:
             self._unfreeze(ours)
         self.clear_marks()
         return broken
+
+    def _check_files(self) -> None:
+        """Raise DriverError where the paths show other files than those that were frozen: mupip knows only paths."""
+        others = replaced(self.marks.get(FILES, {}))
+        if others:
+            raise DriverError(
+                f"gtm: {', '.join(others)} is not the file that was frozen, which stays frozen: unmount what is "
+                "mounted over it, or put it back, and thaw once more"
+            )
 
     def _sort_out(self) -> tuple[list[str], list[str]]:
         """Which regions to unfreeze, and what became of the others."""

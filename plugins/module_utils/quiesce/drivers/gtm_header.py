@@ -40,6 +40,19 @@ class Region(NamedTuple):
     process: int
 
 
+def replaced(identities: dict[str, list[int]]) -> list[str]:
+    """The paths that do not show the files any more whose device and inode these are."""
+    return [path for path, identity in identities.items() if _identity(path) != identity]
+
+
+def _identity(path: str) -> list[int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_dev, found.st_ino]
+
+
 def parse_dump(output: str) -> list[Region]:
     """Regions from what ``mupip dumpfhead -region`` printed; only those of which it told all."""
     regions: list[dict[str, Any]] = []
@@ -75,6 +88,11 @@ class HeaderReader:
     def __init__(self, regions: list[Region], places: dict[str, int]) -> None:
         self._places = places
         self._files = [(region, os.open(region.file, os.O_RDONLY | os.O_CLOEXEC)) for region in regions]
+
+    def identities(self) -> dict[str, list[int]]:
+        """Device and inode of each file, by its path."""
+        found = [(region.file, os.fstat(descriptor)) for region, descriptor in self._files]
+        return {path: [status.st_dev, status.st_ino] for path, status in found}
 
     def close(self) -> None:
         """Close the files."""

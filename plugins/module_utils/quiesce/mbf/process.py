@@ -14,6 +14,7 @@ import threading
 import time
 from typing import IO, Any, cast
 
+from .. import children
 from .codes import Ended
 
 POLL = 0.05
@@ -36,14 +37,8 @@ def run(
     A command that has to be ended is ended with all that it has started. It stays in this process's group, so that it
     also ends with a holder that is killed. Raises OSError where it cannot be started.
     """
-    process = subprocess.Popen(
-        arguments,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        close_fds=True,
+    process = children.start(
+        arguments, environment, folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         _give(process, given)
