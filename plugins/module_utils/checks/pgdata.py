@@ -36,7 +36,7 @@ ESCAPED = "\n\r\\"
 
 
 class Link(NamedTuple):
-    """A link in the data folder, or in a folder of it elsewhere: ``target`` as it says, and ``real``, where that is here."""
+    """A link in the data folder, or in a folder of it elsewhere. ``target``: as it says. ``real``: where it is here."""
 
     path: str
     target: str
