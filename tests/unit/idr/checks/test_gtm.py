@@ -9,12 +9,13 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, owned
+from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options
 
 from .conftest import Run
 from .gtm import DATA, GTM_DIST, Gtm
@@ -229,6 +230,22 @@ def test_a_directory_that_is_too_large_is_not_read(run: Run, database: Gtm, tmp_
     result = check(run, database, copy)
     assert not result["ok"]
     assert "mumps.gld in the copy has 1099511627776 bytes" in result["detail"]
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_on_the_mounts_of_a_drill(
+    run: Run, database: Gtm, tmp_path: Path, mounted: Callable[..., Path], kind: str
+) -> None:
+    """On a device of its own, whose files belong to a user that this host may give to somebody else."""
+    folder = mounted(f"mkfs.{kind}", "-q", options=f"loop,{mount_options(kind, True)}")
+    copy = frozen_copy(database, folder / "m")
+    for path in copy.iterdir():
+        os.chown(path, 1234, 1234)
+        path.chmod(0o600)
+    result = check(run, database, copy)
+    assert result["ok"], result
+    assert not said(result, "cp")
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in copy.iterdir()} == {(1234, 1234)}
 
 
 def overwrite(path: Path, start: int, length: int) -> None:

@@ -9,12 +9,13 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, owned
+from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options
 
 from ...quiesce.servers import Postgres, as_user, give, new, postgres_program, remove_templates, running
 from .conftest import Run
@@ -284,6 +285,47 @@ def test_a_folder_of_root_makes_nobody_root(run: Run, site: Site) -> None:
     assert refused["detail"].startswith("root has all rights on this host")
     named = check(run, site, user="daemon")
     assert named["ok"], named
+
+
+def at_an_open_place(site: Site, mount: Path, number: int) -> Path:
+    """A mount where other users get to; it ends with the folder of the site."""
+    place = site.folder / f"mount{number}"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", mount, place], check=True)
+    return place
+
+
+@pytest.mark.parametrize("disposable", [True, False])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_on_the_mounts_of_a_drill(
+    run: Run, site: Site, mounted: Callable[..., Path], kind: str, disposable: bool
+) -> None:
+    """On devices of their own, data folder, tablespace and a way in that only their owner may go."""
+    space = site.there / "space"
+    space.mkdir()
+    give(space, "postgres")
+    with running(site.server):
+        fill(site.server)
+        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
+        site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
+        site.copy()
+    options = f"loop,{mount_options(kind, True)}"
+    data, far = (at_an_open_place(site, mounted(f"mkfs.{kind}", "-q", options=options), n) for n in range(2))
+    uid, gid = (site.here / "data").stat().st_uid, (site.here / "data").stat().st_gid
+    (data / "closed").mkdir(0o700)
+    os.chown(data / "closed", uid, gid)
+    subprocess.run(["cp", "-a", site.here / "data", data / "closed"], check=True)
+    subprocess.run(["cp", "-a", f"{site.here}/space/.", far], check=True)
+    os.chown(far, uid, gid)
+    result = run({"name": "postgresql"}, mounts={str(site.there / "x"): data, str(space): far}, disposable=disposable)
+    owners = {path.lstat().st_uid for path in [*data.rglob("*"), *far.rglob("*")] if path.name != "lost+found"}
+    assert owners == {uid}
+    if disposable:
+        assert result["ok"], result
+        assert not [command for command in result["commands"] if command["argv"][0] == "cp"]
+    else:  # the link would have to be set right
+        assert not result["ok"]
+        assert "mount the volumes where production has them" in result["detail"]
 
 
 @pytest.mark.parametrize("disposable", [True, False])

@@ -53,6 +53,10 @@ def test_names_of_partitions_and_labels(monkeypatch: pytest.MonkeyPatch) -> None
     (part,) = luns_table.partitions("/dev/loop1", 1)
     assert part["name"] == "a\\x1b[2J\\nok: b"
     done = luns_commands.Done(0, "LABEL=\\x9b31m\nTYPE=ext4\n", "")
-    assert luns_table.filesystem("/dev/loop1", 1) == {"type": "ext4", "uuid": "", "label": "\N{REPLACEMENT CHARACTER}31m"}
+    assert luns_table.filesystem("/dev/loop1", 1) == {
+        "type": "ext4",
+        "uuid": "",
+        "label": "\N{REPLACEMENT CHARACTER}31m",
+    }
     failed = luns_commands.Done(1, "", "cannot open 'a\x1b]0;you\x07'\n")
     assert luns_commands.told(failed) == "cannot open 'a\\x1b]0;you\\x07'"
