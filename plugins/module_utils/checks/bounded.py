@@ -32,7 +32,7 @@ from . import ending
 from .base import Check
 from .bench import CLEAN_UP, Bench
 from .errors import CheckFailed
-from .isolation import MOUNTS, NOBODYS, PROCESSES, User, bind, enter, shut_off
+from .isolation import HARMLESS, MOUNTS, NOBODYS, PROCESSES, User, bind, enter, mount, shut_off
 from .record import LINES, Record
 
 MARK = "OPENISB_CHECK"
@@ -44,6 +44,7 @@ LATE = CLEAN_UP + GRACE + PATIENCE + 5
 """Seconds after its time that the process of a check may take to end by itself."""
 READ_SIZE = 65536
 RIGHTS = "rights"
+SOCKETS = "/run"
 UNREADABLE = "the copy is damaged, or its disk does not answer"
 
 
@@ -224,6 +225,14 @@ def _confine(check: Check, bench: Bench, shared: list[str]) -> None:
     bench.confined = True
     if bench.own_mounts:
         bind(bench.work, bench.work)
+        _hide_sockets(check, bench)
+
+
+def _hide_sockets(check: Check, bench: Bench) -> None:
+    """Have programs find no socket of the host's services, unless the drill itself is mounted beside them."""
+    used = [bench.work, *check.places.roots, *check.surroundings.devices.values()]
+    if not any(os.path.realpath(path).startswith(f"{SOCKETS}/") for path in used):
+        mount("tmpfs", SOCKETS, HARMLESS, "tmpfs", "mode=0755")
 
 
 def _user(name: str) -> User:

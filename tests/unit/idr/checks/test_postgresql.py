@@ -328,6 +328,31 @@ def test_on_the_mounts_of_a_drill(
         assert "mount the volumes where production has them" in result["detail"]
 
 
+def test_what_production_goes_on_with_is_left_as_it_is(run: Run, site: Site) -> None:
+    """The disks of a failover, which are where production had them: no owner and no link is changed."""
+    space = site.there / "space"
+    space.mkdir()
+    give(space, "postgres")
+    with running(site.server):
+        fill(site.server)
+        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
+        site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
+        site.copy()
+    gone = site.there.with_name("gone")
+    site.there.rename(gone)
+    site.here.rename(site.there)
+    (link,) = (site.there / "data/pg_tblspc").iterdir()
+    owner = (site.there / "data").stat().st_uid
+    before = link.readlink()
+    result = run(
+        {"name": "postgresql", "data": f"{site.there}/data"}, mounts={str(site.there): site.there}, disposable=False
+    )
+    assert result["ok"], result
+    assert not [command for command in result["commands"] if command["argv"][0] == "cp"]
+    assert link.readlink() == before
+    assert {path.lstat().st_uid for path in site.there.rglob("*")} == {owner}
+
+
 @pytest.mark.parametrize("disposable", [True, False])
 def test_where_owners_cannot_be_mapped(run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, disposable: bool) -> None:
     """Older kernels: what goes with the drill changes its owner, and anything else is copied."""
