@@ -9,9 +9,9 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import load
 
 
-def idr_mount_options(kind, writable):
+def idr_mount_options(kind, writable, in_use=False):
     """The options with which a filesystem of this type is mounted."""
-    return _told(load("idr.mounting").mount_options, kind, writable)
+    return _told(load("idr.mounting").mount_options, kind, writable, in_use)
 
 
 def idr_mount_type(kind):

@@ -18,12 +18,12 @@ def new_run_id(prefix):
 
 
 def failure_text(result):
-    """Why a task failed, in one line, from its result."""
+    """Why a task failed, in one line of plain text, from its result."""
     details = [str(result.get(key, "")).strip() for key in ("msg", "stderr", "module_stderr")]
     texts = [detail for detail in details if detail]
     if texts[1:] and texts[0].startswith(("MODULE FAILURE", "non-zero return code")):
         texts = texts[1:]
-    return " ".join(texts[0].split()) if texts else "no reason given"
+    return load("plain").plain(" ".join(texts[0].split())) if texts else "no reason given"
 
 
 def run_plan(servers, hostvars):

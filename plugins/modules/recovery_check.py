@@ -14,8 +14,11 @@ description:
   - Runs one check of a copy on the DR host. A filesystem by its checker, expected files, a GT.M or YottaDB database,
     a PostgreSQL cluster, or a command of the site's own.
   - A check that does not pass never makes the module fail; RV(check) says so. Only wrong options do.
-  - A check is bounded in time. It runs in a process of its own, as root with mounts, shared memory and, but for
-    commands, a network of its own, and whatever it has started is ended with it.
+  - A check is bounded in time. It runs in a process of its own, as root with mounts, shared memory, processes and, but
+    for commands, a network of its own, and whatever it has started is ended with it.
+  - What is in a copy is hostile. Programs that read it (all but those of V(command)) run as O(user), without
+    capabilities and with no way to get any. No name or setting of the copy reaches them, no link leads out of the
+    copy, and what is told of the copy is plain text.
   - Checks may write to what they check. Databases are opened, and logs replayed, so devices and mounts ought to be
     overlays. What is mounted read-only is copied to O(scratch) where a check has to write.
 extends_documentation_fragment:
@@ -49,6 +52,26 @@ options:
     description: What the check V(command) is told as JSON on its input, such as the mounts of all servers.
     type: dict
     default: {}
+  user:
+    description:
+      - The user of this host as whom programs read the copy; never root. A check's own C(user) goes before it.
+      - Where it is left out, it is user 65530, to whom nothing on a host belongs.
+    type: str
+    default: ""
+  disposable:
+    description:
+      - Whether what is mounted goes with the drill, so that a check may set links in it right and, on kernels before
+        5.12, change the owner of what it works on.
+      - Otherwise such kernels have it work on a copy in O(scratch).
+    type: bool
+    default: false
+  unconfined:
+    description:
+      - Whether programs may read the copy where this host does not allow to shut them off, such as in a container
+        without namespaces. A hostile copy can then do there what O(user) can, or, with V(filesystem), what root can.
+      - Otherwise such a check does not pass.
+    type: bool
+    default: false
   scratch:
     description:
       - Folder for what checks write. It must have room for a copy of a database that is mounted read-only.
@@ -155,7 +178,8 @@ def surroundings(module):
             wrong = [each for each in ([key, path] if name == "mounts" else [path]) if not is_path(each)]
             if wrong:
                 module.fail_json(msg=f"'{name}' must lead to absolute paths, not {wrong[0]!r}: correct it")
-    return Surroundings(Places(module.params["mounts"]), module.params["devices"], module.params["context"])
+    names = ("devices", "context", "user", "disposable", "unconfined")
+    return Surroundings(Places(module.params["mounts"]), **{name: module.params[name] for name in names})
 
 
 def is_path(value):
@@ -184,6 +208,9 @@ def main():
             "mounts": {"type": "dict", "default": {}},
             "devices": {"type": "dict", "default": {}},
             "context": {"type": "dict", "default": {}},
+            "user": {"type": "str", "default": ""},
+            "disposable": {"type": "bool", "default": False},
+            "unconfined": {"type": "bool", "default": False},
             "scratch": {"type": "path", "default": "/var/tmp"},
         },
         supports_check_mode=True,

@@ -114,6 +114,8 @@ def test_kept_drills(drills: Drills, lab: Lab) -> None:
     lab.on(
         "dr1", f"ls {MOUNT.format('fs1')}/mumps.dat {MOUNT.format('fs2')}/mumps.dat && touch {MOUNT.format('fs1')}/here"
     )
+    options = lab.on("dr1", f"findmnt --noheadings --output OPTIONS {MOUNT.format('fs1')}").strip().split(",")
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(options)
     left = lab.left_of_drills()
     assert len([line for line in left["dr1"] if line.startswith("/dev/")]) >= 3
     assert left["backup1"] and left["machine"]

@@ -166,6 +166,8 @@ def test_a_failover(drills: Drills, lab: Lab) -> None:
         lab.on(
             "dr1", "test ! -e /srv/idr/fs2/srv/m/.after-the-failover && cat /srv/idr/fs2/srv/m/mumps.dat > /dev/null"
         )
+        options = lab.on("dr1", "findmnt --noheadings --output OPTIONS /srv/m").strip().split(",")
+        assert not {"nosuid", "nodev", "noexec"} & set(options)  # production goes on with it
         lab.on("dr1", "mountpoint -q /srv/m && touch /srv/m/.after-the-failover && sync -f /srv/m")
 
         # Neither a sweep nor an end of what is kept touches it.

@@ -24,11 +24,16 @@ class Surroundings(NamedTuple):
     """What is there on this host.
 
     ``devices``: volume -> device. ``context``: what checks by commands are told. Both as the drill knows them.
+    ``user``: as whom programs work on the copy; empty for a user that owns nothing. ``disposable``: whether what is
+    mounted goes with the drill. ``unconfined``: whether a host will do that cannot shut programs off.
     """
 
     places: Places
     devices: dict[str, str]
     context: dict[str, Any]
+    user: str = ""
+    disposable: bool = False
+    unconfined: bool = False
 
 
 class Check:
@@ -41,6 +46,8 @@ class Check:
     options: ClassVar[dict[str, Option]] = {}
     network: ClassVar[bool] = False
     """Whether what it starts may reach the network. A copied database must not: it would talk to production."""
+    confined: ClassVar[bool] = False
+    """Whether it starts programs that read what is in the copy: they have no rights, and nothing to gain."""
 
     def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
         self.values = values
@@ -56,6 +63,10 @@ class Check:
     def subject(self) -> str:
         """What is checked, in the check's own words."""
         raise NotImplementedError
+
+    def account(self) -> str:
+        """The user of this host that confined programs run as; empty for one that owns nothing."""
+        return self.surroundings.user
 
     def run(self, bench: Bench) -> str:
         """Check, and return what was found, in one line. Raises CheckFailed, OSError and DriverError where it is not

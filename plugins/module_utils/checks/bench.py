@@ -20,6 +20,7 @@ from ..quiesce.commands import quoted
 from ..quiesce.processes import descendants, identity
 from .ending import send
 from .errors import CheckFailed
+from .isolation import User, confinement
 from .record import Output, Record
 
 POLL = 0.05
@@ -49,6 +50,12 @@ class Bench:
         self.work = work
         self.own_mounts = False
         """Whether what is mounted is seen by this check alone, and ends with it."""
+        self.disposable = False
+        """Whether what is mounted goes with the drill, so that owners and links in it may be changed."""
+        self.confined = False
+        """Whether programs give up all rights before they begin."""
+        self.user: User | None = None
+        """As whom they run then; None: as this process does, which is nobody's but an ordinary user's."""
         self._mark = mark
         self._report = report
         self._seconds = seconds
@@ -72,9 +79,11 @@ class Bench:
             self._deadline = before
 
     def folder(self, name: str) -> str:
-        """A new folder in ``work``."""
+        """A new folder in ``work``, which belongs to the user that programs run as."""
         path = os.path.join(self.work, name)
         os.mkdir(path, 0o700)
+        if self.user is not None:
+            os.chown(path, *self.user)
         return path
 
     def need(self, program: str, package: str) -> str:
@@ -85,17 +94,23 @@ class Bench:
         return found
 
     def call(
-        self, argv: list[str], environment: dict[str, str], text: str | None = None, folder: str = "/"
+        self,
+        argv: list[str],
+        environment: dict[str, str],
+        text: str | None = None,
+        folder: str = "/",
+        with_rights: bool = False,
     ) -> Finished:
         """Run a command with nothing but ``environment``, and ``text`` as its input, and wait for its end.
 
+        ``with_rights``: it keeps the rights of this process, as what mounts and copies has to.
         Raises CheckFailed where it cannot be started, or does not end in time; then it is ended, with what it started.
         """
         self.left()
         entry = self.record.begin(argv, quoted(argv))
         self._report()
         begun = time.monotonic()
-        process = self._start(argv, environment, text, folder)
+        process = self._start(argv, environment, text, folder, with_rights)
         heard = _Heard(self.record.output)
         try:
             in_time = self._listen(process, heard)
@@ -112,29 +127,29 @@ class Bench:
             )
         return Finished(process.returncode, heard.text())
 
-    def serve(self, argv: list[str], environment: dict[str, str], log: str) -> subprocess.Popen[bytes]:
+    def serve(self, argv: list[str], environment: dict[str, str], log: str, folder: str) -> subprocess.Popen[bytes]:
         """Start a server with its output in a file. Whoever calls has to end it. Raises CheckFailed."""
         self.left()
         self.record.begin(argv, f"{quoted(argv)} &")
         self._report()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            return self._popen(argv, environment, subprocess.DEVNULL, descriptor, "/")
+            return self._popen(argv, environment, subprocess.DEVNULL, descriptor, folder, False)
         finally:
             os.close(descriptor)
 
     def _start(
-        self, argv: list[str], environment: dict[str, str], text: str | None, folder: str
+        self, argv: list[str], environment: dict[str, str], text: str | None, folder: str, with_rights: bool
     ) -> subprocess.Popen[bytes]:
         if text is None:
-            return self._popen(argv, environment, subprocess.DEVNULL, subprocess.PIPE, folder)
+            return self._popen(argv, environment, subprocess.DEVNULL, subprocess.PIPE, folder, with_rights)
         with tempfile.TemporaryFile(dir=self.work) as stream:  # a file: a command that does not read it keeps nobody
             stream.write(text.encode())
             stream.seek(0)
-            return self._popen(argv, environment, stream, subprocess.PIPE, folder)
+            return self._popen(argv, environment, stream, subprocess.PIPE, folder, with_rights)
 
     def _popen(
-        self, argv: list[str], environment: dict[str, str], given: Any, output: Any, folder: str
+        self, argv: list[str], environment: dict[str, str], given: Any, output: Any, folder: str, with_rights: bool
     ) -> subprocess.Popen[bytes]:
         name, _is, value = self._mark.partition("=")
         try:
@@ -146,7 +161,10 @@ class Bench:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 close_fds=True,
+                preexec_fn=confinement(self.user) if self.confined and not with_rights else None,
             )
+        except subprocess.SubprocessError as error:
+            raise CheckFailed(f"{argv[0]} is not started, as this host does not let it give up its rights") from error
         except OSError as error:
             where = f" in {folder}" if folder != "/" else ""
             raise CheckFailed(f"{argv[0]} cannot be started{where}: {error.strerror}") from error

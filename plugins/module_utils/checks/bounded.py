@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs one check in a process of its own, bounded in time, and ends whatever it has started.
 
+As root that process is the first of those that see nothing but themselves, and all of them end with it. Its parent, in
+between, only waits for it.
+
 The process tells what it has found as it goes on, a line of JSON each time: where it has to be killed, because it
 waits for a disk that does not answer, what it found until then is on record.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import secrets
 import select
 import shutil
@@ -20,6 +24,7 @@ import time
 import traceback
 from typing import Any
 
+from ..plain import plain, plain_all
 from ..quiesce.errors import QuiesceError
 from ..quiesce.mounts import current
 from ..quiesce.processes import identity
@@ -27,8 +32,8 @@ from . import ending
 from .base import Check
 from .bench import CLEAN_UP, Bench
 from .errors import CheckFailed
-from .isolation import MOUNTS, shut_off
-from .record import Record
+from .isolation import HARMLESS, MOUNTS, NOBODYS, PROCESSES, User, bind, enter, mount, shut_off
+from .record import LINES, Record
 
 MARK = "OPENISB_CHECK"
 GRACE = 1.0
@@ -38,6 +43,8 @@ PATIENCE = 10.0
 LATE = CLEAN_UP + GRACE + PATIENCE + 5
 """Seconds after its time that the process of a check may take to end by itself."""
 READ_SIZE = 65536
+RIGHTS = "rights"
+SOCKETS = "/run"
 UNREADABLE = "the copy is damaged, or its disk does not answer"
 
 
@@ -134,11 +141,36 @@ def _in_child(check: Check, work: str, mark: str, writer: int) -> None:
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         teller = _Teller(check, writer)
-        ok, detail = _attempt(check, work, mark, teller)
-        left = _cannot_end(ending.end_below(os.getpid(), mark, GRACE, PATIENCE))
-        teller.tell(ok=ok and not left, detail="; ".join([detail, *left]))
+        shared = _shut_off(check, teller)
+        if shared is not None and (PROCESSES in shared or _is_first(writer)):
+            _check(check, work, mark, teller, shared)
     finally:
         os._exit(0)  # nothing may return into the module's own code
+
+
+def _shut_off(check: Check, teller: _Teller) -> list[str] | None:
+    """What this process still shares with the host; None where that went wrong, and has been told."""
+    teller.tell()
+    try:
+        return shut_off(check.network)
+    except CheckFailed as error:
+        teller.tell(ok=False, detail=_line(str(error)))
+        return None
+
+
+def _is_first(writer: int) -> bool:
+    """Fork; true in the first of the processes that see each other alone, and in its parent false once that ended."""
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        os.waitpid(pid, 0)
+    return not pid
+
+
+def _check(check: Check, work: str, mark: str, teller: _Teller, shared: list[str]) -> None:
+    ok, detail = _attempt(check, work, mark, teller, shared)
+    left = _cannot_end(ending.end_below(os.getpid(), mark, GRACE, PATIENCE))
+    teller.tell(ok=ok and not left, detail="; ".join([detail, *left]))
 
 
 class _Teller:
@@ -150,7 +182,7 @@ class _Teller:
         self._writer = writer
 
     def tell(self, **more: Any) -> None:
-        document = {"what": self._check.what, **self.record.as_dict(), **more}
+        document = plain_all({"what": self._check.what, **self.record.as_dict(), **more}, LINES)
         self._write(json.dumps(document).encode() + b"\n")
 
     def _write(self, text: bytes) -> None:
@@ -158,12 +190,16 @@ class _Teller:
             text = text[os.write(self._writer, text) :]
 
 
-def _attempt(check: Check, work: str, mark: str, teller: _Teller) -> tuple[bool, str]:
+def _attempt(check: Check, work: str, mark: str, teller: _Teller, shared: list[str]) -> tuple[bool, str]:
     """Whether the check passed, and what it found, in one line."""
-    teller.tell()
     bench = Bench(teller.record, work, check.timeout, mark, teller.tell)
     try:
-        bench.own_mounts = MOUNTS not in shut_off(check.network)
+        if PROCESSES not in shared:
+            enter()
+        bench.own_mounts = MOUNTS not in shared
+        bench.disposable = check.surroundings.disposable
+        if check.confined:
+            _confine(check, bench, shared)
         return True, _line(check.run(bench))
     except (CheckFailed, QuiesceError) as error:
         return False, _line(str(error))
@@ -175,5 +211,41 @@ def _attempt(check: Check, work: str, mark: str, teller: _Teller) -> tuple[bool,
         return False, _line(f"the check broke off: {error!r}")
 
 
+def _confine(check: Check, bench: Bench, shared: list[str]) -> None:
+    """Have the check's programs run without rights. Raises CheckFailed where this host cannot do all of that."""
+    if os.geteuid() == 0:
+        bench.user = _user(check.account())
+    else:
+        shared = [*shared, RIGHTS]
+    if shared and not check.surroundings.unconfined:
+        raise CheckFailed(
+            f"programs that read the copy cannot be shut off here from this host's {', '.join(shared)}: let root check "
+            "on a host that allows namespaces, or accept what a hostile copy could do (idr_checks_unconfined)"
+        )
+    bench.confined = True
+    if bench.own_mounts:
+        bind(bench.work, bench.work)
+        _hide_sockets(check, bench)
+
+
+def _hide_sockets(check: Check, bench: Bench) -> None:
+    """Have programs find no socket of the host's services, unless the drill itself is mounted beside them."""
+    used = [bench.work, *check.places.roots, *check.surroundings.devices.values()]
+    if not any(os.path.realpath(path).startswith(f"{SOCKETS}/") for path in used):
+        mount("tmpfs", SOCKETS, HARMLESS, "tmpfs", "mode=0755")
+
+
+def _user(name: str) -> User:
+    if not name:
+        return NOBODYS
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError as error:
+        raise CheckFailed(f"there is no user {name} on this host: correct 'user'") from error
+    if entry.pw_uid == 0:
+        raise CheckFailed(f"{name} has all rights on this host, so nothing of a copy is read as {name}: correct 'user'")
+    return User(entry.pw_uid, entry.pw_gid)
+
+
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return plain(" ".join(text.split()))

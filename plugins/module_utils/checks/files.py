@@ -8,8 +8,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
+import stat
 from typing import Any
 
+from ..plain import plain
 from ..quiesce.drivers.base import Option
 from ..quiesce.errors import OptionError
 from .base import Check, Surroundings
@@ -106,7 +108,7 @@ class FilesCheck(Check):
                 self._check(wanted, bench)
             except CheckFailed as failure:
                 problems.append(str(failure))
-                bench.record.say(str(failure))
+                bench.record.say(plain(str(failure)))
                 bench.left()  # one that took too long is no problem of this file alone
         if problems:
             more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
@@ -118,15 +120,25 @@ class FilesCheck(Check):
     def _check(self, wanted: Wanted, bench: Bench) -> None:
         for path in matching(self.places, str(wanted.path)):
             entry = self._known.get(path)
-            if entry is None or (wanted.sha256 and not entry["sha256"]):
-                entry = self._look(path, wanted, bench, entry)
-            self._judge(path, entry, wanted)
+            descriptor = self.places.open(path, os.O_RDONLY)
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise CheckFailed(f"{self.places.there(path)} in the copy is no file")
+                if entry is None or (wanted.sha256 and not entry["sha256"]):
+                    entry = self._look(path, descriptor, wanted, bench, entry)
+                _judge(entry, status, wanted)
+            finally:
+                os.close(descriptor)
 
-    def _look(self, path: str, wanted: Wanted, bench: Bench, known: dict[str, Any] | None) -> dict[str, Any]:
+    def _look(
+        self, path: str, descriptor: int, wanted: Wanted, bench: Bench, known: dict[str, Any] | None
+    ) -> dict[str, Any]:
         """Size and hash of a file, on record."""
-        entry = known or {"path": _shown(self.places.there(path)), "size": os.stat(path).st_size, "sha256": ""}
+        name = self.places.there(path)
+        entry = known or {"path": plain(name), "size": os.fstat(descriptor).st_size, "sha256": ""}
         if wanted.sha256 or self._within_limits(int(entry["size"])):
-            entry["sha256"] = digest(path, bench)
+            entry["sha256"] = digest(descriptor, path, bench)
             self._unhashed -= 1 if known else 0
         else:
             self._unhashed += 1
@@ -142,30 +154,26 @@ class FilesCheck(Check):
         self._bytes += size
         return True
 
-    def _judge(self, path: str, entry: dict[str, Any], wanted: Wanted) -> None:
-        name = entry["path"]
-        if entry["size"] < wanted.min_size:
-            raise CheckFailed(f"{name} has {entry['size']} bytes, {wanted.min_size} are the least that was expected")
-        if wanted.sha256 and entry["sha256"] != wanted.sha256:
-            raise CheckFailed(f"{name} is not what was expected: its SHA-256 is {entry['sha256']}")
-        changed = os.stat(path).st_mtime
-        if wanted.newer_than is not None and changed <= wanted.newer_than:
-            raise CheckFailed(f"{name} was last changed at {_iso(changed)}, not after {_iso(wanted.newer_than)}")
 
-
-def _shown(path: str) -> str:
-    """A path as text; what is no Unicode in it by its bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def _judge(entry: dict[str, Any], status: os.stat_result, wanted: Wanted) -> None:
+    name = entry["path"]
+    if entry["size"] < wanted.min_size:
+        raise CheckFailed(f"{name} has {entry['size']} bytes, {wanted.min_size} are the least that was expected")
+    if wanted.sha256 and entry["sha256"] != wanted.sha256:
+        raise CheckFailed(f"{name} is not what was expected: its SHA-256 is {entry['sha256']}")
+    changed = status.st_mtime
+    if wanted.newer_than is not None and changed <= wanted.newer_than:
+        raise CheckFailed(f"{name} was last changed at {_iso(changed)}, not after {_iso(wanted.newer_than)}")
 
 
 def _iso(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def digest(path: str, bench: Bench) -> str:
-    """The SHA-256 of a file. Raises CheckFailed where there is no time left, OSError where it cannot be read."""
+def digest(descriptor: int, path: str, bench: Bench) -> str:
+    """The SHA-256 of an open file. Raises CheckFailed where there is no time left, OSError where it cannot be read."""
     hashed = hashlib.sha256()
-    with open(path, "rb", buffering=0) as stream:
+    with open(descriptor, "rb", buffering=0, closefd=False) as stream:
         while True:
             bench.left()
             try:

@@ -1,14 +1,19 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A filesystem that is not mounted, by its own checker, which changes nothing."""
+"""A filesystem that is not mounted, by its own checker, which changes nothing.
+
+The checker reads what a stranger may have written, so it runs without rights; the device is lent to it by a node of the
+check's own. Only to replay a log the kernel itself has to mount it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from ..quiesce.drivers.base import Option
 from ..quiesce.errors import OptionError
@@ -17,10 +22,13 @@ from ..quiesce.users import environment_of
 from .base import Check, Surroundings, first_line, telling
 from .bench import Bench, Finished
 from .errors import CheckFailed
+from .isolation import MS_NOEXEC, MS_NOSUID, mount
 
 ENVIRONMENT = environment_of(None)
 NEEDS_RECOVERY = "needs_recovery"
 SAFE = "nosuid,nodev,noexec"
+ADDED = {"xfs": ",nouuid", "ext3": ",errors=remount-ro", "ext4": ",errors=remount-ro"}
+"""A copy has its original's identity, and may say itself that the kernel has to panic where it is damaged."""
 
 
 class Checker(NamedTuple):
@@ -53,6 +61,7 @@ class FilesystemCheck(Check):
     """
 
     name = "filesystem"
+    confined = True
     options = {
         "volume": Option("str", "The volume, whose device is known."),
         "device": Option("path", "The device, or a file, on this host; instead of 'volume'."),
@@ -70,19 +79,25 @@ class FilesystemCheck(Check):
         return f"{self.values['volume'] or self.values['device']} {self._type}".strip()
 
     def run(self, bench: Bench) -> str:
-        device = self._device()
-        _refuse_used(device)
-        self._type = self._type or _type(device, bench)
+        called = self._device()
+        _refuse_used(called)
+        bench.confined = bench.own_mounts  # else a device cannot be lent, and somebody has said that it may be so
+        with _as_device(called, bench) as device:
+            return self._check(called, device, _lent(device, bench), bench)
+
+    def _check(self, called: str, device: str, node: str, bench: Bench) -> str:
+        """``node``: by which programs without rights find the device."""
+        self._type = self._type or _type(called, node, bench)
         checker = CHECKERS.get(self._type)
         if checker is None:
-            raise CheckFailed(f"there is no checker for a filesystem of type {self._type} on a Linux host: {device}")
+            raise CheckFailed(f"there is no checker for a filesystem of type {self._type} on a Linux host: {called}")
         program = bench.need(checker.program, checker.package)
-        replayed = self._replay(device, bench)
-        finished = bench.call([program, *checker.arguments, device], ENVIRONMENT)
+        replayed = self._replay(called, device, node, bench)
+        finished = bench.call([program, *checker.arguments, node], ENVIRONMENT)
         if finished.rc != 0:
             raise CheckFailed(_outcome(checker, finished))
         if self._type == "ntfs":
-            _check_clusters(device, bench)
+            _check_clusters(node, bench)
         return f"{self._type} is clean{', after its log was replayed' if replayed else ''}"
 
     def _device(self) -> str:
@@ -94,27 +109,63 @@ class FilesystemCheck(Check):
             raise CheckFailed(f"volume {volume} has no device here (known: {known}): it was not brought up")
         return self.surroundings.devices[volume]
 
-    def _replay(self, device: str, bench: Bench) -> bool:
+    def _replay(self, called: str, device: str, node: str, bench: Bench) -> bool:
         """Whether the log was replayed. Raises CheckFailed where it cannot be."""
-        if not self.values["replay"] or not self._has_log(device, bench):
+        if not self.values["replay"] or not self._has_log(node, bench):
             return False
         folder = bench.folder("mnt")
-        options = f"{SAFE},rw{',nouuid' if self._type == 'xfs' else ''}"
-        loop = "" if _is_block_device(device) else ",loop"
-        mounted = bench.call(["mount", "-t", self._type, "-o", options + loop, device, folder], ENVIRONMENT)
+        options = f"{SAFE},rw{ADDED.get(self._type, '')}"
+        mounted = bench.call(["mount", "-t", self._type, "-o", options, device, folder], ENVIRONMENT, with_rights=True)
         if mounted.rc != 0:
-            raise CheckFailed(f"{device} cannot be mounted to replay its log: {telling(mounted.output, 'mount:')}")
-        unmounted = bench.call(["umount", folder], ENVIRONMENT)
+            raise CheckFailed(f"{called} cannot be mounted to replay its log: {telling(mounted.output, 'mount:')}")
+        unmounted = bench.call(["umount", folder], ENVIRONMENT, with_rights=True)
         if unmounted.rc != 0:
-            raise CheckFailed(f"{device} cannot be unmounted after its log was replayed: {telling(unmounted.output)}")
+            raise CheckFailed(f"{called} cannot be unmounted after its log was replayed: {telling(unmounted.output)}")
         return True
 
-    def _has_log(self, device: str, bench: Bench) -> bool:
+    def _has_log(self, node: str, bench: Bench) -> bool:
         if self._type == "xfs":
             return True
         if self._type not in ("ext3", "ext4"):
             return False
-        return NEEDS_RECOVERY in bench.call([bench.need("dumpe2fs", "e2fsprogs"), "-h", device], ENVIRONMENT).output
+        return NEEDS_RECOVERY in bench.call([bench.need("dumpe2fs", "e2fsprogs"), "-h", node], ENVIRONMENT).output
+
+
+@contextlib.contextmanager
+def _as_device(path: str, bench: Bench) -> Iterator[str]:
+    """The device; for a file, one of its own, which goes with this process whatever happens."""
+    if bench.user is None or _is_block_device(path):
+        yield path
+        return
+    read_only = [] if os.access(path, os.W_OK) else ["--read-only"]
+    made = bench.call(["losetup", "--find", "--show", *read_only, path], ENVIRONMENT, with_rights=True)
+    if made.rc != 0:
+        raise CheckFailed(f"{path} cannot be made a device: {telling(made.output, 'losetup:')}")
+    device = made.output
+    descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        bench.call(["losetup", "--detach", device], ENVIRONMENT, with_rights=True)  # once nobody has it open any more
+        yield device
+    finally:
+        os.close(descriptor)
+
+
+def _lent(device: str, bench: Bench) -> str:
+    """A node of the device that the check's user may read. Raises CheckFailed."""
+    if bench.user is None or not bench.own_mounts:
+        return device
+    folder = bench.folder("dev")
+    mount("tmpfs", folder, MS_NOSUID | MS_NOEXEC, "tmpfs", "mode=0711")
+    node = os.path.join(folder, "volume")
+    try:
+        os.mknod(node, stat.S_IFBLK | 0o400, os.stat(device).st_rdev)
+    except OSError as error:
+        raise CheckFailed(
+            f"{device} cannot be lent to a program without rights, as this host makes no node for it "
+            f"({error.strerror}): allow mknod there, as hosts do that are no containers"
+        ) from error
+    os.chown(node, *bench.user)
+    return node
 
 
 def _is_block_device(path: str) -> bool:
@@ -142,11 +193,11 @@ def _mounted_at(device: str) -> list[str]:
     return [words[0].split()[4] for words in lines if os.path.realpath(words[1].split()[1]) == real]
 
 
-def _type(device: str, bench: Bench) -> str:
-    probe = ["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", device]
+def _type(called: str, node: str, bench: Bench) -> str:
+    probe = ["blkid", "--probe", "--match-tag", "TYPE", "--output", "value", node]
     found = bench.call(probe, ENVIRONMENT).output.strip()
     if not found:
-        raise CheckFailed(f"there is no filesystem on {device}, or its beginning is damaged")
+        raise CheckFailed(f"there is no filesystem on {called}, or its beginning is damaged")
     return found
 
 

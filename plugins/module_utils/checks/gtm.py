@@ -6,6 +6,9 @@
 A copied file says that it is frozen and names shared memory of its server, and has to be told that both are over. That
 changes its header, so it is done on an overlay, or else on a copy. Journal files are left alone: a database that was
 frozen is complete without them.
+
+GT.M's programs are told nothing that the copy names: GDE's input is a language with a command that runs others. They
+find each file under a name of the check's own, in the check's own folder.
 """
 
 from __future__ import annotations
@@ -13,19 +16,24 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import shutil
 from typing import Any
 
+from ..plain import plain
 from ..quiesce.drivers.base import Option
 from ..quiesce.errors import OptionError
 from .base import Check, Surroundings, telling
 from .bench import Bench, Finished
+from .beneath import read_file
 from .errors import CheckFailed
+from .owned import own_file
 from .patterns import is_wild, literal, matching
-from .space import copy_file, writable
 
 CLEAN = "No errors detected by integ"
 DESIGN = 'change -segment DEFAULT -file="{file}"\nexit\n'
+LARGEST_DIRECTORY = 64 * 1024 * 1024
+"""Bytes that a global directory may have: one with a thousand regions has less than one."""
+IN_GDE = re.compile(r"[A-Za-z0-9/._-]+")
+"""What may stand in GDE's input."""
 SHOW = "show -command\nexit\n"
 REGION = re.compile(r"^ADD -REGION (\S+) -DYNAMIC(?:_SEGMENT)?=(\S+)")
 SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"\Z')
@@ -38,12 +46,14 @@ class GtmCheck(Check):
     """The files of a global directory's regions, or those that are named."""
 
     name = "gtm"
+    confined = True
     options = {
         "gtm_dist": Option("path", "The folder of GT.M or YottaDB on this host, with mupip in it.", required=True),
         "gbldir": Option("path", "The global directory, which tells the database files."),
         "regions": Option("list", "The regions of 'gbldir'; '*' for all.", default=["*"]),
         "files": Option("list", "The database files, or patterns of them; instead of 'gbldir'."),
         "copy": Option("bool", "Whether to work on copies even where the files may be changed.", default=False),
+        "user": Option("str", "The user of this host to run as, if it is not that of all checks."),
         "environment": Option(
             "dict", "More environment variables, also for names in the global directory.", default={}
         ),
@@ -52,6 +62,7 @@ class GtmCheck(Check):
 
     def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
         super().__init__(values, surroundings)
+        self._folder = ""
         if (values["gbldir"] is None) == (values["files"] is None):
             raise OptionError("check gtm needs either 'gbldir' or 'files'")
         if any(not path.startswith("/") for path in values["files"] or []):
@@ -60,7 +71,13 @@ class GtmCheck(Check):
     def subject(self) -> str:
         return str(self.values["gbldir"] or ", ".join(self.values["files"]))
 
+    def account(self) -> str:
+        return str(self.values["user"] or super().account())
+
     def run(self, bench: Bench) -> str:
+        if not IN_GDE.fullmatch(bench.work):
+            raise CheckFailed(f"GDE takes no file in {bench.work}: name a 'scratch' of letters, digits, '/._-' alone")
+        self._folder = bench.folder("gtm")
         for program in ("mupip", "mumps"):
             if not os.access(self._in_dist(program), os.X_OK):
                 raise CheckFailed(
@@ -92,8 +109,9 @@ class GtmCheck(Check):
         """The files of the chosen regions. GDE reads a copy of the directory, and opens none of the files, which it
         names as production does."""
         (there,) = matching(self.places, literal(self.values["gbldir"]))
-        directory = os.path.join(bench.work, "regions.gld")
-        shutil.copyfile(there, directory)
+        directory = os.path.join(self._folder, "regions.gld")
+        content = read_file(*self.places.split(self.places.there(there)), LARGEST_DIRECTORY, self.values["gbldir"])
+        _write(directory, content, bench)
         told = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=SHOW)
         lines = told.output.splitlines()
         regions = [(found[1], found[2]) for found in map(REGION.match, lines) if found]
@@ -124,11 +142,9 @@ class GtmCheck(Check):
         """What is wrong with a database file; empty for nothing."""
         name = self.places.there(path)
         bench.left()
-        file = path
-        if self.values["copy"] or not writable(path):
-            file = os.path.join(bench.folder(f"copy-{number}"), os.path.basename(path))
-            copy_file(path, file, bench)
-        directory = os.path.join(bench.work, f"{number}.gld")
+        file = own_file(self.places, path, f"db-{number}.dat", bench, self.values["copy"])
+        bench.record.say(plain(f"{os.path.basename(file)} is {name}"))
+        directory = os.path.join(self._folder, f"{number}.gld")
         made = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=DESIGN.format(file=file))
         if made.rc != 0 or not os.path.exists(directory):
             return f"{name}: no global directory can be made for it: {telling(made.output, '%GDE-E', '%GTM-E')}"
@@ -152,14 +168,15 @@ class GtmCheck(Check):
         return ""
 
     def _call(self, bench: Bench, program: str, *arguments: str, gbldir: str, text: str | None = None) -> Finished:
-        return bench.call([self._in_dist(program), *arguments], self._environment(bench, gbldir), text, bench.work)
+        return bench.call([self._in_dist(program), *arguments], self._environment(gbldir), text, self._folder)
 
     def _in_dist(self, name: str) -> str:
         return os.path.join(self.values["gtm_dist"], name)
 
-    def _environment(self, bench: Bench, gbldir: str) -> dict[str, str]:
-        base = {"HOME": bench.work, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "gtm_tmp": bench.work}
-        own = {"gtm_dist": self.values["gtm_dist"], "gtmgbldir": gbldir, "gtm_log": bench.work}
+    def _environment(self, gbldir: str) -> dict[str, str]:
+        folder = self._folder
+        base = {"HOME": folder, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "gtm_tmp": folder}
+        own = {"gtm_dist": self.values["gtm_dist"], "gtmgbldir": gbldir, "gtm_log": folder}
         library, dist = self._in_dist("libgtmutil.so"), self.values["gtm_dist"]
         routines = f"{library} {dist}" if os.path.exists(library) else f".({dist})"  # older ones are compiled first
         return {**base, **self.values["environment"], "gtmroutines": routines, **own}
@@ -168,3 +185,10 @@ class GtmCheck(Check):
 def _joined(output: str) -> str:
     """What integ says, with the place and the kind of an error in one line with its name."""
     return re.sub(r"(Nature: \S+)\n", r"\1 ", output)
+
+
+def _write(path: str, content: bytes, bench: Bench) -> None:
+    with open(path, "xb") as stream:
+        stream.write(content)
+    if bench.user is not None:
+        os.chown(path, *bench.user)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import stat
 from typing import Iterator
 
 from .errors import CheckFailed
@@ -42,15 +43,22 @@ def matching(places: Places, pattern: str, must: bool = True) -> list[str]:
         last = number == len(parts) - 1
         found = [path for each in found for path in _step(_resolve(places, each, lenient), part, last)]
     files = [_resolve(places, path, lenient) for path in found]
-    files = list(dict.fromkeys(path for path in files if os.path.isfile(path)))
+    files = list(dict.fromkeys(path for path in files if path and _is_file(path)))
     if not files and must:
         raise CheckFailed(f"{pattern}: there is no such file in the copy")
     return files
 
 
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def _step(folder: str, part: str, last: bool) -> Iterator[str]:
     """What one part of a pattern matches in a folder."""
-    if not os.path.isdir(folder):
+    if not folder or not os.path.isdir(folder):
         return
     if part == DEEP:
         for below in _folders(folder):

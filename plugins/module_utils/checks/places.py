@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from .beneath import open_beneath
 from .errors import CheckFailed
 
 MOST_LINKS = 40
@@ -25,20 +26,24 @@ class Places:
         """Production's mounts."""
         return sorted(there for there, _here in self._mounts)
 
+    @property
+    def roots(self) -> list[str]:
+        """Where they are on this host."""
+        return sorted(here for _there, here in self._mounts)
+
     def split(self, path: str) -> tuple[str, str]:
         """The folder here, and the path below it (empty for the folder itself), of a path of production.
 
         The mount with the longest name counts. Raises CheckFailed.
         """
         path = os.path.normpath(path)
-        for there, here in self._mounts:
-            below = _below(path, there)
-            if below is not None:
-                return here, below
-        known = ", ".join(self.mounts) or "none"
-        raise CheckFailed(
-            f"{path} is on none of the mounted volumes ({known}): correct the path, or have its volume mounted too"
-        )
+        on = self._on(path)
+        if on is None:
+            raise CheckFailed(
+                f"{path} is on none of the mounted volumes ({self._known()}): correct the path, or have its volume "
+                "mounted too"
+            )
+        return on
 
     def here(self, path: str) -> str:
         """Where a path of production is on this host. Raises CheckFailed."""
@@ -55,22 +60,65 @@ class Places:
     def resolve(self, path: str) -> str:
         """A path of this host with its links followed as production would: absolute ones lead to the mounts.
 
-        Never leads out of the mounts, so that a file of this host is not taken for one of the copy. Raises CheckFailed.
+        Every link counts, in the middle of the path as well, and so does every mount: the way is the one that
+        production would go, and no link is followed by this host. What comes out has none in it, and is on the mounts;
+        it need not exist. Raises CheckFailed where the way leads to what is not in the copy.
         """
-        followed, links = path, 0
-        while True:
-            followed = os.path.join(os.path.realpath(os.path.dirname(followed)), os.path.basename(followed))
-            if not os.path.islink(followed):
-                break
+        named = self.there(path)
+        ahead, gone, links = _parts(named), "/", 0
+        while ahead:
+            part, *ahead = ahead
+            if part == "..":
+                gone = os.path.dirname(gone)
+                continue
+            target = self._link(os.path.join(gone, part))
+            if target is None:
+                gone = os.path.join(gone, part)
+                continue
             links += 1
             if links > MOST_LINKS:
-                raise CheckFailed(f"{self.there(path)} is a link that leads in a circle")
-            target = os.readlink(followed)
-            below = os.path.join(os.path.dirname(followed), target)
-            followed = self.here(target) if os.path.isabs(target) else os.path.normpath(below)
-        if not any(_below(followed, os.path.realpath(here)) is not None for _there, here in self._mounts):
-            raise CheckFailed(f"{self.there(path)} leads out of the mounted volumes, to {followed}")
-        return followed
+                raise CheckFailed(f"{named} is a link that leads in a circle")
+            if os.path.isabs(target):
+                gone = "/"
+                target = target if self._on(target) else self.there(target)  # one that a check has set right
+            ahead = [*_parts(target), *ahead]
+        if not links or self._on(gone):
+            return self.here(gone)
+        raise CheckFailed(
+            f"{named} leads to {gone}, which is on none of the mounted volumes ({self._known()}): have its volume "
+            "mounted too, or name what is in the copy"
+        )
+
+    def open(self, path: str, flags: int) -> int:
+        """A descriptor of what ``resolve`` has found: no link is followed any more, nothing waited for.
+
+        Raises CheckFailed, OSError.
+        """
+        return open_beneath(*self.split(self.there(path)), flags)
+
+    def _link(self, path: str) -> str | None:
+        """Where a path of production leads to by itself; None where it is no link, or above all mounts."""
+        on = self._on(path)
+        if not on or not on[1]:
+            return None
+        try:
+            return os.readlink(_join(*on))
+        except OSError:
+            return None
+
+    def _on(self, path: str) -> tuple[str, str] | None:
+        for there, here in self._mounts:
+            below = _below(path, there)
+            if below is not None:
+                return here, below
+        return None
+
+    def _known(self) -> str:
+        return ", ".join(self.mounts) or "none"
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _join(folder: str, below: str) -> str:

@@ -3,27 +3,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A PostgreSQL cluster: started on its copied data folder, so that it recovers as after a crash, and checked whole.
 
-Nothing of the copy's own configuration files is read but ``postgresql.auto.conf``, which PostgreSQL always reads and
-which the command line outweighs: a copied ``archive_command`` or ``primary_conninfo`` would reach for production.
+Nothing of the copy's own configuration files is read: a copied ``archive_command`` or ``primary_conninfo`` would reach
+for production, and a copied ``shared_preload_libraries`` run whatever its writer wanted. What the database itself holds
+may run all the same, as functions of its indexes do; so the server has no rights, and nothing to gain.
 """
 
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import signal
 import stat
 import subprocess
 import time
-from typing import NamedTuple
 
 from ..quiesce.drivers.base import Option
 from ..quiesce.users import environment_of
 from .base import Check, telling
 from .bench import Bench, Finished
+from .beneath import is_file, read_file
 from .errors import CheckFailed
-from .space import copy_folder, writable
+from .pgdata import DataFolder, entries
 
 BINARIES = ("/usr/lib/postgresql/{version}/bin", "/usr/pgsql-{version}/bin")
 PORT = 5432
@@ -33,7 +33,10 @@ POLL = 0.1
 DEEP = 4
 """Folders below a mount in which a data folder is looked for."""
 READY = "ready"
-STANDBY = ("standby.signal", "recovery.signal", "recovery.conf")
+LONGEST_VERSION, LONGEST_STATE = 64, 4096
+"""Bytes of PG_VERSION, and of a server's file about itself."""
+LOGGED = 256 * 1024
+"""Bytes of a server's log, at its end, by which it is judged."""
 SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -65,26 +68,14 @@ AMCHECK = ["--heapallindexed", "--parent-check"]
 """Also whether every row is in its indexes, and whether the levels of an index agree; nobody else uses the server."""
 
 
-class Owner(NamedTuple):
-    """Who owns the data folder. A number, as production's users may have other names here, or none."""
-
-    uid: int
-    gid: int
-
-    def prefix(self) -> list[str]:
-        """What a command line begins with to run as the owner."""
-        if self.uid == os.geteuid():
-            return []
-        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
-
-
 class PostgresqlCheck(Check):
     """Start, recover, ask, ``pg_amcheck``, stop; then ``pg_checksums`` where the cluster has checksums."""
 
     name = "postgresql"
+    confined = True
     options = {
         "data": Option("path", "The data folder. Looked for on the mounts where it is left out."),
-        "user": Option("str", "The user of this host to run as, if it is not the data folder's owner."),
+        "user": Option("str", "The user of this host to run as, if it is not that of all checks."),
         "role": Option("str", "The superuser of the cluster.", default="postgres"),
         "bin": Option("path", "The folder of this host with PostgreSQL's programs, if it is not found."),
         "settings": Option("dict", "More settings of the server, such as shared_preload_libraries.", default={}),
@@ -97,21 +88,20 @@ class PostgresqlCheck(Check):
     def subject(self) -> str:
         return str(self.values["data"] or f"on {', '.join(self.places.mounts)}")
 
+    def account(self) -> str:
+        return str(self.values["user"] or super().account())
+
     def run(self, bench: Bench) -> str:
-        data = self._data_folder(bench)
-        version = _version(data)
+        found = self._data_folder(bench)
+        version = _version(found, self.places.there(found))
         programs = self._programs(version)
-        owner = self._owner(data)
-        if not writable(data):
-            copy_folder(data, os.path.join(bench.work, "data"), bench)
-            data = os.path.join(bench.work, "data")
-        _check_access(owner, data, bench)
-        self._make_startable(data, bench)
-        server = Server(bench, programs, data, owner, str(self.values["role"]))
+        data = DataFolder(found, self.places, bench)
+        data.make_startable()
+        server = Server(bench, programs, data.path, str(self.values["role"]))
         control = server.control()
         try:
             server.start({**_recovery(control), **self.values["settings"]})
-            found = server.ask(FACTS)
+            facts = server.ask(FACTS)
             if self.values["amcheck"]:
                 server.amcheck(self.values["amcheck_options"])
             server.stop()
@@ -120,7 +110,7 @@ class PostgresqlCheck(Check):
         summed = self.values["checksums"] and control.get("Data page checksum version", "0") != "0"
         if summed:
             server.verify_checksums()
-        told = [f"PostgreSQL {version} recovered, {found}"]
+        told = [f"PostgreSQL {version} recovered, {facts}"]
         told += ["no corruption found" if self.values["amcheck"] else "not checked for corruption"]
         return ", ".join(told + (["checksums right"] if summed else []))
 
@@ -149,103 +139,26 @@ class PostgresqlCheck(Check):
             "install it, or correct 'bin'"
         )
 
-    def _owner(self, data: str) -> Owner:
-        entry = os.stat(data)
-        owner = Owner(entry.st_uid, entry.st_gid)
-        if self.values["user"] is not None:
-            try:
-                user = pwd.getpwnam(self.values["user"])
-            except KeyError as error:
-                raise CheckFailed(f"there is no user {self.values['user']} on this host: correct 'user'") from error
-            owner = Owner(user.pw_uid, user.pw_gid)
-        if owner.uid == 0:
-            raise CheckFailed(f"{self.places.there(data)} belongs to root, as which PostgreSQL refuses to run")
-        if os.geteuid() not in (0, owner.uid):
-            raise CheckFailed(f"only root can start PostgreSQL as user {owner.uid}, who owns {self.places.there(data)}")
-        return owner
-
-    def _make_startable(self, data: str, bench: Bench) -> None:
-        """Take away what belongs to the server that was copied, and have links lead to the copies."""
-        for name in STANDBY:
-            if os.path.exists(os.path.join(data, name)):
-                raise CheckFailed(f"this is a copy of a standby server ({name} is in it): check its primary's instead")
-        for name in ("postmaster.pid", "postmaster.opts"):
-            if os.path.lexists(os.path.join(data, name)):
-                os.unlink(os.path.join(data, name))
-        spaces = os.path.join(data, "pg_tblspc")
-        links = [os.path.join(spaces, name) for name in sorted(os.listdir(spaces))] if os.path.isdir(spaces) else []
-        for link in [*links, os.path.join(data, "pg_wal")]:
-            if os.path.islink(link):
-                self._redirect(link, bench)
-
-    def _redirect(self, link: str, bench: Bench) -> None:
-        """Have a link lead to where its target is here: what it names may be a live server's on this host."""
-        target = os.readlink(link)
-        if not os.path.isabs(target):
-            return
-        here = self.places.here(target)
-        if not os.path.isdir(here):
-            raise CheckFailed(f"{self.places.there(link)} leads to {target}, which is not in the copy")
-        self._cover(target, here, bench)
-        if here != target:
-            entry = os.lstat(link)
-            os.unlink(link)
-            os.symlink(here, link)
-            os.lchown(link, entry.st_uid, entry.st_gid)
-
-    def _cover(self, target: str, here: str, bench: Bench) -> None:
-        """Have a path of production lead to the copy, as long as the check lasts, where this host has such a path, too.
-
-        Replayed WAL names tablespaces by where they were made, and PostgreSQL makes them there again.
-        """
-        if not os.path.isdir(target) or os.path.samefile(target, here):
-            return
-        inside = os.path.realpath(target) + "/"
-        free = not any(os.path.realpath(path).startswith(inside) for path in (here, bench.work))
-        bind = ["mount", "--bind", here, target]
-        if bench.own_mounts and free and bench.call(bind, environment_of(None)).rc == 0:
-            return
-        raise CheckFailed(
-            f"{target} is a folder of this host, too, into which the copy might write: check the copy on another host"
-        )
-
 
 def _is_data_folder(folder: str) -> bool:
-    return all(os.path.isfile(os.path.join(folder, name)) for name in ("PG_VERSION", "global/pg_control"))
+    return all(is_file(folder, name) for name in ("PG_VERSION", "global/pg_control"))
 
 
 def _search(mount: str, bench: Bench) -> list[str]:
-    """The data folders on a mount."""
-    found = []
-    for folder, folders, _files in os.walk(mount, onerror=_raise):
-        bench.left()
-        if _is_data_folder(folder):
+    """The data folders on a mount, but for those within another."""
+    folders = [entry.path for entry in entries(mount, bench, DEEP - 1) if entry.is_dir(follow_symlinks=False)]
+    found: list[str] = []
+    for folder in sorted([mount, *folders], key=lambda path: path.count("/")):
+        if _is_data_folder(folder) and not any(folder.startswith(f"{each}/") for each in found):
             found.append(folder)
-            folders.clear()
-        elif os.path.relpath(folder, mount).count("/") + 1 >= DEEP:
-            folders.clear()
     return found
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _version(data: str) -> str:
-    with open(os.path.join(data, "PG_VERSION"), encoding="ascii", errors="replace") as stream:
-        text = stream.read().strip()
+def _version(data: str, name: str) -> str:
+    text = read_file(data, "PG_VERSION", LONGEST_VERSION, f"{name}/PG_VERSION").decode("ascii", "replace").strip()
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         raise CheckFailed(f"PG_VERSION in the copy says {text!r}, which is no version: the copy is damaged")
     return text
-
-
-def _check_access(owner: Owner, data: str, bench: Bench) -> None:
-    test = ["test", "-r", os.path.join(data, "PG_VERSION"), "-a", "-x", bench.work]
-    if bench.call([*owner.prefix(), *test], environment_of(None)).rc != 0:
-        raise CheckFailed(
-            f"user {owner.uid}, who owns the copy, cannot enter {data} or {bench.work}: "
-            "let others pass through the folders above (chmod o+x), or name another 'scratch'"
-        )
 
 
 def _recovery(control: dict[str, str]) -> dict[str, str]:
@@ -253,18 +166,18 @@ def _recovery(control: dict[str, str]) -> dict[str, str]:
 
 
 class Server:
-    """A server of its own on a data folder, with its socket in a folder that only its user can enter."""
+    """A server of its own on a data folder, with its socket in a folder that only its user can enter.
 
-    def __init__(self, bench: Bench, programs: str, data: str, owner: Owner, role: str) -> None:
+    Its programs work in the data folder, and are told no path of it.
+    """
+
+    def __init__(self, bench: Bench, programs: str, data: str, role: str) -> None:
         self._bench = bench
         self._programs = programs
         self._data = data
-        self._owner = owner
         self._folder = bench.folder("server")
         if len(self._folder) > LONGEST_SOCKET:
             raise CheckFailed(f"{self._folder} is too long for a socket's folder: name a shorter 'scratch'")
-        if os.geteuid() == 0:
-            os.chown(self._folder, owner.uid, owner.gid)
         self._log = os.path.join(bench.work, "postgresql.log")
         self._process: subprocess.Popen[bytes] | None = None
         own = {"PGHOST": self._folder, "PGPORT": str(PORT), "PGUSER": role, "PGDATABASE": "postgres"}
@@ -272,7 +185,7 @@ class Server:
 
     def control(self) -> dict[str, str]:
         """What pg_controldata tells of the cluster."""
-        told = self._call("pg_controldata", "-D", self._data)
+        told = self._call("pg_controldata", "-D", ".")
         if told.rc != 0:
             raise CheckFailed(f"pg_controldata failed (exit status {told.rc}): {telling(told.output, 'pg_control')}")
         if "WARNING" in told.output:
@@ -292,8 +205,8 @@ class Server:
             "external_pid_file": os.path.join(self._folder, "external.pid"),
         }
         words = [word for item in {**settings, **SETTINGS, **own}.items() for word in ("-c", "=".join(item))]
-        command = [*self._owner.prefix(), os.path.join(self._programs, "postgres"), "-D", self._data, *words]
-        self._process = self._bench.serve(command, self._environment, self._log)
+        command = [os.path.join(self._programs, "postgres"), "-D", ".", *words]
+        self._process = self._bench.serve(command, self._environment, self._log, self._data)
         while not self._is_ready():
             if self._process.poll() is not None:
                 said = telling(self._said(), "PANIC", "FATAL", "ERROR", "could not")
@@ -303,8 +216,8 @@ class Server:
     def _is_ready(self) -> bool:
         """Whether the server says so, in the last line of its file."""
         try:
-            with open(os.path.join(self._data, "postmaster.pid"), encoding="utf-8", errors="replace") as stream:
-                return stream.read().splitlines()[7].strip() == READY
+            text = read_file(self._data, "postmaster.pid", LONGEST_STATE, "postmaster.pid").decode("utf-8", "replace")
+            return text.splitlines()[7].strip() == READY
         except (OSError, IndexError):
             return False
 
@@ -353,15 +266,15 @@ class Server:
 
     def verify_checksums(self) -> None:
         """Read every page of the stopped cluster. Raises CheckFailed."""
-        done = self._call("pg_checksums", "--check", "-D", self._data)
+        done = self._call("pg_checksums", "--check", "-D", ".")
         if done.rc != 0:
             raise CheckFailed(
                 f"pg_checksums found damage (exit status {done.rc}): {telling(done.output, 'failed', 'error')}"
             )
 
     def _call(self, program: str, *arguments: str) -> Finished:
-        command = [*self._owner.prefix(), os.path.join(self._programs, program), *arguments]
-        return self._bench.call(command, self._environment)
+        command = [os.path.join(self._programs, program), *arguments]
+        return self._bench.call(command, self._environment, folder=self._data)
 
     def _write(self, name: str, text: str) -> None:
         path = os.path.join(self._folder, name)
@@ -371,7 +284,8 @@ class Server:
 
     def _said(self) -> str:
         try:
-            with open(self._log, encoding="utf-8", errors="replace") as stream:
-                return stream.read()
+            with open(self._log, "rb") as stream:
+                stream.seek(max(os.fstat(stream.fileno()).st_size - LOGGED, 0))
+                return stream.read(LOGGED).decode("utf-8", "replace")
         except OSError:
             return ""

@@ -9,12 +9,18 @@ import codecs
 import hashlib
 from typing import Any
 
+from ..plain import plain
+
 KEPT = 8000
 """Characters of the output that are kept: what was said last."""
 
 
+LINES = "\n\t"
+"""What stays of the signs that are obeyed."""
+
+
 class Output:
-    """Text that comes in pieces of bytes: the end of it, and the SHA-256 of all of it in UTF-8."""
+    """Text that comes in pieces of bytes: the end of it, and the SHA-256 of all of it in UTF-8, as it is shown."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -28,8 +34,8 @@ class Output:
         return text
 
     def say(self, text: str) -> None:
-        """Take a text. What is no Unicode, such as parts of names of files, is shown by its bytes."""
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        """Take a text. What a terminal would obey in it is written out."""
+        text = plain(text, LINES)
         self._hash.update(text.encode("utf-8"))
         self.tail = (self.tail + text)[-KEPT:]
 
@@ -58,7 +64,7 @@ class Record:
         self.output.say(("" if self.output.tail[-1:] in ("", "\n") else "\n") + line + "\n")
 
     def as_dict(self) -> dict[str, Any]:
-        """The part of the result that is known."""
+        """The part of the result that is known. Names and texts of the copy are in it as they are."""
         return {
             "output": self.output.tail,
             "output_sha256": self.output.sha256(),

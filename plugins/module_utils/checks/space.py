@@ -1,7 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copies for checks that change what they look at, where that may not be changed."""
+"""Copies for checks that change what they look at, where that may not be changed.
+
+Content and links are copied, and nothing else: what may be run as somebody else on production must not come to lie
+on this host's own disk. ``cp`` finds what it copies by a link of ours, so no name of the copy is on its command line.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from .errors import CheckFailed
 
 RESERVE = 64 * 1024 * 1024
 """Bytes that a copy leaves free."""
+COPY = ("cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode,ownership")
 
 
 def writable(path: str) -> bool:
@@ -22,31 +27,58 @@ def writable(path: str) -> bool:
     return os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY
 
 
-def copy_file(source: str, target: str, bench: Bench) -> None:
-    """Copy a file. Raises CheckFailed."""
-    _copy(["--reflink=auto", "--sparse=always"], source, target, os.stat(source).st_blocks * 512, bench)
+def copy_file(source: str, target: str, name: str, bench: Bench) -> None:
+    """Copy a file, for the check's programs to own. ``name``: how errors call it. Raises CheckFailed."""
+    size = os.stat(source).st_blocks * 512
+    _copy(["--dereference"], source, "", target, size, name, bench)
+    _give(target, 0o600, bench)
 
 
-def copy_folder(source: str, target: str, bench: Bench) -> None:
-    """Copy a folder with all that is in it, its owners and its links. Raises CheckFailed."""
+def copy_folder(source: str, target: str, name: str, bench: Bench) -> None:
+    """Copy a folder with all that is in it, links as they are, for the check's programs to own. Raises CheckFailed.
+
+    What is neither file, folder nor link must not be in it.
+    """
     size = 0
     for folder, _folders, files in os.walk(source, onerror=_raise):
         bench.left()
-        size += sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for name in files)
-    _copy(["--archive", "--reflink=auto", "--sparse=always"], source, target, size, bench)
+        size += sum(os.lstat(os.path.join(folder, each)).st_blocks * 512 for each in files)
+    os.mkdir(target, 0o700)
+    _copy(["--recursive", "--no-dereference"], source, "/.", target, size, name, bench)
+    give_folder(target, bench)
+
+
+def give_folder(path: str, bench: Bench) -> None:
+    """Make the check's user the owner of a folder with all that is in it. Raises CheckFailed, OSError."""
+    if bench.user is None:
+        return
+    for _folder, folders, files, descriptor in os.fwalk(path, onerror=_raise, follow_symlinks=False):
+        bench.left()
+        for each in folders + files:
+            os.chown(each, *bench.user, dir_fd=descriptor, follow_symlinks=False)
+    _give(path, 0o700, bench)
+
+
+def _give(path: str, mode: int, bench: Bench) -> None:
+    if bench.user is not None:
+        os.chown(path, *bench.user)
+    os.chmod(path, mode)
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def _copy(options: list[str], source: str, target: str, size: int, bench: Bench) -> None:
+def _copy(options: list[str], source: str, below: str, target: str, size: int, name: str, bench: Bench) -> None:
     free = shutil.disk_usage(bench.work).free - RESERVE
     if size > free:
         raise CheckFailed(
-            f"{source} is mounted read-only, and its copy needs {size} bytes, of which there are {max(free, 0)} in "
-            f"{os.path.dirname(bench.work)}: mount it from an overlay, or name another 'scratch'"
+            f"{name} cannot be changed where it is, and its copy needs {size} bytes, of which there are "
+            f"{max(free, 0)} in {os.path.dirname(bench.work)}: mount it from an overlay, or name another 'scratch'"
         )
-    copied = bench.call(["cp", *options, source, target], environment_of(None))
+    link = f"{target}.source"
+    os.symlink(source, link)
+    copied = bench.call([*COPY, *options, link + below, target], environment_of(None), with_rights=True)
+    os.unlink(link)
     if copied.rc != 0:
-        raise CheckFailed(f"{source} cannot be copied: {telling(copied.output, 'cp:')}")
+        raise CheckFailed(f"{name} cannot be copied: {telling(copied.output, 'cp:')}")

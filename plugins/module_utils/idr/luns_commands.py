@@ -15,6 +15,7 @@ import subprocess
 from typing import NamedTuple
 
 from .. import processes
+from ..plain import plain
 from .luns_errors import LunError
 
 PATH = "/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/sbin:/bin"
@@ -97,8 +98,11 @@ def must(arguments: list[str], timeout: float) -> str:
 
 
 def told(done: Done) -> str:
-    """Why a command failed, in one line."""
-    return " ".join((done.errors or done.output).split())[-TOLD:] or f"exit status {done.status}, and no reason given"
+    """Why a command failed, in one line of plain text: it may repeat what a copy says."""
+    return (
+        plain(" ".join((done.errors or done.output).split()))[-TOLD:]
+        or f"exit status {done.status}, and no reason given"
+    )
 
 
 def spawn(arguments: list[str], log: str, descriptors: tuple[int, ...] = (), **variables: str) -> int:

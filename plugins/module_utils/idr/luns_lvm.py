@@ -13,16 +13,19 @@ import os
 import re
 from typing import Any
 
+from ..plain import plain
 from . import luns_commands
 from .luns_errors import LunError
 
 TYPE = "LVM2_member"
+NAME = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*")
+"""What LVM takes for a name. What a copy says becomes an argument and a path here, so it is looked at once more."""
 
 
 def group_of(device: str, timeout: float) -> str:
     """The name, in the copy, of the volume group that a physical volume belongs to; empty where it is in none."""
     found = _report(["pvs", *_settings([device]), "-o", "vg_name", device], timeout)
-    return str(found[0]["vg_name"]) if found else ""
+    return _checked(found[0]["vg_name"], device) if found and found[0]["vg_name"] else ""
 
 
 def import_group(device: str, name: str, timeout: float) -> None:
@@ -46,11 +49,14 @@ def volumes(device: str, name: str, timeout: float) -> list[dict[str, Any]]:
     found = _report(
         ["lvs", *_settings([device]), "--units", "b", "--nosuffix", "-o", "lv_name,lv_size,lv_active", name], timeout
     )
-    return [
-        {"name": row["lv_name"], "device": f"/dev/{name}/{row['lv_name']}", "size": int(row["lv_size"])}
-        for row in found
-        if row["lv_active"] == "active"
-    ]
+    active = [(_checked(row["lv_name"], device), int(row["lv_size"])) for row in found if row["lv_active"] == "active"]
+    return [{"name": volume, "device": f"/dev/{name}/{volume}", "size": size} for volume, size in active]
+
+
+def _checked(name: str, device: str) -> str:
+    if not NAME.fullmatch(name) or name in (".", ".."):
+        raise LunError(f"LVM on {device} has the name '{plain(name)}', which it takes from nobody: do not use the copy")
+    return name
 
 
 def deactivate(devices: list[str], name: str, timeout: float) -> None:

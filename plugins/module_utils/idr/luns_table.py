@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is on a block device: a partition table or none, and the filesystems, by what blkid and partx say.
 
-Both are asked to look at the device itself: a host without udev has no cache that could be right.
+Both are asked to look at the device itself: a host without udev has no cache that could be right. Names and labels are
+a stranger's, so they are told as plain text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import shlex
 from typing import Any
 
+from ..plain import plain
 from . import luns_commands
 from .luns_errors import LunError
 
@@ -85,7 +87,7 @@ def _partition(line: str) -> dict[str, Any] | None:
 def _unescaped(text: str) -> str:
     """util-linux writes the bytes of what it thinks unsafe as ``\\x20``, or a backslash before a character."""
     raw = re.sub(rb"\\(?:x([0-9A-Fa-f]{2})|(.))", _unescaped_byte, text.encode(), flags=re.DOTALL)
-    return raw.decode("utf-8", "replace")
+    return plain(raw.decode("utf-8", "replace"))
 
 
 def _unescaped_byte(match: re.Match[bytes]) -> bytes:

@@ -18,6 +18,10 @@ READ_ONLY = {
     "xfs": ["norecovery"],
     "btrfs": ["rescue=nologreplay"],
 }
+# What is in a copy is hostile: nothing of it is a device, is run, or makes anybody root.
+HARMLESS = ["nosuid", "nodev", "noexec"]
+# Nor does it say that this host has to panic where it is damaged.
+HARMLESS_ALSO = {"ext2": ["errors=remount-ro"], "ext3": ["errors=remount-ro"], "ext4": ["errors=remount-ro"]}
 NO_FILESYSTEM = {
     "": "nothing that is known is on it",
     "LVM2_member": "it is part of a volume group: mount a logical volume",
@@ -27,12 +31,16 @@ NO_FILESYSTEM = {
 }
 
 
-def mount_options(kind: str, writable: bool) -> str:
-    """The options with which a filesystem of this type (blkid's word) is mounted, for ``ansible.posix.mount``."""
+def mount_options(kind: str, writable: bool, in_use: bool = False) -> str:
+    """The options with which a filesystem of this type (blkid's word) is mounted, for ``ansible.posix.mount``.
+
+    ``in_use``: whether production goes on with it, as after a failover; else nothing in it is a device, or is run.
+    """
     _check(kind)
+    options = [] if in_use else [*HARMLESS, *HARMLESS_ALSO.get(kind, [])]
     if is_writable(kind, writable):
-        return ",".join(["rw", *ALWAYS.get(kind, [])])
-    return ",".join(["ro", *READ_ONLY.get(kind, []), *ALWAYS.get(kind, [])])
+        return ",".join(["rw", *ALWAYS.get(kind, []), *options])
+    return ",".join(["ro", *READ_ONLY.get(kind, []), *ALWAYS.get(kind, []), *options])
 
 
 def mount_type(kind: str) -> str:

@@ -5,7 +5,7 @@
 
 The template (roles/idr_report/templates) only lays out what stands here, and sees nothing else. Ansible's templates
 escape nothing by themselves, so all texts are escaped here, in one place: whatever a name or the output of a check may
-say, it never becomes part of the page.
+say, it never becomes part of the page, nor does it turn a line of it around.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import 
     seconds_from,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.idr.proof import not_looked_at, ring_name
+from ansible_collections.openisb.backup.plugins.module_utils.plain import plain
 from ansible_collections.openisb.backup.plugins.module_utils.text import size
 
 Entry = dict[str, Any]
@@ -115,7 +116,7 @@ def escaped(value: Any) -> Any:
         return {key: escaped(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [escaped(item) for item in value]
-    return html.escape(value) if isinstance(value, str) else value
+    return html.escape(plain(value, "\n\t")) if isinstance(value, str) else value
 
 
 def evidence(report: Entry, fingerprint: str, journal: str) -> list[Entry]:

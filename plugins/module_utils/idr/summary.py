@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import duration, moment
+from ansible_collections.openisb.backup.plugins.module_utils.plain import plain_all
 from ansible_collections.openisb.backup.plugins.module_utils.text import BAR, WIDTH, table
 
 Entry = dict[str, Any]
@@ -16,7 +17,8 @@ MODES = {"test": "Drill", "failover": "Failover"}
 
 
 def idr_summary(report: Entry) -> str:
-    """What a drill has shown, for the person who started it."""
+    """What a drill has shown, for the person who started it. A terminal obeys nothing of it, whatever was found."""
+    report = plain_all(report)
     parts = [headline(report), server_table(report), check_lines(report), chart(report), way_back(report)]
     return "\n\n".join("\n".join(part) for part in parts if part)
 

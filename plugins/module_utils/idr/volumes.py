@@ -12,11 +12,12 @@ from ansible_collections.openisb.backup.plugins.module_utils.verdict import FAIL
 NOT_MOUNTED = ("LVM2_member", "swap", "crypto_LUKS", "linux_raid_member", "")
 
 
-def part_of(lun, volume, writable):
+def part_of(lun, volume, writable, in_use=False):
     """The part of a LUN that holds a volume's filesystem: a dict of device, type, mount_type, options and problem.
 
     ``lun``: as the module idr_lun returns it. ``volume``: of the plan; its ``part`` is a partition's number or the name
-    of a logical volume, needed where the LUN has more than one filesystem. ``problem`` is empty where one was found.
+    of a logical volume, needed where the LUN has more than one filesystem. ``in_use``: whether production goes on with
+    it. ``problem`` is empty where one was found.
     """
     found = [part for part in lun["parts"] if part["type"] not in NOT_MOUNTED]
     wanted = str(volume.get("part") or "")
@@ -28,7 +29,7 @@ def part_of(lun, volume, writable):
         "device": found[0]["device"],
         "type": found[0]["type"],
         "mount_type": mount_type(found[0]["type"]),
-        "options": mount_options(found[0]["type"], writable),
+        "options": mount_options(found[0]["type"], writable, in_use),
         "problem": "",
     }
 

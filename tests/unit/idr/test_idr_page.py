@@ -125,6 +125,13 @@ def test_texts_are_escaped_all_the_way_down() -> None:
     assert (check["output"], check["what"]) == ("&lt;script&gt;", "&quot;&#x27;")
 
 
+def test_no_text_turns_a_line_around() -> None:
+    events = drills.good()
+    drills.find(events, "check", volume="fs1/m")["check"].update(output="a\nb\u202e\x1b[2J", files=[], what="c\u202e")
+    check = page_of(events)["checks"][0]["checks"][0]
+    assert (check["output"], check["what"]) == ("a\nb\\u202e\\x1b[2J", "c\\u202e")
+
+
 def test_a_command_that_was_ended_has_no_status() -> None:
     events = drills.good()
     drills.find(events, "check", volume="fs1/m")["check"]["commands"][0].update(rc=None, seconds=None)

@@ -283,6 +283,12 @@ def test_what_fails_a_drill(change: Change, server: str, told: str) -> None:
     assert told.splitlines()[0] in idr_summary(report)
 
 
+def test_a_terminal_obeys_nothing_of_what_was_found() -> None:
+    told = idr_summary(report_of(drills.good(), journal_problems=["record 7 of \x1b]0;you\x07\nDrill x: PASSED"]))
+    assert "record 7 of \\x1b]0;you\\x07\\nDrill x: PASSED" in told
+    assert not any(sign in told for sign in "\x1b\x07")
+
+
 def test_a_broken_journal_fails_the_drill() -> None:
     report = report_of(drills.good(), journal_problems=["record 7 was changed after it was written"])
     assert report["problems"] == ["the journal cannot be trusted: record 7 was changed after it was written"]

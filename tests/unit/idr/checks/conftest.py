@@ -20,6 +20,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.checks.base import 
 from ansible_collections.openisb.backup.plugins.module_utils.checks.isolation import (
     CLONE_NEWIPC,
     PR_SET_CHILD_SUBREAPER,
+    shut_off,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.checks.places import Places
 from ansible_collections.openisb.backup.plugins.module_utils.checks.record import KEPT
@@ -31,16 +32,22 @@ MARK = f"OPENISB_CHECK_{os.getpid()}"
 """In place of the usual one: others on this machine may run checks, too."""
 
 
-def marked() -> list[str]:
-    """Processes that a check has started."""
-    found = []
+def marked() -> dict[int, str]:
+    """Processes that a check has started, by their ids as this process sees them: their command lines."""
+    found = {}
     for environ in Path("/proc").glob("[0-9]*/environ"):
         try:
             if f"{MARK}=".encode() in environ.read_bytes():
-                found.append((environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                command = (environ.parent / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(environ.parent.name)] = command.decode(errors="replace")
         except OSError:
             continue
     return found
+
+
+def parent(pid: int) -> int:
+    """The parent of a process, as this process sees it."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def shared_memory() -> list[str]:
@@ -58,12 +65,12 @@ def own_shared_memory() -> None:
 
 @pytest.fixture(params=["shut off", "not shut off"])
 def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Checks as they are, and as on a host that refuses namespaces."""
+    """Checks as they are, and as on a host that refuses namespaces, where somebody has said that it may be so."""
     if request.param == "not shut off":
 
         def refused(network: bool) -> list[str]:
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-            return ["mounts", "shared memory", "network"]
+            return ["mounts", "shared memory", "processes", "network"]
 
         monkeypatch.setattr(bounded, "shut_off", refused)
     return str(request.param)
@@ -96,12 +103,17 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         def do(description: dict[str, Any], **given: Any) -> dict[str, Any]:
             places = Places({there: str(here) for there, here in given.get("mounts", {}).items()})
             devices = {volume: str(device) for volume, device in given.get("devices", {}).items()}
-            check = known.build(description, Surroundings(places, devices, given.get("context", {})))
+            kept = {
+                "user": given.get("user", ""),
+                "disposable": given.get("disposable", True),
+                "unconfined": given.get("unconfined", bounded.shut_off is not shut_off),
+            }
+            check = known.build(description, Surroundings(places, devices, given.get("context", {}), **kept))
             before = shared_memory()
             result = bounded.run(check, scratch)
-            assert shared_memory() == before
+            assert shared_memory() == before, result
             assert mounts(scratch) == []
-            assert marked() == []
+            assert marked() == {}
             assert os.listdir(scratch) == []
             assert set(result) == {
                 "kind", "what", "ok", "detail", "seconds", "output", "output_sha256", "commands", "files"

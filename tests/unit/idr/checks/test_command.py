@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded
 
-from .conftest import Run, marked
+from .conftest import Run, marked, parent
 
 CONTEXT = {"drill": "idr-20261128T210000Z-4f1c2a", "servers": {"fs1": {"mounts": {"/srv/m": "/mnt/ä"}}}}
 Script = Callable[..., list[str]]
@@ -134,13 +133,15 @@ def test_a_killed_check_leaves_nothing(run: Run, script: Script, tmp_path: Path)
     """Somebody kills the process of the check itself, such as the kernel when memory runs out."""
 
     def kill() -> None:
-        while not (tmp_path / "parent").exists() or not (tmp_path / "parent").read_text().endswith("\n"):
+        give_up = time.monotonic() + 10
+        while not (tmp_path / "begun").exists() and time.monotonic() < give_up:
             time.sleep(0.05)
-        os.kill(int((tmp_path / "parent").read_text()), signal.SIGKILL)
+        (pid,) = [pid for pid, command in marked().items() if str(tmp_path / "script") in command]
+        os.kill(parent(pid), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    result = check(run, script(f"echo $PPID >{tmp_path}/parent; setsid sleep 600 & sleep 600"), timeout=30)
+    result = check(run, script(f"setsid sleep 600 & touch {tmp_path}/begun; sleep 600"), timeout=30)
     killer.join()
     assert (result["ok"], result["detail"]) == (False, "the process of the check was ended by somebody else")
     assert result["commands"][0]["argv"] == [str(tmp_path / "script")]
@@ -148,16 +149,23 @@ def test_a_killed_check_leaves_nothing(run: Run, script: Script, tmp_path: Path)
 
 
 def test_a_check_that_waits_for_a_dead_mount_is_killed(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What hangs is the check's own code, as in reading a file; simulated by stopping it."""
     monkeypatch.setattr(bounded, "LATE", 0.5)
-    (tmp_path / "stop").write_text(
-        f"import os, signal; os.kill(os.getppid(), signal.SIGSTOP); open({str(tmp_path / 'done')!r}, 'w')"
-    )
-    result = check(run, [sys.executable, str(tmp_path / "stop")], timeout=1)
-    assert (tmp_path / "done").exists()
+    stopped = []
+
+    def stop() -> None:
+        give_up = time.monotonic() + 10
+        while not stopped and time.monotonic() < give_up:
+            stopped.extend(parent(pid) for pid, command in marked().items() if str(tmp_path / "script") in command)
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    result = check(run, script("sleep 0.9"), timeout=1)
+    stopper.join()
     assert not result["ok"]
     assert result["detail"].startswith("it did not end within 1 s, and was killed: a disk or a mount may not answer")
     assert result["seconds"] < 5
-    assert marked() == []
+    assert marked() == {}

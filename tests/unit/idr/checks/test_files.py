@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded
+from ansible_collections.openisb.backup.plugins.module_utils.checks.beneath import open_beneath
 from ansible_collections.openisb.backup.plugins.module_utils.checks.errors import CheckFailed
 from ansible_collections.openisb.backup.plugins.module_utils.checks.places import Places
 
@@ -102,14 +104,87 @@ def test_links_lead_to_the_copy_and_never_to_this_host(run: Run, copy: Path, tmp
         assert result["ok"], result
         assert result["files"][0]["path"] == "/srv/files/deep/c.dat"
     for name, why in (
-        ("out", "leads out"),
-        ("away", "is on none"),
-        ("folder/hostname", "is on none"),
+        ("out", "out leads to /srv/host, which is on none of the mounted volumes"),
+        ("away", "away leads to /etc/hostname, which is on none"),
+        ("folder/hostname", "folder leads to /etc, which is on none"),
         ("circle", "circle"),
     ):
         result = check(run, copy, f"/srv/files/{name}")
         assert (result["ok"], result["files"]) == (False, [])
         assert why in result["detail"]
+
+
+def test_links_in_the_middle_of_a_path_are_followed_as_production_would(run: Run, copy: Path, tmp_path: Path) -> None:
+    """Absolute ones lead below the mounts here, also where this host has such a path; and back again."""
+    beside = tmp_path / "beside"
+    (beside / "real").mkdir(parents=True)
+    (beside / "real/e.dat").write_text("this is e.dat")
+    (copy / "short").symlink_to("/srv/files/deep")
+    (copy / "over").symlink_to("/srv/beside/link")
+    (beside / "link").symlink_to("./real/../real")
+    (copy / "deep/up").symlink_to("../../beside/real/e.dat")
+    mounts = {"/srv/files": copy, "/srv/beside": beside}
+    (tmp_path / "srv").mkdir()
+    for asked, real in (
+        ("/srv/files/short/c.dat", "/srv/files/deep/c.dat"),
+        ("/srv/files/over/e.dat", "/srv/beside/real/e.dat"),
+        ("/srv/files/short/up", "/srv/beside/real/e.dat"),
+    ):
+        result = run({"name": "files", "paths": [asked]}, mounts=mounts)
+        assert result["ok"], result
+        assert [file["path"] for file in result["files"]] == [real]
+    places = Places({there: str(here) for there, here in mounts.items()})
+    assert places.resolve(f"{copy}/short/up") == f"{beside}/real/e.dat"
+    assert places.resolve(f"{copy}/over/none/../e.dat") == f"{beside}/real/e.dat"
+    # A folder of this host that has the same path as one of production's is no part of the copy.
+    (copy / "host").symlink_to(f"{tmp_path}/srv")
+    with pytest.raises(CheckFailed, match="which is on none of the mounted volumes"):
+        places.resolve(f"{copy}/host/below")
+
+
+def test_what_is_exchanged_for_a_link_is_not_opened(copy: Path, tmp_path: Path) -> None:
+    """Between the look at a path and its use; and what is no file keeps nobody."""
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/c.dat").write_text("a file of this host")
+    places = Places({"/srv/files": str(copy)})
+    path = places.resolve(f"{copy}/deep/c.dat")
+    os.close(places.open(path, os.O_RDONLY))
+    (copy / "deep").rename(copy / "gone")
+    (copy / "deep").symlink_to(tmp_path / "host")
+    with pytest.raises(NotADirectoryError):
+        places.open(path, os.O_RDONLY)
+    (copy / "a.dat").unlink()
+    os.mkfifo(copy / "a.dat")
+    os.close(places.open(f"{copy}/a.dat", os.O_RDONLY))
+    with pytest.raises(ValueError, match="has not been resolved"):
+        open_beneath(str(copy), "../host/c.dat", os.O_RDONLY)
+
+
+def test_what_is_no_file_is_none(run: Run, copy: Path) -> None:
+    os.mkfifo(copy / "fifo.dat")
+    (copy / "folder.dat").mkdir()
+    result = check(run, copy, "/srv/files/*.dat", timeout=5)
+    assert result["ok"], result
+    names = [file["path"].removeprefix("/srv/files/") for file in result["files"]]
+    assert names == ["a.dat", "b.dat", "wild[1].dat"]
+    assert check(run, copy, "/srv/files/fifo.dat", timeout=5)["detail"].endswith("there is no such file in the copy")
+
+
+HOSTILE = "evil\x1b]0;you are root\x07\nok: all is well\r\u202egpj.\udcff.dat"
+SHOWN = "evil\\x1b]0;you are root\\x07\\nok: all is well\\r\\u202egpj.\\xff.dat"
+
+
+def test_names_of_the_copy_are_told_as_plain_text(run: Run, copy: Path) -> None:
+    (copy / HOSTILE).write_text("x")
+    result = check(run, copy, {"path": "/srv/files/evil*", "min_size": 2})
+    assert not result["ok"]
+    assert result["detail"].startswith(f"/srv/files/{SHOWN} has 1 bytes"), result
+    assert result["files"][0]["path"] == f"/srv/files/{SHOWN}"
+    assert f"/srv/files/{SHOWN} has 1 bytes" in result["output"]
+    assert json.dumps(result, ensure_ascii=False).encode()  # and all of it can be stored
+    (copy / "evil.link").symlink_to(f"/nowhere/{HOSTILE}")
+    led = check(run, copy, "/srv/files/evil.link")
+    assert SHOWN.replace("\\n", " ").replace("\\r", " ") in led["detail"], led
 
 
 def test_patterns_pass_over_links_to_this_host(run: Run, copy: Path) -> None:

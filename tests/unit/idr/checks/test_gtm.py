@@ -9,11 +9,13 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, owned
+from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options
 
 from .conftest import Run
 from .gtm import DATA, GTM_DIST, Gtm
@@ -74,7 +76,8 @@ def frozen_copy_passes(run: Run, database: Gtm, tmp_path: Path, journal: bool) -
     assert result["ok"], result
     assert result["detail"] == "2 database files without errors"
     assert result["what"] == f"{database.folder}/mumps.gld"
-    assert len(said(result, "integ", str(copy / "b.dat"))) == 1
+    assert len(said(result, "integ")) == 2
+    assert f".dat is {database.folder}/b.dat\n" in result["output"]
     assert {path.name: path.read_bytes() for path in copy.glob("*.mjl")} == before
     assert {path.name: path.read_bytes() for path in database.folder.glob("*.mjl")} == live
     database.value("^A(1)")  # production's own is as it was: open, and in nobody's way
@@ -124,6 +127,129 @@ def test_read_only_mounts_are_checked_on_copies(run: Run, database: Gtm, tmp_pat
     assert (copy / "b.dat").read_bytes() != before  # its header, so that it can be used
 
 
+SPAWN = ('x"\nspawn  ;touch ', '\n!"')  # GDE takes away the first sign of what it runs
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["in place", "copied"])
+def test_names_are_no_commands_of_gde(
+    run: Run, database: Gtm, tmp_path: Path, open_folder: Path, isolation: str, copied: bool
+) -> None:
+    """GDE takes its input for commands, of which one runs others: a name with lines in it must not come to be some."""
+    copy = frozen_copy(database, tmp_path / "copy")
+    marker = open_folder / "marker"
+    open_folder.chmod(0o777)
+    begin, end = SPAWN
+    hostile = copy / f"{begin}{marker}{end}" / "-rf \x1b[2J$(id)\n.dat"
+    hostile.parent.mkdir(parents=True)
+    (copy / "b.dat").rename(hostile)
+    there = database.folder
+    result = check(run, database, copy, files=[f"{there}/x*/**/*.dat"], copy=copied)
+    assert not marker.exists()
+    assert result["ok"], result
+    assert not any("spawn" in word for command in result["commands"] for word in command["argv"])
+    assert "\x1b" not in result["output"]
+    if isolation == "not shut off":  # a file without a header leaves mupip's semaphore behind there
+        return
+    overwrite(hostile, 0, 512)
+    damaged = check(run, database, copy, files=[f"{there}/x*/**/*.dat"], copy=copied)
+    assert not damaged["ok"]
+    assert "mupip" in damaged["detail"] and "\x1b" not in damaged["detail"] and "\\x1b[2J" in damaged["detail"]
+
+
+def test_programs_have_no_rights(run: Run, database: Gtm, tmp_path: Path, open_folder: Path) -> None:
+    """Whatever runs in GT.M's place because of what is in a copy."""
+    copy = frozen_copy(database, tmp_path / "copy")
+    owner = (copy / "b.dat").stat().st_uid
+    dist = open_folder / "dist"
+    dist.mkdir()
+    for path in Path(GTM_DIST).iterdir():
+        (dist / path.name).symlink_to(path)
+    (dist / "mupip").unlink()
+    told = 'test -z "$(ls -A /run)" && echo no sockets; cat /proc/self/status /etc/shadow; ls -ld /proc/[0-9]*; '
+    told += "ip link; grep /db-0.dat /proc/self/mountinfo"
+    (dist / "mupip").write_text(
+        f'#!/bin/sh\n[ "$1" = integ ] && {{ {told}; }}\ngtm_dist={GTM_DIST} exec {GTM_DIST}/mupip "$@"\n'
+    )
+    (dist / "mupip").chmod(0o755)
+    result = check(run, database, copy, gtm_dist=str(dist), files=[f"{database.folder}/b.dat"])
+    assert result["ok"], result
+    lines = result["output"].splitlines()
+    assert "Uid:\t65530\t65530\t65530\t65530" in lines
+    assert "Gid:\t65530\t65530\t65530\t65530" in lines
+    assert "Groups:\t " in lines
+    assert "NoNewPrivs:\t1" in lines
+    assert "no sockets" in lines
+    for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"):
+        assert f"Cap{kind}:\t0000000000000000" in lines
+    assert len([line for line in lines if "/proc/" in line and line.startswith("d")]) < 6  # its own alone
+    assert not any("eth" in line for line in lines)
+    (mounted,) = [line for line in lines if "/db-0.dat " in line and " - " in line]
+    assert "nosuid,nodev,noexec" in mounted
+    assert any("/etc/shadow: Permission denied" in line for line in lines)
+    assert (copy / "b.dat").stat().st_uid == owner  # it was only shown as the user's
+    named = check(run, database, copy, gtm_dist=str(dist), files=[f"{database.folder}/b.dat"], user="daemon")
+    assert "Uid:\t1\t1\t1\t1" in named["output"].splitlines()
+    root = check(run, database, copy, user="root")
+    assert not root["ok"]
+    assert root["detail"].startswith("root has all rights on this host")
+
+
+@pytest.mark.parametrize("disposable", [True, False])
+def test_where_owners_cannot_be_mapped(
+    run: Run, database: Gtm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disposable: bool
+) -> None:
+    """Older kernels: what goes with the drill changes its owner, and anything else is copied."""
+    monkeypatch.setattr(owned, "mapped", lambda *_arguments: None)
+    copy = frozen_copy(database, tmp_path / "copy")
+    os.chown(copy / "b.dat", 0, 0)
+    before = (copy / "b.dat").read_bytes()
+    result = run(
+        {"name": "gtm", "gtm_dist": GTM_DIST, "files": [f"{database.folder}/b.dat"]},
+        mounts={str(database.folder): copy},
+        disposable=disposable,
+    )
+    assert result["ok"], result
+    assert (copy / "b.dat").stat().st_uid == (65530 if disposable else 0)
+    assert ((copy / "b.dat").read_bytes() == before) == (not disposable)
+
+
+def test_a_host_that_cannot_shut_programs_off_has_to_be_accepted(
+    run: Run, database: Gtm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "shut_off", lambda network: ["processes"])
+    copy = frozen_copy(database, tmp_path / "copy")
+    description = {"name": "gtm", "gtm_dist": GTM_DIST, "files": [f"{database.folder}/b.dat"]}
+    refused = run(description, mounts={str(database.folder): copy}, unconfined=False)
+    assert not refused["ok"] and refused["commands"] == []
+    assert refused["detail"].startswith(
+        "programs that read the copy cannot be shut off here from this host's processes: let root check"
+    )
+
+
+def test_a_directory_that_is_too_large_is_not_read(run: Run, database: Gtm, tmp_path: Path) -> None:
+    copy = frozen_copy(database, tmp_path / "copy")
+    os.truncate(copy / "mumps.gld", 1 << 40)
+    result = check(run, database, copy)
+    assert not result["ok"]
+    assert "mumps.gld in the copy has 1099511627776 bytes" in result["detail"]
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_on_the_mounts_of_a_drill(
+    run: Run, database: Gtm, tmp_path: Path, mounted: Callable[..., Path], kind: str
+) -> None:
+    """On a device of its own, whose files belong to a user that this host may give to somebody else."""
+    folder = mounted(f"mkfs.{kind}", "-q", options=f"loop,{mount_options(kind, True)}")
+    copy = frozen_copy(database, folder / "m")
+    for path in copy.iterdir():
+        os.chown(path, 1234, 1234)
+        path.chmod(0o600)
+    result = check(run, database, copy)
+    assert result["ok"], result
+    assert not said(result, "cp")
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in copy.iterdir()} == {(1234, 1234)}
+
+
 def overwrite(path: Path, start: int, length: int) -> None:
     with open(path, "r+b") as stream:
         stream.seek(start)
@@ -147,7 +273,7 @@ def test_damage_is_found(run: Run, database: Gtm, tmp_path: Path) -> None:
     assert "mupip integ failed" in inside["detail"]
     assert "%GTM-E-DBBSIZMN, Nature: #DANGER*** " in inside["detail"]
     assert inside["detail"].endswith(" Block too small")
-    assert f"integ -noonline -file {copy}/b.dat" in inside["output"]  # the other file is checked all the same
+    assert len(said(inside, "integ")) == 2  # the other file is checked all the same
     header = damaged(lambda path: overwrite(path, 0, 512))
     assert "%GTM-E-DBNOTGDS" in header["detail"]
     short = damaged(lambda path: os.truncate(path, size // 2))
@@ -189,9 +315,9 @@ def test_names_with_variables_and_relative_ones(run: Run, tmp_path: Path) -> Non
         assert (result["ok"], result["detail"]) == (True, "2 database files without errors"), result
 
 
-def test_one_that_takes_too_long_is_ended(run: Run, database: Gtm, tmp_path: Path) -> None:
+def test_one_that_takes_too_long_is_ended(run: Run, database: Gtm, tmp_path: Path, open_folder: Path) -> None:
     copy = frozen_copy(database, tmp_path / "copy")
-    dist = tmp_path / "dist"
+    dist = open_folder / "dist"
     dist.mkdir()
     for path in Path(GTM_DIST).iterdir():
         (dist / path.name).symlink_to(path)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,26 @@ def test_it_fails_for_wrong_options_alone(play: Play, tmp_path: Path) -> None:
     assert place["msg"] == "'mounts' must lead to absolute paths, not 'relative': correct it"
     assert "Checks cannot be run with /dev/null/none as 'scratch'" in scratch["msg"]
     assert all(result["failed"] for result in (wrong, unknown, place, scratch))
+
+
+@pytest.mark.root
+def test_who_reads_the_copy(play: Play, tmp_path: Path) -> None:
+    """The options of the module get to the check, and a text of the copy gets to the controller as a plain one."""
+    image = tmp_path / "image"
+    subprocess.run(["mkfs.ext4", "-q", "-L", "a\x1b[2J", image, "16M"], check=True)
+    (tmp_path / "\x1b[2J").write_text("x")
+    check = {"name": "filesystem", "device": str(image)}
+    files = {"name": "files", "paths": ["/srv/m/*2J"]}
+    good, root, told = play(
+        [
+            task(check, user="daemon", disposable=True),
+            task(check, user="root"),
+            task(files, mounts={"/srv/m": str(tmp_path)}),
+        ]
+    )
+    assert good["check"]["ok"], good
+    assert root["check"]["detail"].startswith("root has all rights on this host")
+    assert told["check"]["files"][0]["path"] == "/srv/m/\\x1b[2J"
 
 
 def test_check_mode_runs_nothing_and_passes_nothing(play: Play, tmp_path: Path) -> None:

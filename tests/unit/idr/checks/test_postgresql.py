@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded
+from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, owned
+from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options
 
 from ...quiesce.servers import Postgres, as_user, give, new, postgres_program, remove_templates, running
 from .conftest import Run
@@ -129,13 +131,263 @@ def test_tablespaces_and_wal_elsewhere_are_those_of_the_copy(run: Run, site: Sit
     outside.symlink_to("/var/lib/elsewhere")
     result = check(run, site)
     assert not result["ok"]
-    assert result["detail"].startswith("/var/lib/elsewhere is on none of the mounted volumes")
+    assert result["detail"].startswith(
+        f"{site.there}/data/pg_tblspc/99999 leads to /var/lib/elsewhere, which is on none of the mounted volumes"
+    )
+    outside.unlink()
+    again = check(run, site)
+    assert again["ok"], again
+
+
+@pytest.mark.parametrize("link", ["pg_wal", "pg_tblspc/99999", "pg_stat/below/deep", "base/one"])
+def test_links_never_lead_a_server_into_this_host(run: Run, site: Site, link: str) -> None:
+    """Relative ones too, which PostgreSQL would follow into whatever this host has there."""
+    hosts = site.folder / "hosts"
+    with running(site.server):
+        site.copy()
+    subprocess.run(["cp", "-a", site.here / "data/pg_wal", hosts], check=True)
+    before = sorted((path, path.stat().st_mtime_ns) for path in hosts.rglob("*"))
+    path = site.here / "data" / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if link == "pg_wal":
+        shutil.rmtree(path)
+    for target in (os.path.relpath(hosts, path.parent), f"../{'../' * link.count('/')}../hosts", str(hosts)):
+        path.symlink_to(target)
+        result = check(run, site)
+        assert not result["ok"], result
+        assert result["detail"].startswith(f"{site.there}/data/{link} leads to {hosts}, which is on none of"), result
+        assert not [each for each in result["commands"] if each["argv"][0].endswith("/postgres")]
+        path.unlink()
+    assert sorted((path, path.stat().st_mtime_ns) for path in hosts.rglob("*")) == before
+
+
+def test_relative_links_within_the_copy_are_followed(run: Run, site: Site) -> None:
+    with running(site.server):
+        fill(site.server)
+        site.copy()
+    shutil.move(site.here / "data/pg_wal", site.here / "wal")
+    (site.here / "middle").symlink_to(site.there)  # an absolute one in the middle of the path
+    (site.here / "data/pg_wal").symlink_to("../middle/wal")
+    result = check(run, site)
+    assert result["ok"], result
+    assert (site.here / "data/pg_wal").readlink() == site.here / "wal"  # this host would have gone to production's
+    assert not (site.there / "wal").exists()
+
+
+def test_what_postgresql_never_makes_is_refused(run: Run, site: Site) -> None:
+    with running(site.server):
+        site.copy()
+    for make in (os.mkfifo, lambda path: os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 8))):
+        make(site.here / "data/pg_stat/\x1b[2Jodd")
+        result = check(run, site, timeout=20)
+        assert not result["ok"]
+        assert result["detail"].startswith(f"{site.there}/data/pg_stat/\\x1b[2Jodd is no file, folder or link"), result
+        (site.here / "data/pg_stat/\x1b[2Jodd").unlink()
+    os.truncate(site.here / "data/PG_VERSION", 1 << 40)
+    large = check(run, site)
+    assert "PG_VERSION in the copy has 1099511627776 bytes" in large["detail"]
+    (site.here / "data/PG_VERSION").unlink()
+    os.mkfifo(site.here / "data/PG_VERSION")
+    fifo = check(run, site, timeout=5)
+    assert "is no data folder of PostgreSQL" in fifo["detail"]
+
+
+def library(site: Site) -> Path:
+    """A library in the copy that leaves a file in the data folder where it was loaded: ``pg_stat/...stat``."""
+    (folder,) = Path(postgres_program("postgres")).parents[1].glob("lib")
+    return Path(shutil.copy(folder / "pg_stat_statements.so", site.here / "evil.so"))
+
+
+HOSTILE = """
+shared_preload_libraries = '{evil}'
+session_preload_libraries = '{evil}'
+local_preload_libraries = '{evil}'
+jit_provider = '{evil}'
+dynamic_library_path = '{there}'
+archive_mode = on
+archive_library = '{evil}'
+archive_command = 'touch {marker}'
+restore_command = 'touch {marker}; false'
+archive_cleanup_command = 'touch {marker}'
+recovery_end_command = 'touch {marker}'
+ssl = on
+ssl_passphrase_command = 'touch {marker}'
+log_directory = '{folder}'
+logging_collector = on
+"""
+
+
+def test_settings_of_the_copy_run_nothing(run: Run, site: Site, isolation: str) -> None:
+    site.folder.chmod(0o777)
+    marker = site.folder / "marker"
+    with running(site.server):
+        fill(site.server)
+        site.copy()
+    evil = library(site)
+    text = HOSTILE.format(evil=evil, there=site.here, marker=marker, folder=site.folder)
+    (site.here / "data/postgresql.auto.conf").write_text(text)
+    before = sorted(os.listdir(site.folder))
+    result = check(run, site)
+    assert result["ok"], result
+    assert sorted(os.listdir(site.folder)) == before
+    assert not list((site.here / "data/pg_stat").glob("pg_stat_statements*"))
+    if isolation == "shut off":
+        assert (site.here / "data/postgresql.auto.conf").read_text() == text  # it was only hidden
+    (site.here / "data/postgresql.auto.conf").unlink(missing_ok=True)
+    (site.here / "data/postgresql.auto.conf").symlink_to("postgresql.conf")
+    linked = check(run, site)
+    assert not linked["ok"] and "postgresql.auto.conf is no file" in linked["detail"]
+
+
+def test_what_the_database_holds_runs_without_rights(run: Run, site: Site) -> None:
+    """A trigger runs a program, and a setting of a role loads a library: neither gains anything."""
+    site.folder.chmod(0o777)
+    told, setuid = site.folder / "told", site.here / "setuid"
+    asked = f"id; grep -h -e NoNew -e Cap /proc/self/status; cat /etc/shadow; kill -0 {os.getpid()}; {setuid}"
+    with running(site.server):
+        site.server.ask(
+            "CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN COPY (SELECT 1) TO PROGRAM $q${{ {asked}; }} >>{told} 2>&1; true$q$; END $$"
+        )
+        site.server.ask("CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION e()")
+        site.copy()
+    subprocess.run(["chown", "-R", "0:0", site.here], check=True)
+    shutil.copy("/usr/bin/id", setuid)
+    setuid.chmod(0o4755)
+    check(run, site)  # pg_amcheck makes its extension, which is where the trigger comes in
+    lines = told.read_text().splitlines()
+    assert lines[0].startswith("uid=65530 gid=65530"), lines
+    assert "NoNewPrivs:\t1" in lines
+    assert {line.split()[1] for line in lines if line.startswith("Cap")} == {"0" * 16}
+    for end in ("/etc/shadow: Permission denied", "No such process", "setuid: Permission denied"):
+        assert any(line.endswith(end) for line in lines), lines
+    assert not [line for line in lines if "uid=0" in line]
+
+    subprocess.run(["rm", "-rf", site.here], check=True)
+    with running(site.server):
+        site.server.ask(f"ALTER ROLE postgres SET session_preload_libraries = '{site.here}/evil.so'")
+        site.copy()
+    library(site)
+    result = check(run, site)
+    assert not result["ok"]
+    assert "failed to map segment from shared object" in result["detail"], result
+
+
+def test_a_folder_of_root_makes_nobody_root(run: Run, site: Site) -> None:
+    with running(site.server):
+        fill(site.server)
+        site.copy()
+    subprocess.run(["chown", "-R", "0:0", site.here], check=True)
+    result = check(run, site)
+    assert result["ok"], result
+    assert {path.lstat().st_uid for path in site.here.rglob("*")} == {0}  # what is written is its owner's
+    refused = check(run, site, user="root")
+    assert refused["detail"].startswith("root has all rights on this host")
+    named = check(run, site, user="daemon")
+    assert named["ok"], named
+
+
+def at_an_open_place(site: Site, mount: Path, number: int) -> Path:
+    """A mount where other users get to; it ends with the folder of the site."""
+    place = site.folder / f"mount{number}"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", mount, place], check=True)
+    return place
+
+
+@pytest.mark.parametrize("disposable", [True, False])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_on_the_mounts_of_a_drill(
+    run: Run, site: Site, mounted: Callable[..., Path], kind: str, disposable: bool
+) -> None:
+    """On devices of their own, data folder, tablespace and a way in that only their owner may go."""
+    space = site.there / "space"
+    space.mkdir()
+    give(space, "postgres")
+    with running(site.server):
+        fill(site.server)
+        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
+        site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
+        site.copy()
+    options = f"loop,{mount_options(kind, True)}"
+    data, far = (at_an_open_place(site, mounted(f"mkfs.{kind}", "-q", options=options), n) for n in range(2))
+    uid, gid = (site.here / "data").stat().st_uid, (site.here / "data").stat().st_gid
+    (data / "closed").mkdir(0o700)
+    os.chown(data / "closed", uid, gid)
+    subprocess.run(["cp", "-a", site.here / "data", data / "closed"], check=True)
+    subprocess.run(["cp", "-a", f"{site.here}/space/.", far], check=True)
+    os.chown(far, uid, gid)
+    result = run({"name": "postgresql"}, mounts={str(site.there / "x"): data, str(space): far}, disposable=disposable)
+    owners = {path.lstat().st_uid for path in [*data.rglob("*"), *far.rglob("*")] if path.name != "lost+found"}
+    assert owners == {uid}
+    if disposable:
+        assert result["ok"], result
+        assert not [command for command in result["commands"] if command["argv"][0] == "cp"]
+    else:  # the link would have to be set right
+        assert not result["ok"]
+        assert "mount the volumes where production has them" in result["detail"]
+
+
+def test_what_production_goes_on_with_is_left_as_it_is(run: Run, site: Site) -> None:
+    """The disks of a failover, which are where production had them: no owner and no link is changed."""
+    space = site.there / "space"
+    space.mkdir()
+    give(space, "postgres")
+    with running(site.server):
+        fill(site.server)
+        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
+        site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
+        site.copy()
+    gone = site.there.with_name("gone")
+    site.there.rename(gone)
+    site.here.rename(site.there)
+    (link,) = (site.there / "data/pg_tblspc").iterdir()
+    owner = (site.there / "data").stat().st_uid
+    before = link.readlink()
+    result = run(
+        {"name": "postgresql", "data": f"{site.there}/data"}, mounts={str(site.there): site.there}, disposable=False
+    )
+    assert result["ok"], result
+    assert not [command for command in result["commands"] if command["argv"][0] == "cp"]
+    assert link.readlink() == before
+    assert {path.lstat().st_uid for path in site.there.rglob("*")} == {owner}
+
+
+@pytest.mark.parametrize("disposable", [True, False])
+def test_where_owners_cannot_be_mapped(run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, disposable: bool) -> None:
+    """Older kernels: what goes with the drill changes its owner, and anything else is copied."""
+    monkeypatch.setattr(owned, "mapped", lambda *_arguments: None)
+    with running(site.server):
+        fill(site.server)
+        site.copy()
+    uid = (site.here / "data").stat().st_uid
+    (site.here / "data/setuid").touch()
+    (site.here / "data/setuid").chmod(0o4755)
+    result = run(
+        {"name": "postgresql", "data": f"{site.there}/data"}, mounts={str(site.there): site.here}, disposable=disposable
+    )
+    assert result["ok"], result
+    assert (site.here / "data").stat().st_uid == (65530 if disposable else uid)
+    assert (site.here / "data/postmaster.pid").exists() == (not disposable)
+
+
+def test_the_map_of_tablespaces_leads_nowhere_else(run: Run, site: Site) -> None:
+    with running(site.server):
+        site.copy()
+    for text, why in (
+        (f"16400 {site.folder}/hosts\n", f"{site.folder}/hosts is on none of the mounted volumes"),
+        ("16400 relative\n", "has the line '16400 relative', which is none of PostgreSQL's"),
+        (f"16400 {site.there}/none\n", f"leads to {site.there}/none, which is not in the copy"),
+    ):
+        (site.here / "data/tablespace_map").write_text(text)
+        result = check(run, site)
+        assert not result["ok"] and why in result["detail"], result
 
 
 def test_a_folder_of_this_host_that_cannot_be_covered_is_not_risked(
     run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded, "shut_off", lambda network: ["mounts"])
+    monkeypatch.setattr(bounded, "shut_off", lambda network: ["mounts", "processes"])
     space = site.there / "space"
     space.mkdir()
     give(space, "postgres")

@@ -132,6 +132,8 @@ def test_wrong_options(play: Play, made: Made) -> None:
 
 def test_filters(play: Play) -> None:
     (told,) = play([{"ansible.builtin.debug": {"msg": "{{ 'ntfs' | openisb.backup.idr_mount_options(true) }}"}}])
+    assert told["msg"] == "ro,nosuid,nodev,noexec"
+    (told,) = play([{"ansible.builtin.debug": {"msg": "{{ 'ntfs' | openisb.backup.idr_mount_options(true, true) }}"}}])
     assert told["msg"] == "ro"
     (told,) = play([{"ansible.builtin.debug": {"msg": "{{ 'swap' | openisb.backup.idr_mount_type }}"}}])
     assert "'swap' cannot be mounted: it is swap space" in told["msg"]

@@ -5,6 +5,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import (
     is_writable,
@@ -12,21 +21,49 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import
     mount_type,
 )
 
+Play = Callable[..., list[dict[str, Any]]]
+HARMLESS = "nosuid,nodev,noexec"
+
 
 @pytest.mark.parametrize(
-    ("kind", "read_only", "written"),
+    ("kind", "read_only", "written", "also"),
     [
-        ("ext4", "ro,noload", "rw"),
-        ("ext3", "ro,noload", "rw"),
-        ("ext2", "ro", "rw"),
-        ("xfs", "ro,norecovery,nouuid", "rw,nouuid"),
-        ("btrfs", "ro,rescue=nologreplay", "rw"),
-        ("ntfs", "ro", "ro"),
-        ("vfat", "ro", "rw"),
+        ("ext4", "ro,noload", "rw", ",errors=remount-ro"),
+        ("ext3", "ro,noload", "rw", ",errors=remount-ro"),
+        ("ext2", "ro", "rw", ",errors=remount-ro"),
+        ("xfs", "ro,norecovery,nouuid", "rw,nouuid", ""),
+        ("btrfs", "ro,rescue=nologreplay", "rw", ""),
+        ("ntfs", "ro", "ro", ""),
+        ("vfat", "ro", "rw", ""),
     ],
 )
-def test_options(kind: str, read_only: str, written: str) -> None:
-    assert (mount_options(kind, False), mount_options(kind, True)) == (read_only, written)
+def test_options(kind: str, read_only: str, written: str, also: str) -> None:
+    assert (mount_options(kind, False, True), mount_options(kind, True, True)) == (read_only, written)
+    assert mount_options(kind, False) == f"{read_only},{HARMLESS}{also}"
+    assert mount_options(kind, True) == f"{written},{HARMLESS}{also}"
+
+
+@pytest.mark.root
+def test_nothing_in_a_copy_makes_anybody_root(mounted: Callable[..., Path]) -> None:
+    """A program of the copy that is root's and says so, and a device node."""
+    folder = mounted("mkfs.ext4", "-q", options=f"loop,{mount_options('ext4', True)}")
+    shutil.copy("/usr/bin/id", folder / "id")
+    (folder / "id").chmod(0o4755)
+    os.mknod(folder / "disk", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+    with pytest.raises(PermissionError):
+        subprocess.run([folder / "id"], check=False)
+    with pytest.raises(PermissionError):
+        (folder / "disk").read_bytes()
+    told = Path("/proc/self/mountinfo").read_text().splitlines()
+    (line,) = [line for line in told if line.split()[4] == str(folder)]
+    assert {"nosuid", "nodev", "noexec"} <= set(line.split()[5].split(","))
+
+
+def test_a_failover_is_mounted_as_production_is(play: Play) -> None:
+    lun = {"parts": [{"number": 0, "device": "/dev/loop1", "type": "xfs", "name": ""}]}
+    task = {"ansible.builtin.debug": {"msg": "{{ lun | openisb.backup.idr_part({}, true, mode == 'failover') }}"}}
+    told = [play([task], "-e", json.dumps({"lun": lun, "mode": mode}))[0]["msg"] for mode in ("failover", "test")]
+    assert [each["options"] for each in told] == ["rw,nouuid", f"rw,nouuid,{HARMLESS}"]
 
 
 def test_ntfs_is_never_written() -> None:

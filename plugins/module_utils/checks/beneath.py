@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opens what is in a copy, and nothing else: no link is followed on the way, no fifo or device waited for."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from .errors import CheckFailed
+
+FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_beneath(root: str, below: str, flags: int) -> int:
+    """A descriptor of ``below`` (relative; empty for ``root`` itself). Raises OSError, for a link, too.
+
+    Folder by folder, each from the descriptor of the one before it: whoever exchanges a folder for a link meanwhile
+    only makes this fail.
+    """
+    *folders, last = [part for part in below.split("/") if part not in ("", ".")] or [""]
+    if ".." in (*folders, last):
+        raise ValueError(f"{below} has not been resolved")
+    descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            descriptor, before = _open(folder, FOLDER, descriptor, root), descriptor
+            os.close(before)
+        if last:
+            return _open(last, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, descriptor, root)
+        return os.open(f"/proc/self/fd/{descriptor}", flags | os.O_CLOEXEC)
+    finally:
+        os.close(descriptor)
+
+
+def _open(name: str, flags: int, folder: int, root: str) -> int:
+    try:
+        return os.open(name, flags, dir_fd=folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.path.join(_path(folder, root), name)) from error
+
+
+def _path(folder: int, root: str) -> str:
+    """How errors call a folder."""
+    try:
+        return os.readlink(f"/proc/self/fd/{folder}")
+    except OSError:
+        return root
+
+
+def is_file(root: str, below: str) -> bool:
+    """Whether it is a regular file, and no link leads to it."""
+    try:
+        descriptor = open_beneath(root, below, os.O_PATH)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(root: str, below: str, most: int, name: str) -> bytes:
+    """All of a small file. Raises CheckFailed where it is no regular file, or larger than ``most`` bytes; and OSError.
+
+    ``name``: how the error calls it.
+    """
+    descriptor = open_beneath(root, below, os.O_RDONLY)
+    with open(descriptor, "rb", buffering=0) as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckFailed(f"{name} in the copy is no file: the copy is damaged, or somebody has tampered with it")
+        if status.st_size > most:
+            raise CheckFailed(f"{name} in the copy has {status.st_size} bytes, and {most} at most: the copy is damaged")
+        return stream.read(most) or b""

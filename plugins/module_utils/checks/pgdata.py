@@ -1,0 +1,237 @@
+# Copyright: (c) 2026, OpenISB contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A copied data folder of PostgreSQL, made one that a server can start on without leaving the copy.
+
+PostgreSQL follows whatever links it finds, waits for whatever fifo it opens, and obeys a file of settings in the folder
+itself. So all of the folder is looked at first, and of the folders that links in it lead to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Iterator, NamedTuple
+
+from .bench import Bench
+from .beneath import read_file
+from .errors import CheckFailed
+from .isolation import MS_BIND, User, bind, may, mount
+from .owned import Volumes
+from .places import Places
+from .space import copy_folder, writable
+
+STANDBY = ("standby.signal", "recovery.signal", "recovery.conf")
+OF_ITS_SERVER = ("postmaster.pid", "postmaster.opts")
+SETTINGS = "postgresql.auto.conf"
+"""What ALTER SYSTEM has set: read by every server, wherever else its settings are."""
+SPACES = "tablespace_map"
+"""Where a server that begins from a backup makes links to: lines of a number and a path."""
+LARGEST_MAP = 1024 * 1024
+OF_THE_HOST = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "run", "sbin", "sys", "usr")
+"""Folders over which nothing of a copy is mounted, not even for one check: what this host runs is there."""
+ESCAPED = "\n\r\\"
+"""What is not written as it is in ``tablespace_map``."""
+
+
+class Link(NamedTuple):
+    """A link in the data folder, or in a folder of it elsewhere. ``target``: as it says. ``real``: where it is here."""
+
+    path: str
+    target: str
+    real: str
+
+
+def entries(folder: str, bench: Bench, deep: int = 1 << 30) -> Iterator[os.DirEntry[str]]:
+    """All that is in a folder and ``deep`` folders below; no link is followed. Raises CheckFailed, OSError."""
+    ahead = [(folder, deep)]
+    while ahead:
+        bench.left()
+        path, left = ahead.pop()
+        with os.scandir(path) as found:
+            for entry in found:
+                yield entry
+                if left and entry.is_dir(follow_symlinks=False):
+                    ahead.append((entry.path, left - 1))
+
+
+class DataFolder:
+    """``found`` is where the copy has it, without links in the way. ``path`` is where the server's programs find it."""
+
+    def __init__(self, found: str, places: Places, bench: Bench) -> None:
+        self.path = found
+        self._found = found
+        self._name = places.there(found)
+        self._places = places
+        self._bench = bench
+        self._folders = [found]
+        self._links: list[Link] = []
+        self._spaces: list[Link] = []
+
+    def make_startable(self) -> None:
+        """Raises CheckFailed where a server must not start on it, or cannot; and OSError."""
+        for name in STANDBY:
+            if os.path.lexists(os.path.join(self._found, name)):
+                raise CheckFailed(f"this is a copy of a standby server ({name} is in it): check its primary's instead")
+        self._look()
+        status = os.stat(self._found)
+        volumes = Volumes(self._places, User(status.st_uid, status.st_gid), self._bench)
+        in_place = writable(self._found)
+        if in_place and self._bench.disposable:
+            self._set_right(self._found, [link for link in self._links if _is_wrong(link)])
+        volumes.map()
+        if in_place and volumes.lend(self._found):
+            self._refuse_wrong()
+        else:
+            self.path = os.path.join(self._bench.work, "data")
+            copy_folder(self._found, self.path, self._name, self._bench)
+            self._set_right(self.path, self._links)
+        self._lend_folders(volumes)
+        self._check_access()
+        for link in [*self._links, *self._spaces]:
+            self._cover(link)
+        self._leave_settings()
+        for name in OF_ITS_SERVER:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.path, name))
+
+    # What is in it
+
+    def _look(self) -> None:
+        """Find all links, in the folders that they lead to as well, and refuse what PostgreSQL never makes."""
+        for link in self._map():
+            self._follow(link, self._spaces)
+        for folder in self._folders:  # which grows meanwhile
+            for entry in entries(folder, self._bench):
+                mode = entry.stat(follow_symlinks=False).st_mode
+                name = self._places.there(entry.path)
+                if stat.S_ISLNK(mode):
+                    real = self._places.resolve(entry.path)
+                    self._follow(Link(entry.path, os.readlink(entry.path), real), self._links)
+                elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISSOCK(mode)):
+                    raise CheckFailed(
+                        f"{name} is no file, folder or link, and PostgreSQL makes nothing else: somebody has put it "
+                        "there. Find out who, and remove it from production"
+                    )
+
+    def _follow(self, link: Link, links: list[Link]) -> None:
+        if not os.path.lexists(link.real):
+            raise CheckFailed(
+                f"{self._places.there(link.path)} leads to {link.target}, which is not in the copy: have its volume "
+                "backed up and mounted too, or remove the link from production"
+            )
+        links.append(link)
+        if os.path.isdir(link.real) and not any(f"{link.real}/".startswith(f"{each}/") for each in self._folders):
+            self._folders.append(link.real)
+
+    def _map(self) -> Iterator[Link]:
+        """The tablespaces that a server would make links to."""
+        path = os.path.join(self._found, SPACES)
+        if not os.path.lexists(path):
+            return
+        text = os.fsdecode(read_file(self._found, SPACES, LARGEST_MAP, self._places.there(path)))
+        for line in filter(None, text.split("\n")):
+            number, _space, target = line.partition(" ")
+            if not number.isdigit() or not os.path.isabs(target) or set(target) & set(ESCAPED):
+                raise CheckFailed(f"{self._places.there(path)} has the line '{line}', which is none of PostgreSQL's")
+            yield Link(f"{path} {number}", target, self._places.resolve(self._places.here(target)))
+
+    # What is changed
+
+    def _set_right(self, folder: str, links: list[Link]) -> None:
+        """Have links lead to where the copy has what they name; those of the data folder in ``folder``."""
+        for link in links:
+            path = _moved(link.path, self._found, folder)
+            entry = os.lstat(path)
+            os.unlink(path)
+            os.symlink(link.real, path)
+            os.lchown(path, entry.st_uid, entry.st_gid)
+        if any(each.real != each.target for each in self._spaces):
+            path = os.path.join(folder, SPACES)
+            lines = [f"{each.path.rpartition(' ')[2]} {each.real}\n" for each in self._spaces]
+            entry = os.lstat(path)
+            os.unlink(path)
+            with open(path, "x", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.writelines(lines)
+            os.chown(path, entry.st_uid, entry.st_gid)
+
+    def _refuse_wrong(self) -> None:
+        """Where nothing may be changed, as on the disks of a failover, links have to be right as they are."""
+        if self._bench.disposable:
+            return
+        wrong = [link for link in self._links if _is_wrong(link)]
+        wrong += [each for each in self._spaces if each.real != each.target]
+        if wrong:
+            raise CheckFailed(
+                f"{self._places.there(wrong[0].path)} leads to {wrong[0].target}, which is {wrong[0].real} here: mount "
+                "the volumes where production has them, or correct the link"
+            )
+
+    def _lend_folders(self, volumes: Volumes) -> None:
+        for folder in self._folders[1:]:
+            if not writable(folder) or not volumes.lend(folder):
+                raise CheckFailed(
+                    f"{self._places.there(folder)}, to which {self._name} leads, cannot be written here by the user of "
+                    "the check: mount it from an overlay, on a kernel from 5.12 on where it is not a drill's"
+                )
+
+    def _cover(self, link: Link) -> None:
+        """Have a path of production lead to the copy, as long as the check lasts, where this host has such a path, too.
+
+        Replayed WAL names tablespaces by where they were made, and PostgreSQL makes them there again.
+        """
+        target, here = link.target, link.real
+        if not os.path.isabs(target) or not os.path.isdir(target) or not os.path.isdir(here):
+            return
+        if os.path.samefile(target, here):
+            return
+        real = os.path.realpath(target)
+        free = not any(f"{os.path.realpath(path)}/".startswith(f"{real}/") for path in (here, self._bench.work))
+        if not self._bench.own_mounts or not free or real.split("/")[1] in ("", *OF_THE_HOST):
+            raise CheckFailed(
+                f"{target} is a folder of this host, too, into which the copy might write: check the copy on another "
+                "host"
+            )
+        mount(here, real, MS_BIND)
+
+    def _leave_settings(self) -> None:
+        """Have the server find none of the copy's settings. Raises CheckFailed where that cannot be."""
+        path = os.path.join(self.path, SETTINGS)
+        if not os.path.lexists(path):
+            return
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise CheckFailed(f"{self._name}/{SETTINGS} is no file: PostgreSQL makes it one; correct it on production")
+        if self._bench.own_mounts:
+            empty = os.path.join(self._bench.work, SETTINGS)
+            with open(empty, "x", encoding="ascii"):
+                pass
+            if self._bench.user is not None:
+                os.chown(empty, *self._bench.user)
+            bind(empty, path)
+        elif self._bench.disposable or self.path != self._found:
+            os.unlink(path)
+        else:
+            raise CheckFailed(
+                f"{self._name}/{SETTINGS} would be obeyed: this host has no mounts that are the check's alone, and the "
+                "file may not be changed"
+            )
+
+    def _check_access(self) -> None:
+        wanted = [(os.path.join(self.path, "PG_VERSION"), os.R_OK), (self._bench.work, os.X_OK)]
+        for path, how in wanted + [(folder, os.R_OK | os.W_OK | os.X_OK) for folder in self._folders[1:]]:
+            if not may(self._bench.user, path, how):
+                who = os.geteuid() if self._bench.user is None else self._bench.user.uid
+                raise CheckFailed(
+                    f"user {who}, as whom the check runs, cannot enter {path}: let others pass through the folders "
+                    "above (chmod o+x), or name another 'scratch'"
+                )
+
+
+def _is_wrong(link: Link) -> bool:
+    """Whether this host would follow it to another place than production."""
+    return os.path.realpath(link.path) != os.path.realpath(link.real)
+
+
+def _moved(path: str, before: str, after: str) -> str:
+    return after + path[len(before) :] if path.startswith(f"{before}/") else path
