@@ -108,7 +108,7 @@ def refresh(store: Store, ring: KeyRing) -> bool:
     then the old one vouches for what is not replaced yet.  Raises SavesetError, OSError.
     """
     mine = _files()
-    found = {name: _get(store, name) for name in mine}
+    found = {name: _readable(store, name) for name in mine}
     vouched = _believed(store, ring)
     if vouched is not None and _parse(vouched.release) > _parse(VERSION) and _digests(found) == vouched.digests:
         return False
@@ -230,6 +230,14 @@ def _get(store: Store, name: str) -> bytes | None:
     try:
         return store.get(name, 0, (NAME_MAX if name == NAME else README_MAX) + 1)
     except NotFound:
+        return None
+
+
+def _readable(store: Store, name: str) -> bytes | None:
+    """An object's content, None also where something else has its name: whatever it is, it is not ours."""
+    try:
+        return _get(store, name)
+    except SavesetError:
         return None
 
 

@@ -128,6 +128,30 @@ def test_a_huge_file_is_not_read_to_its_end(lab: Lab, monkeypatch: pytest.Monkey
     assert is_mine(lab)
 
 
+@pytest.mark.parametrize("name", [PROGRAM, TEXT, DOCUMENT])
+@pytest.mark.parametrize("error", [errors.Damaged, errors.StoreError])
+def test_what_cannot_be_read_is_named_and_replaced(
+    lab: Lab,
+    back_up: t.Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: type[errors.SavesetError],
+) -> None:
+    get = LocalStore.get
+
+    def refused(store: LocalStore, wanted: str, *part: t.Any) -> bytes:
+        if wanted == name and (lab.path / name).is_symlink():
+            raise error(name, "it is a link", "Put back a copy of it")
+        return get(store, wanted, *part)
+
+    monkeypatch.setattr(LocalStore, "get", refused)
+    (lab.path / name).rename(lab.folder / name)
+    (lab.path / name).symlink_to(lab.folder / name)
+    assert found(lab) == {name: "it is a link"}
+    back_up()
+    assert is_mine(lab) and not (lab.path / name).is_symlink()
+
+
 # -- the document
 
 
