@@ -629,7 +629,7 @@ class Repository:
             decode_document(_REPO, self.store.get(_REPO), "repository").check_mac(_REPO, self._ring.mac)
         except SavesetError as error:
             verifier.add_problem(_REPO, error.cause)
-        for name, problem in [*self.key_files.problems(), *tool_problems(self.store, self._ring)]:
+        for name, problem in self.key_files.problems():
             verifier.add_problem(name, problem)
         for folder in SIGNED:
             for name in self.store.list(folder):
@@ -639,6 +639,8 @@ class Repository:
                     continue  # removed since it was listed
                 except SavesetError as error:
                     verifier.add_problem(name, error.cause)
+        for name, problem in tool_problems(self.store, self._ring):
+            verifier.add_problem(name, problem)
 
     def _commit_is_whole(self, info: SavesetInfo, verifier: Verifier) -> bool:
         try:
