@@ -663,11 +663,7 @@ class Repository:
             decode_document(_REPO, self.store.get(_REPO), "repository").check_mac(_REPO, self._ring.mac)
         except SavesetError as error:
             verifier.add_problem(_REPO, error.cause)
-        for name, problem in (
-            *self.key_files.problems(),
-            *read_features(self.store, self._ring).problems,
-            *tool_problems(self.store, self._ring),
-        ):
+        for name, problem in (*self.key_files.problems(), *read_features(self.store, self._ring).problems):
             verifier.add_problem(name, problem)
         for stray in self.store.strays():
             verifier.add_problem(stray.name, stray_problem(stray))
@@ -679,6 +675,8 @@ class Repository:
                     continue  # removed since it was listed
                 except SavesetError as error:
                     verifier.add_problem(name, error.cause)
+        for name, problem in tool_problems(self.store, self._ring):
+            verifier.add_problem(name, problem)
 
     def _scan_all(self) -> tuple[list[SavesetInfo], list[tuple[str, SavesetError]]]:
         try:

@@ -100,7 +100,7 @@ def scrub(store: Store) -> list[Problem]:
     It finds all damage to what is there; that an object is missing, or was replaced on purpose by one with right
     checksums, takes the key: see Repository.verify().
     """
-    problems = scrub_document(store, "repo.json", "repository")
+    problems = [*scrub_document(store, "repo.json", "repository"), *tool_problems(store, None)]
     for folder, kind in DOCUMENTS.items():
         for name in objects_in(store, folder):
             problems += scrub_document(store, name, kind)
@@ -109,5 +109,4 @@ def scrub(store: Store) -> list[Problem]:
     punched = PunchedPacks(store, None)
     for name in objects_in(store, "packs"):
         problems += scrub_container(store, name, PACK_KIND, punched)
-    problems += [(stray.name, stray_problem(stray)) for stray in store.strays()]
-    return problems + tool_problems(store, None)
+    return [*problems, *((stray.name, stray_problem(stray)) for stray in store.strays())]

@@ -27,7 +27,7 @@ import zipfile
 
 from . import cli
 from .document import decode_document, encode_document
-from .errors import Damaged, NotFound, SavesetError
+from .errors import NotFound, SavesetError
 from .keys import KeyRing
 from .readme import README
 from .requirements import REQUIREMENTS
@@ -98,7 +98,7 @@ def refresh(store: Store, ring: KeyRing) -> bool:
     then the old one vouches for what is not replaced yet.  Raises SavesetError, OSError.
     """
     mine = _files()
-    found = {name: _get_or_replace(store, name) for name in mine}
+    found = {name: _readable(store, name) for name in mine}
     vouched = _believed(store, ring)
     if vouched is not None and _parse(vouched.release) > _parse(VERSION) and _digests(found) == vouched.digests:
         return False
@@ -211,11 +211,11 @@ def _get(store: Store, name: str) -> bytes | None:
         return None
 
 
-def _get_or_replace(store: Store, name: str) -> bytes | None:
-    """As _get(), for who replaces what cannot be read."""
+def _readable(store: Store, name: str) -> bytes | None:
+    """An object's content, None also where something else has its name: whatever it is, it is not ours."""
     try:
         return _get(store, name)
-    except Damaged:
+    except SavesetError:
         return None
 
 

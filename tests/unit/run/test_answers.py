@@ -207,14 +207,24 @@ def test_a_server_that_tells_of_something_else(change: Callable[[list[dict[str, 
         answers.volumes(found, WANTED)
 
 
-SAVESET = {"volume": "fs1/m", "server": "fs1", "id": "0" * 32, "run_id": RUN, "size": 4096, "time": "2026"}
+SAVESET = {
+    **{"volume": "fs1/m", "server": "fs1", "id": "0" * 32, "run_id": RUN, "size": 4096, "sequence": 1},
+    **{"time": "2026-11-28T21:00:00+00:00", "aside": "", "unknown": False},
+}
 
 
 def test_names_of_a_catalog_that_go_to_other_hosts() -> None:
     hostvars = {"fs1": {"isb_backup_server": "b", "isb_storage_host": "s", "isb_volumes": WANTED}}
     assert choose_savesets([SAVESET], "fs1", "")["savesets"] == [SAVESET]
     assert saveset_points(["fs1"], hostvars, {"b": [SAVESET]}) == [SAVESET]
-    for wrong in ({"id": "../x"}, {"run_id": "../../x"}, {"size": "9"}, {"size": -1}, {"volume": "fs1/m\n"}):
+    for wrong in (
+        {"id": "../x"},
+        {"run_id": "../../x"},
+        {"size": "9"},
+        {"size": -1},
+        {"volume": "fs1/m\n"},
+        {"sequence": 0},
+    ):
         with pytest.raises(AnswerError):
             choose_savesets([{**SAVESET, **wrong}], "fs1", "")
         with pytest.raises(AnswerError):

@@ -15,13 +15,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import document, errors, tool
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, tool
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys import KeyRing
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.names import kind_of
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.readme import README
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, Upload
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
+from blake3 import blake3
 
 from .conftest import MIB, Cli, Lab, MakeImage, text
 
@@ -59,13 +60,26 @@ def ring_of(lab: Lab) -> KeyRing:
     return lab.open().key_files._ring
 
 
+def sign(fields: dict[str, t.Any], ring: KeyRing | None) -> bytes:
+    """A document by the format alone, whatever is in it."""
+
+    def canonical() -> bytes:
+        return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+    features: dict[str, list[str]] = {"read": [], "write": [], "optional": []}
+    body = {"openisb": "tool", "version": 1, "features": features, **fields}
+    if ring is not None:
+        body["mac"] = ring.mac("tool", canonical()).hex()
+    body["hash"] = blake3(canonical()).hexdigest()
+    return canonical() + b"\n"
+
+
 def bind(lab: Lab, release: str, program: bytes, readme: bytes = b"a text", ring: KeyRing | None = None) -> None:
     """Put program, text and document there, as the given release would."""
     files = {PROGRAM: tool.sha256(program), TEXT: tool.sha256(readme)}
-    mac = (ring or ring_of(lab)).mac
     (lab.path / PROGRAM).write_bytes(program)
     (lab.path / TEXT).write_bytes(readme)
-    (lab.path / DOCUMENT).write_bytes(document.encode_document("tool", {"release": release, "files": files}, mac))
+    (lab.path / DOCUMENT).write_bytes(sign({"release": release, "files": files}, ring or ring_of(lab)))
 
 
 def is_mine(lab: Lab) -> bool:
@@ -128,6 +142,30 @@ def test_a_huge_file_is_not_read_to_its_end(lab: Lab, monkeypatch: pytest.Monkey
     assert is_mine(lab)
 
 
+@pytest.mark.parametrize("name", [PROGRAM, TEXT, DOCUMENT])
+@pytest.mark.parametrize("error", [errors.Damaged, errors.StoreError])
+def test_what_cannot_be_read_is_named_and_replaced(
+    lab: Lab,
+    back_up: t.Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: type[errors.SavesetError],
+) -> None:
+    get = LocalStore.get
+
+    def refused(store: LocalStore, wanted: str, *part: t.Any) -> bytes:
+        if wanted == name and (lab.path / name).is_symlink():
+            raise error(name, "it is a link", "Put back a copy of it")
+        return get(store, wanted, *part)
+
+    monkeypatch.setattr(LocalStore, "get", refused)
+    (lab.path / name).rename(lab.folder / name)
+    (lab.path / name).symlink_to(lab.folder / name)
+    assert found(lab) == {name: "it is a link"}
+    back_up()
+    assert is_mine(lab) and not (lab.path / name).is_symlink()
+
+
 # -- the document
 
 
@@ -139,7 +177,7 @@ def _of_another_repository(lab: Lab) -> None:
 def _without_a_key(lab: Lab) -> None:
     bind(lab, HIGHER, thief())
     fields = {"release": HIGHER, "files": {PROGRAM: tool.sha256(thief()), TEXT: tool.sha256(b"a text")}}
-    (lab.path / DOCUMENT).write_bytes(document.encode_document("tool", fields))
+    (lab.path / DOCUMENT).write_bytes(sign(fields, None))
 
 
 def _of_another_kind(lab: Lab) -> None:
@@ -162,16 +200,13 @@ def _of_a_later_format(lab: Lab) -> None:
     for name in ("mac", "hash"):
         del fields[name]
     features = {"read": ["news"], "write": [], "optional": []}
-    (lab.path / DOCUMENT).write_bytes(
-        document.sign_document("tool", {**fields, "features": features}, ring_of(lab).mac)
-    )
+    (lab.path / DOCUMENT).write_bytes(sign({**fields, "features": features}, ring_of(lab)))
 
 
 def _with_other_fields(release: t.Any, files: t.Any) -> t.Callable[[Lab], None]:
     def make(lab: Lab) -> None:
         bind(lab, HIGHER, thief())
-        fields = {"release": release, "files": files}
-        (lab.path / DOCUMENT).write_bytes(document.sign_document("tool", fields, ring_of(lab).mac))
+        (lab.path / DOCUMENT).write_bytes(sign({"release": release, "files": files}, ring_of(lab)))
 
     return make
 
