@@ -128,6 +128,7 @@ FORMS: dict[str, Form] = {
         },
     ),
     "punched": _form(names.PUNCHED, {"pack": _ID, "ranges": _RANGES}),
+    "tool": _form(names.TOOL, {"release": schema.text(100, 1), "files": schema.map_of(_TEXT, _hex(32))}),
     "check": _form(
         names.CHECK,
         {
@@ -143,8 +144,8 @@ FORMS: dict[str, Form] = {
 _PASSPHRASE = schema.record(
     {
         "n": schema.integer(2, 1 << 32),
-        "r": schema.integer(1, 1 << 16),
-        "p": schema.integer(1, 1 << 16),
+        "r": schema.integer(1, 64),
+        "p": schema.integer(1, 64),
         "salt": _hex(16, 64),
         "wrapped": _hex(16, 128),
     }

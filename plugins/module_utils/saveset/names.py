@@ -52,6 +52,7 @@ PUNCHED = _kind(rf"gc/punched/{ID}-[1-9][0-9]{{0,8}}", 8 * _MIB)
 CHECK = _kind(rf"checks/{_MOMENT}-{ID}", 64 * _MIB)
 README = _kind(r"README\.txt", 1 * _MIB)
 PROGRAM = _kind(r"isb-saveset\.pyz", 16 * _MIB)
+TOOL = _kind(r"tool\.json", 64 * _KIB)
 #: Half-written objects of a local folder, which nobody reads.
 TEMPORARY = _kind(rf"tmp/{ID}", 0)
 
@@ -73,6 +74,7 @@ _KINDS: dict[str, Kind] = {
     "checks": CHECK,
     "README.txt": README,
     "isb-saveset.pyz": PROGRAM,
+    "tool.json": TOOL,
     "tmp": TEMPORARY,
 }
 

@@ -58,6 +58,7 @@ GOOD = {
     f"checks/{TIME}-{ID}",
     "README.txt",
     "isb-saveset.pyz",
+    "tool.json",
     f"tmp/{ID}",
 }
 BAD = [
@@ -493,7 +494,7 @@ def test_a_bomb_in_a_sealed_part_is_refused(lab: Lab, mixed: Path, bomb: str, mo
     assert named(lab) == {first.info.name}
 
 
-@pytest.mark.parametrize("bomb", ["deep lists", "closed", "digits", "infinite", "twice", "quotes", "null"])
+@pytest.mark.parametrize("bomb", ["deep lists", "closed", "digits", "null"])
 @pytest.mark.parametrize(
     "name",
     [
