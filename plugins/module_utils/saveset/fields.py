@@ -152,8 +152,8 @@ FORMS: dict[str, Form] = {
 _PASSPHRASE = schema.record(
     {
         "n": schema.integer(2, 1 << 32),
-        "r": schema.integer(1, 1 << 16),
-        "p": schema.integer(1, 1 << 16),
+        "r": schema.integer(1, 64),
+        "p": schema.integer(1, 64),
         "salt": _hex(16, 64),
         "wrapped": _hex(16, 128),
     }

@@ -181,7 +181,7 @@ class LeafMap:
         _head, data = self._container(leaf.map_id).frame(leaf.offset, leaf.length)
         if blake3(data).digest() == leaf.page_hash:
             with contextlib.suppress(ValueError):
-                return Page(bytes(data), entries)
+                return Page(bytes(data), entries, self.leaf_name(leaf))
         raise Damaged(self.leaf_name(leaf), f"its page for leaf {number} is not the one expected", _WAY_OUT)
 
     def _container(self, map_id: bytes) -> Container:

@@ -81,8 +81,10 @@ class Piece(t.NamedTuple):
 class Page:
     """The entries of one leaf, as stored.  Raises ValueError when ``data`` is no page of so many entries."""
 
-    def __init__(self, data: bytes, entries: int) -> None:
+    def __init__(self, data: bytes, entries: int, name: str = "a page of a map") -> None:
+        """:param name: of the object that it is in."""
         self.data = data
+        self.name = name
         self.count = entries
         self._tail = entries * ENTRY_BYTES
         if len(data) < self._tail or (len(data) - self._tail) % PIECE.size:

@@ -179,7 +179,7 @@ def split_pieces(page: Page, position: int) -> list[Piece]:
     try:
         return page.pieces(position)
     except ValueError as error:
-        raise Damaged("a page of the map", str(error), "Use another saveset of the volume") from error
+        raise Damaged(page.name, f"chunk {position} of a page: {error}", "Use another saveset of the volume") from error
 
 
 def scatter(chunk: memoryview, data: memoryview, grain: int, stored: int, mask: int) -> None:

@@ -28,8 +28,8 @@ class ScryptCost:
 
     def problem(self) -> str:
         """Why no key file may have it, empty when one may: it is paid before anything proves who asks for it."""
-        if self.n < 2 or self.n & (self.n - 1) or self.r < 1 or self.p < 1:
-            return "n is no power of two, or r or p is not positive"
+        if self.n < 2 or self.n & (self.n - 1) or not 1 <= self.r <= 64 or not 1 <= self.p <= 64:
+            return "n is no power of two, or r or p is not from 1 to 64"
         if self.memory > SCRYPT_MEMORY_MAX or self.work > SCRYPT_WORK_MAX:
             return f"it takes more than {SCRYPT_MEMORY_MAX >> 20} MiB, or more than {_TIMES} times the usual time"
         return ""

@@ -34,8 +34,8 @@ Buffer = t.Union[bytes, bytearray, memoryview]
 
 _PUNCH_BLOCK = 4096
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-#: What filesystems put there by themselves: .nfs... is a file that was removed while somebody had it open.
-_FILESYSTEMS_OWN = re.compile(r"\.nfs[0-9a-f]+|lost\+found")
+#: What filesystems put there by themselves, most of it files that were removed while somebody had them open.
+_FILESYSTEMS_OWN = re.compile(r"\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.smbdelete\w+|lost\+found")
 #: The most bytes read at once, whatever asks: whoever reads a part of an object knows a smaller bound.
 _READ_MAX = 160 << 20
 _WAY_OUT = "Put back a copy of the object; verify tells what else is hurt"

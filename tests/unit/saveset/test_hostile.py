@@ -495,7 +495,7 @@ def test_a_bomb_in_a_sealed_part_is_refused(lab: Lab, mixed: Path, bomb: str, mo
     assert named(lab) == {first.info.name}
 
 
-@pytest.mark.parametrize("bomb", ["deep lists", "closed", "digits", "infinite", "twice", "quotes", "null"])
+@pytest.mark.parametrize("bomb", ["deep lists", "closed", "digits", "null"])
 @pytest.mark.parametrize(
     "name",
     [

@@ -45,6 +45,8 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention i
 
 from .conftest import KIB, MIB, Lab, noise, text
 
+pytestmark = pytest.mark.slow
+
 EXHAUSTIVE = os.environ.get("OPENISB_FUZZ") == "all"
 PLACES = 12  # of each object, unless all are
 CHUNK = 4 * KIB
