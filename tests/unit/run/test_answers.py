@@ -208,8 +208,15 @@ def test_a_server_that_tells_of_something_else(change: Callable[[list[dict[str, 
 
 
 SAVESET = {
-    "volume": "fs1/m", "server": "fs1", "id": "0" * 32, "run_id": RUN, "size": 4096, "sequence": 1,
-    "time": "2026-11-28T21:00:00+00:00", "aside": "", "unknown": False,
+    "volume": "fs1/m",
+    "server": "fs1",
+    "id": "0" * 32,
+    "run_id": RUN,
+    "size": 4096,
+    "sequence": 1,
+    "time": "2026-11-28T21:00:00+00:00",
+    "aside": "",
+    "unknown": False,
 }
 
 
