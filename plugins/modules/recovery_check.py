@@ -132,10 +132,12 @@ check:
       description: How long it took.
       type: float
     output:
-      description: The last 8000 characters of what its commands have printed, each after a line that shows it.
+      description:
+        - The last 8000 characters of what its commands have printed, each after a line that shows it.
+        - Control characters, but for ends of lines and tabs, are written out as in all texts of the result.
       type: str
     output_sha256:
-      description: SHA-256 of all that they have printed, with these lines, in UTF-8.
+      description: SHA-256 of all that they have printed, with these lines, in UTF-8, control characters written out.
       type: str
     commands:
       description:

@@ -78,15 +78,19 @@ class DataFolder:
         status = os.stat(self._found)
         volumes = Volumes(self._places, User(status.st_uid, status.st_gid), self._bench)
         in_place = writable(self._found)
-        if in_place and self._bench.disposable:
-            self._set_right(self._found, [link for link in self._links if _is_wrong(link)])
+        inside = [link for link in self._links if link.path.startswith(f"{self._found}/")]
+        outside = [link for link in self._links if link not in inside]
+        if self._bench.disposable:
+            self._set_right([*outside, *(inside if in_place else [])])
+        if self._bench.disposable and in_place:
+            self._set_map_right(self._found)
+        if not in_place:
+            self._copy(inside)  # before owners are mapped: root may not read then what is nobody's
         volumes.map()
-        if in_place and volumes.lend(self._found):
-            self._refuse_wrong()
-        else:
-            self.path = os.path.join(self._bench.work, "data")
-            copy_folder(self._found, self.path, self._name, self._bench)
-            self._set_right(self.path, self._links)
+        if in_place and not volumes.lend(self._found):
+            in_place = False
+            self._copy(inside)
+        self._refuse_wrong([*outside, *inside, *self._spaces] if in_place else outside)
         self._lend_folders(volumes)
         self._check_access()
         for link in [*self._links, *self._spaces]:
@@ -139,34 +143,47 @@ class DataFolder:
 
     # What is changed
 
-    def _set_right(self, folder: str, links: list[Link]) -> None:
-        """Have links lead to where the copy has what they name; those of the data folder in ``folder``."""
-        for link in links:
-            path = _moved(link.path, self._found, folder)
-            entry = os.lstat(path)
-            os.unlink(path)
-            os.symlink(link.real, path)
-            os.lchown(path, entry.st_uid, entry.st_gid)
-        if any(each.real != each.target for each in self._spaces):
-            path = os.path.join(folder, SPACES)
-            lines = [f"{each.path.rpartition(' ')[2]} {each.real}\n" for each in self._spaces]
-            entry = os.lstat(path)
-            os.unlink(path)
-            with open(path, "x", encoding="utf-8", errors="surrogateescape") as stream:
-                stream.writelines(lines)
-            os.chown(path, entry.st_uid, entry.st_gid)
+    def _copy(self, links: list[Link]) -> None:
+        """Have the server work on a copy, whose own links lead where the copied ones ought to."""
+        self.path = os.path.join(self._bench.work, "data")
+        copy_folder(self._found, self.path, self._name, self._bench)
+        self._set_right([Link(*(_moved(path, self._found, self.path) for path in link)) for link in links])
+        self._set_map_right(self.path)
 
-    def _refuse_wrong(self) -> None:
-        """Where nothing may be changed, as on the disks of a failover, links have to be right as they are."""
-        if self._bench.disposable:
+    def _set_right(self, links: list[Link]) -> None:
+        """Have links lead to where the copy has what they name."""
+        for path, _target, real in links:
+            if os.path.realpath(path) == os.path.realpath(real):
+                continue
+            entry = os.lstat(path)
+            os.unlink(path)
+            os.symlink(real, path)
+            os.lchown(path, entry.st_uid, entry.st_gid)
+
+    def _set_map_right(self, folder: str) -> None:
+        if all(each.real == each.target for each in self._spaces):
             return
-        wrong = [link for link in self._links if _is_wrong(link)]
-        wrong += [each for each in self._spaces if each.real != each.target]
+        path = os.path.join(folder, SPACES)
+        entry = os.lstat(path)
+        os.unlink(path)
+        with open(path, "x", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.writelines(f"{each.path.rpartition(' ')[2]} {each.real}\n" for each in self._spaces)
+        os.chown(path, entry.st_uid, entry.st_gid)
+
+    def _refuse_wrong(self, links: list[Link]) -> None:
+        """Where nothing may be changed, as on the disks of a failover, links have to be right as they are."""
+        wrong = [] if self._bench.disposable else [link for link in links if self._is_wrong(link)]
         if wrong:
             raise CheckFailed(
                 f"{self._places.there(wrong[0].path)} leads to {wrong[0].target}, which is {wrong[0].real} here: mount "
                 "the volumes where production has them, or correct the link"
             )
+
+    def _is_wrong(self, link: Link) -> bool:
+        """Whether this host would go to another place than production."""
+        if link in self._spaces:
+            return link.real != link.target
+        return os.path.realpath(link.path) != os.path.realpath(link.real)
 
     def _lend_folders(self, volumes: Volumes) -> None:
         for folder in self._folders[1:]:
@@ -226,11 +243,6 @@ class DataFolder:
                     f"user {who}, as whom the check runs, cannot enter {path}: let others pass through the folders "
                     "above (chmod o+x), or name another 'scratch'"
                 )
-
-
-def _is_wrong(link: Link) -> bool:
-    """Whether this host would follow it to another place than production."""
-    return os.path.realpath(link.path) != os.path.realpath(link.real)
 
 
 def _moved(path: str, before: str, after: str) -> str:

@@ -16,8 +16,13 @@ from command import CheckError, attempt, run
 DATABASE = "mumps.dat"
 # Checkers that change nothing.
 CHECK = {"ext4": ["fsck.ext4", "-fn"], "xfs": ["xfs_repair", "-n"], "ntfs": ["ntfsfix", "-n"]}
-# How a copy is mounted beside its original, whose UUID it bears: type and options.
-MOUNT = {"ext4": ("ext4", "rw"), "xfs": ("xfs", "rw,nouuid"), "ntfs": ("ntfs-3g", "ro")}
+# How a copy is mounted beside its original, whose UUID it bears: type and options. Nothing in it is run.
+HARMLESS = ",nosuid,nodev,noexec"
+MOUNT = {
+    "ext4": ("ext4", "rw,errors=remount-ro" + HARMLESS),
+    "xfs": ("xfs", "rw,nouuid" + HARMLESS),
+    "ntfs": ("ntfs-3g", "ro" + HARMLESS),
+}
 # A frozen ext4 has nothing in its journal. A frozen xfs always leaves a record in its log, and free-block counts that
 # only its replay sets right, so `xfs_repair -n` can judge it after a mount alone.
 REPLAY_FIRST = ("xfs",)
