@@ -303,6 +303,24 @@ def test_a_link_in_the_place_of_a_folder_is_reported(lab: Lab, mixed: Path, outs
     assert len(lab.open().savesets()) == 1
 
 
+def test_a_link_in_the_place_of_tmp_is_not_swept(lab: Lab, mixed: Path, outside: Path) -> None:
+    """Files in it that nobody has locked look like what dead writers left."""
+    (lab.path / "tmp").rmdir()
+    (lab.path / "tmp").symlink_to(outside)
+    for write in (lambda: lab.store().sweep(), lambda: lab.backup(mixed), lambda: lab.store().put("README.txt", b"")):
+        with pytest.raises((errors.Damaged, errors.StoreError), match="no link is in|links lead nowhere"):
+            write()
+    assert not lab.store().can_punch()
+
+
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_what_stands_for_a_collector_and_is_no_file_is_reported(lab: Lab, outside: Path, what: str) -> None:
+    make_something(folder_in_place(lab, "gc/collector") / "collector", what, outside)
+    with pytest.raises(errors.RepositoryBusy, match="gc/collector is no file"):
+        prune(lab)
+    assert named(lab) == {"gc/collector"}
+
+
 def test_what_is_no_object_is_set_aside_and_reported(lab: Lab, mixed: Path) -> None:
     lab.backup(mixed)
     strays = {
