@@ -12,6 +12,7 @@ import re
 import signal
 import stat
 import struct
+import time
 import typing as t
 from pathlib import Path
 
@@ -217,6 +218,41 @@ def test_a_folder_that_is_a_link_leads_nowhere(lab: Lab, outside: Path, action: 
         link.unlink()
         hidden.rename(link)
         folder = folder.parent
+
+
+def test_a_folder_that_becomes_a_link_at_any_moment(lab: Lab, outside: Path) -> None:
+    """Somebody swaps the folder and a link, over and over, while it is used."""
+    name = f"maps/fs1~m/{ID}"
+    folder = folder_in_place(lab, name)
+    hidden = lab.folder / "hidden"
+    child = os.fork()
+    if not child:
+        try:
+            while os.getppid() > 1:
+                folder.rename(hidden)
+                folder.symlink_to(outside / "fs1~m")
+                folder.unlink()
+                hidden.rename(folder)
+        finally:
+            os._exit(1)
+    place = lab.store()
+    refused = 0
+    end = time.monotonic() + 20
+    try:
+        while refused < 100 and time.monotonic() < end:
+            for action in ("delete", "delete all", "get a part", "punch", "abandoned"):
+                try:
+                    ACTIONS[action](place, name)
+                except errors.Damaged:
+                    refused += 1
+                except errors.NotFound:
+                    pass
+                else:
+                    assert action in ("delete all", "abandoned"), "it was found behind the link"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert refused
 
 
 @pytest.mark.parametrize("what", ["link", "link to a folder", "pipe", "folder"])
