@@ -124,9 +124,9 @@ class Beneath:
             os.fsync(fd)
 
     def scan(self, name: str) -> list[tuple[str, str]]:
-        """What is in a folder: last parts of names, and what has them: ``file``, ``folder``, ``link`` or ``other``.
+        """What is in a folder: last parts of names, and what has each.  Raises OSError.
 
-        Raises OSError.
+        That is ``file``, ``folder``, ``link`` or ``special file``.
         """
         with self.folder(name) as fd, os.scandir(fd) as entries:
             return [(entry.name, _what(entry)) for entry in entries]
@@ -137,7 +137,7 @@ def _what(entry: os.DirEntry[str]) -> str:
         return "link"
     if entry.is_dir(follow_symlinks=False):
         return "folder"
-    return "file" if entry.is_file(follow_symlinks=False) else "other"
+    return "file" if entry.is_file(follow_symlinks=False) else "special file"
 
 
 def _is_there(last: str, parent: int) -> bool:

@@ -139,7 +139,9 @@ def collecting(store: Store, ring: KeyRing) -> t.Iterator[t.Callable[[], None]]:
 
 def _other_collector(store: Store) -> RepositoryBusy:
     return RepositoryBusy(
-        store.location, "another process is collecting what is not used any more", "Let it end, then try again"
+        store.location,
+        "another process is collecting what is not used any more",
+        "Let it end, then try again; if verify says that gc/collector is no file, remove that",
     )
 
 

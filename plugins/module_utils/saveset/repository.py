@@ -370,9 +370,8 @@ class Repository:
         raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
         """
         moment = _not_in_the_future(utc(time), clock_limit)
-        self._check_backup(volume, run_id, verdict, level, source_id)
-        check_metadata(metadata or {})
-        self._check_source(source, volume, moment)
+        self._check_kept(source, volume, moment, {"run id": run_id, "verdict": verdict}, source_id, metadata or {})
+        self._check_backup(volume, run_id, verdict, level)
         try_refresh(self.store, self._ring)
         with writing(self.store, self._ring, volume, session_of(self._ring, volume, source_id)) as lease:
             before = self.savesets(volume)
@@ -412,26 +411,36 @@ class Repository:
             run.committed()
         return Saveset(self, info)
 
-    def _check_backup(self, volume: str, run_id: str, verdict: str, level: int, source_id: str) -> None:
+    def _check_backup(self, volume: str, run_id: str, verdict: str, level: int) -> None:
         check_volume(volume)
-        for what, value, check in (
-            ("run id", run_id, RUN_TEXT),
-            ("verdict", verdict, RUN_TEXT),
+        if not run_id or not verdict:
+            raise InvalidValue("run id and verdict", "one is empty", "Pass both")
+        if not 1 <= level <= 19:
+            raise InvalidValue(f"level {level}", "zstd has levels 1 to 19", "Use 1 unless the store is the bottleneck")
+        self._check_writable()
+
+    def _check_kept(
+        self,
+        source: Source,
+        volume: str,
+        moment: datetime.datetime,
+        texts: t.Mapping[str, str],
+        source_id: str,
+        metadata: t.Mapping[str, t.Any],
+    ) -> None:
+        """Raise InvalidValue before anything is read for what could not be committed, however long it was read."""
+        kind_of(commit_name(volume, moment, "0" * 32))
+        for what, value, check in [
             ("source id", source_id, SOURCE_ID),
-        ):
+            *((what, text, RUN_TEXT) for what, text in texts.items()),
+        ]:
             try:
                 check(value)
             except ValueError as error:
                 raise InvalidValue(
                     f"{what} {value!r}", f"no saveset can keep it: {error}", "Pass another one"
                 ) from error
-        if not 1 <= level <= 19:
-            raise InvalidValue(f"level {level}", "zstd has levels 1 to 19", "Use 1 unless the store is the bottleneck")
-        self._check_writable()
-
-    def _check_source(self, source: Source, volume: str, moment: datetime.datetime) -> None:
-        """Raise InvalidValue before anything is read for what could not be committed, however long it was read."""
-        kind_of(commit_name(volume, moment, "0" * 32))
+        check_metadata(metadata)
         if Geometry(source.size, self.chunk_size).leaves > LEAVES_MAX:
             raise InvalidValue(
                 f"volume {volume}",

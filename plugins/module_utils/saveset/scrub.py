@@ -43,7 +43,7 @@ def objects_in(store: Store, folder: str) -> list[str]:
 
 def stray_problem(stray: Stray) -> str:
     """What is wrong with what is no object."""
-    return f"it is a {stray.what}, and no object of a repository: nobody reads or removes it"
+    return f"it is a {stray.what}, and no object of a repository: nobody reads it"
 
 
 def walk_frames(store: Store, layout: ContainerLayout, punched: Ranges = NOTHING) -> t.Iterator[tuple[int, int, bool]]:

@@ -109,7 +109,7 @@ class Store(abc.ABC):
         """
 
     def strays(self, folders: t.Iterable[str] = TOP_FOLDERS) -> builtins.list[Stray]:
-        """What is in the folders of objects, or takes their place, and is none.  Raises StoreError."""
+        """What is in the folders of objects and is none, be it in their place or not.  Raises StoreError."""
         return []
 
     @abc.abstractmethod
@@ -251,20 +251,23 @@ class LocalStore(Store):
             raise self._error(name, error) from error
 
     def list(self, prefix: str) -> builtins.list[str]:
-        return sorted(name for name, what in self._walk(check_folder(prefix)) if not what)
+        return sorted(name for name, is_object, _what in self._walk(check_folder(prefix)) if is_object)
 
     def strays(self, folders: t.Iterable[str] = TOP_FOLDERS) -> builtins.list[Stray]:
         found = []
         for folder in folders:
             try:
-                strays = [Stray(printable(name), what) for name, what in self._walk(folder) if what]
+                found += sorted(
+                    Stray(printable(name), what)
+                    for name, is_object, what in self._walk(folder)
+                    if not is_object or what != "file"
+                )
             except Damaged as error:
-                strays = [Stray(error.thing, "link or file in the place of a folder")]
-            found += sorted(strays)
+                found.append(Stray(error.thing, "link or file in the place of a folder"))
         return found
 
-    def _walk(self, prefix: str) -> t.Iterator[tuple[str, str]]:
-        """Everything under a folder: names of objects, each with an empty text, and of what is none, with what it is.
+    def _walk(self, prefix: str) -> t.Iterator[tuple[str, bool, str]]:
+        """Everything under a folder: names, whether an object has such a name, and what it is (see Beneath.scan()).
 
         Only folders that objects can be in are looked into, and no link is followed.
         """
@@ -281,10 +284,8 @@ class LocalStore(Store):
                 name = f"{folder}/{last}"
                 if what == "folder" and is_folder(name):
                     folders.append(name)
-                elif what != "folder" and find_kind(name):
-                    yield name, ""
                 elif not _FILESYSTEMS_OWN.fullmatch(last):
-                    yield name, what
+                    yield name, what != "folder" and find_kind(name) is not None, what
 
     def delete(self, name: str) -> None:
         kind_of(name)

@@ -12,6 +12,7 @@ import re
 import signal
 import stat
 import struct
+import time
 import typing as t
 from pathlib import Path
 
@@ -220,6 +221,41 @@ def test_a_folder_that_is_a_link_leads_nowhere(lab: Lab, outside: Path, action: 
         folder = folder.parent
 
 
+def test_a_folder_that_becomes_a_link_at_any_moment(lab: Lab, outside: Path) -> None:
+    """Somebody swaps the folder and a link, over and over, while it is used."""
+    name = f"maps/fs1~m/{ID}"
+    folder = folder_in_place(lab, name)
+    hidden = lab.folder / "hidden"
+    child = os.fork()
+    if not child:
+        try:
+            while os.getppid() > 1:
+                folder.rename(hidden)
+                folder.symlink_to(outside / "fs1~m")
+                folder.unlink()
+                hidden.rename(folder)
+        finally:
+            os._exit(1)
+    place = lab.store()
+    refused = 0
+    end = time.monotonic() + 20
+    try:
+        while refused < 100 and time.monotonic() < end:
+            for action in ("delete", "delete all", "get a part", "punch", "abandoned"):
+                try:
+                    ACTIONS[action](place, name)
+                except errors.Damaged:
+                    refused += 1
+                except errors.NotFound:
+                    pass
+                else:
+                    assert action in ("delete all", "abandoned"), "it was found behind the link"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert refused
+
+
 @pytest.mark.parametrize("what", ["link", "link to a folder", "pipe", "folder"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_what_is_no_file_is_neither_read_nor_written(lab: Lab, outside: Path, action: str, what: str) -> None:
@@ -302,6 +338,24 @@ def test_a_link_in_the_place_of_a_folder_is_reported(lab: Lab, mixed: Path, outs
     except errors.SavesetError as error:
         assert folder in str(error)
     assert len(lab.open().savesets()) == 1
+
+
+def test_a_link_in_the_place_of_tmp_is_not_swept(lab: Lab, mixed: Path, outside: Path) -> None:
+    """Files in it that nobody has locked look like what dead writers left."""
+    (lab.path / "tmp").rmdir()
+    (lab.path / "tmp").symlink_to(outside)
+    for write in (lambda: lab.store().sweep(), lambda: lab.backup(mixed), lambda: lab.store().put("README.txt", b"")):
+        with pytest.raises((errors.Damaged, errors.StoreError), match="no link is in|links lead nowhere"):
+            write()
+    assert not lab.store().can_punch()
+
+
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_what_stands_for_a_collector_and_is_no_file_is_reported(lab: Lab, outside: Path, what: str) -> None:
+    make_something(folder_in_place(lab, "gc/collector") / "collector", what, outside)
+    with pytest.raises(errors.RepositoryBusy, match="gc/collector is no file"):
+        prune(lab)
+    assert named(lab) == {"gc/collector"}
 
 
 def test_what_is_no_object_is_set_aside_and_reported(lab: Lab, mixed: Path) -> None:
