@@ -224,10 +224,6 @@ def record(fields: t.Mapping[str, Check], optional: t.Mapping[str, Check] | None
     return check
 
 
-def anything(value: object) -> None:
-    """Whatever JSON can hold."""
-
-
 def _at(where: str, check: Check, value: object) -> None:
     try:
         check(value)
