@@ -16,6 +16,7 @@ import time
 import typing as t
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
     bounds,
@@ -37,6 +38,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneReport
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.punched import Ranges
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
+from hypothesis import given
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise
 
@@ -513,6 +515,8 @@ BOMBS = {
     "closed": b"[" * 5000 + b"]" * 5000 + b"\n",
     "many": b"[" + b"[]," * 2_500_000 + b"[]]\n",
     "quotes": b'"\\"' * 1_000_000,
+    "texts": b"[" * 65 + b'["' + b'""' * (30 << 20) + b'"]',
+    "escapes": b"[" * 65 + b'["' + b'\\"' * (30 << 20) + b'"]',
     "not a number": b'{"a":NaN}\n',
     "infinite": b'{"a":1e999}\n',
     "digits": b'{"a":' + b"1" * 60_000 + b"}\n",
@@ -527,8 +531,38 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_text_that_is_a_bomb_is_refused(bomb: str) -> None:
-    with pytest.raises(errors.Damaged, match="gc/collector"):
-        document.decode_document("gc/collector", BOMBS[bomb], "check")
+    def work() -> None:
+        with pytest.raises(errors.Damaged, match="gc/collector"):
+            document.decode_document("gc/collector", BOMBS[bomb], "check")
+
+    within_memory(300 * MIB, work)
+
+
+def depth_of(value: t.Any) -> int:
+    """How many objects and lists are in each other."""
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(depth_of, value.values() if isinstance(value, dict) else value), default=0)
+
+
+VALUES = st.recursive(
+    st.text('ab"\\[]{},:', max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"\\[', max_size=3), inner, max_size=3),
+    max_leaves=25,
+)
+
+
+@given(VALUES, st.integers(0, 6))
+def test_the_depth_of_a_text_is_known_before_it_is_parsed(value: t.Any, limit: int) -> None:
+    """Whatever brackets, quotes and backslashes are in its strings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "DEPTH_MAX", limit)
+        try:
+            schema.check_shape(json.dumps(value).encode())
+        except ValueError as error:
+            assert "deeper" in str(error) and depth_of(value) > limit
+        else:
+            assert depth_of(value) <= limit
 
 
 @pytest.mark.parametrize("bomb", ["closed", "digits", "infinite", "twice"])
