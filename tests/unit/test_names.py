@@ -44,7 +44,7 @@ def test_a_line_feed_is_no_part_of_a_name(validator: Validator, name: str, error
 
 @pytest.mark.parametrize("pattern", [nbd_export.NAME, saveset_export.NAME])
 def test_no_export_has_one(pattern: re.Pattern[str]) -> None:
-    assert pattern.match("fs1.m") and not pattern.match("fs1.m\n")
+    assert pattern.fullmatch("fs1.m") and not pattern.fullmatch("fs1.m\n")
 
 
 def test_no_volume_in_the_inventory_has_one() -> None:

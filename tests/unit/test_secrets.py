@@ -33,7 +33,7 @@ NOT_SECRET = re.compile(r"_file$|_by$|_folder$|^on_|_exposed_|public|^session_")
 #: A variable in a template, with its attributes, and the filter or the test that comes next.
 USE = re.compile(r"(?<![\w.])(\w+)((?:\.\w+|\[[^]]*\])*)(?:\s*\|\s*([\w.]+)|\s+(is)\b)?")
 #: Filters of this collection that make nothing secret of what has a secret in it.
-WITHOUT_SECRETS = {"openisb.backup.failure_text"}
+WITHOUT_SECRETS = {"openisb.backup.failure_text", "openisb.backup.held_saveset", "openisb.backup.nbd_address"}
 
 #: What runs on the controller alone and writes nothing: no module is sent anywhere.
 BUILTIN = """

@@ -28,7 +28,7 @@ NAME = "thaw-guard"
 
 KILLED = "the holder and its partner died or hung before they had thawed, and the guard thawed in their place"
 
-PATIENCE = watch.Patience(late=0.8, silence=4.0)
+PATIENCE = watch.Patience(late=0.65, silence=4.0)
 """More than the partner's, whose turn comes first."""
 
 START_TIMEOUT = 30.0
@@ -132,9 +132,7 @@ def _mend(run_dir: str, run_id: str, protection: daemon.Protection) -> None:
     record = records.read(run_dir, run_id)
     if record is None:
         return
-    for process in (record["holder"], record["partner"]):
-        if process is not None:
-            processes.end(process, END_PATIENCE)
+    processes.end_all([process for process in (record["holder"], record["partner"]) if process], END_PATIENCE)
     takeover.end_session(record["holder"]["pid"])
     record = records.read(run_dir, run_id)  # it may have changed until then
     if record is not None and _is_unfinished(record):

@@ -30,14 +30,20 @@ def session_members(leader: int) -> list[int]:
 
 def end(process: dict[str, Any], patience: float) -> bool:
     """End the process with this identity, and the process group that it leads. Whether it is gone in time (seconds)."""
+    return end_all([process], patience)
+
+
+def end_all(processes: list[dict[str, Any]], patience: float) -> bool:
+    """End several at once, as end() does one: a process takes a while to give back memory that it has locked."""
     deadline = time.monotonic() + patience
-    while is_running(process):
-        if time.monotonic() >= deadline:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            _kill(process["pid"])
+    while True:
+        running = [process for process in processes if is_running(process)]
+        if not running or time.monotonic() >= deadline:
+            return not running
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                _kill(process["pid"])
         time.sleep(0.01)
-    return True
 
 
 def _kill(pid: int) -> None:

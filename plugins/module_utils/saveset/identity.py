@@ -25,8 +25,8 @@ _SERIAL = ("serial", "device/serial")
 _SERIAL_PAGE = "device/vpd_pg80"  # SCSI: four bytes, then the serial number
 _MAPPER = "dm/uuid"
 _LONGEST = 256
-_NUMBERED = re.compile(r"^(?:naa|eui)\.([0-9a-f]{16,32})$")
-_MULTIPATH = re.compile(r"^mpath-3([0-9a-f]{16,32})$")
+_NUMBERED = re.compile(r"(?:naa|eui)\.([0-9a-f]{16,32})")
+_MULTIPATH = re.compile(r"mpath-3([0-9a-f]{16,32})")
 _SHOWN = 128
 
 
@@ -115,7 +115,7 @@ def _forms(name: str) -> list[str]:
     """All ways to write a WWN: as sysfs, udev and multipath do. None for what cannot tell disks apart."""
     if not _tells_apart(name):
         return []
-    match = _NUMBERED.match(name.lower()) or _MULTIPATH.match(name.lower())
+    match = _NUMBERED.fullmatch(name.lower()) or _MULTIPATH.fullmatch(name.lower())
     digits = match.group(1) if match else ""
     return [f"wwn-0x{digits}", f"0x{digits}", digits, f"3{digits}", name] if digits else [name, f"dm-uuid-{name}"]
 

@@ -139,7 +139,7 @@ def test_when_holder_and_partner_hang_the_guard_kills_both_and_thaws(holds: Hold
     record = holds.find().record
     for name in ("holder", "partner"):
         os.kill(record[name]["pid"], signal.SIGSTOP)
-    assert_thawed_by_the_guard(holds, [record["holder"], record["partner"]], begun, 0.5 + 1)
+    assert_thawed_by_the_guard(holds, [record["holder"], record["partner"]], begun, 0.5 + 1.5)
 
 
 def test_a_partner_that_is_killed_while_it_thaws_is_followed_by_the_guard(holds: Holds) -> None:

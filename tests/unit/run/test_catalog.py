@@ -29,6 +29,7 @@ def saveset(number, time=None, volume="fs1/m", **changes):
         "server": volume.partition("/")[0],
         "run_id": f"run-{number}",
         "sequence": number,
+        "size": 4096,
         "time": time or f"2026-11-{number:02}T02:15:03.250000+00:00",
         **changes,
     }

@@ -148,7 +148,8 @@ def test_whoever_asks_for_it_is_told(
         fails = name in {("forget",), ("serve",)} or (name[0] == "key" and name != ("key", "list"))
         assert told.status == int(fails), told.err
     if "--json" in COMMANDS[name]._option_string_actions:
-        more = ["--overwrite"] if name == ("restore",) else []
+        target = tmp_path / "target"
+        more = ["--overwrite", f"{target}:{target.stat().st_size}"] if name == ("restore",) else []
         answer = call(*words, *more, "--json")
         facts = json.loads(answer.out)
         for item in facts if isinstance(facts, list) else [facts]:
