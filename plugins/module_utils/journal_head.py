@@ -70,12 +70,17 @@ def decode(data: bytes, listener: str) -> Head:
         raise HeadError("it is no JSON") from error
     if not isinstance(head, dict) or (head.get("openisb"), head.get("version")) != (KIND, 1):
         raise HeadError(f"it is no {KIND} of version 1")
-    wrong = [name for name, kind in _FORM.items() if type(head.get(name)) is not kind]
+    wrong = [name for name, kind in _FORM.items() if not _is_of(head.get(name), kind)]
     if wrong or head["number"] < 1 or head["seq"] < 1 or not _HEX.fullmatch(head["hash"]):
         raise HeadError("it is not whole")
     if head["listener"] != listener:
         raise HeadError("it is of another listener")
     return head
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    """Whether a value is of that type; true and false are no numbers here."""
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 def kept_heads(kept: dict[str, Any], copy: str, copy_path: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Beneath:
 
     @contextlib.contextmanager
     def _parent(self, name: str) -> t.Iterator[tuple[int, str]]:
-        folder, _, last = name.rpartition("/")
+        folder, _slash, last = name.rpartition("/")
         with self.folder(folder) as fd:
             yield fd, last
 

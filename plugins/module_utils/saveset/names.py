@@ -91,7 +91,7 @@ _FOLDER = re.compile(
 
 def find_kind(name: str) -> Kind | None:
     """The kind of the object of that name; None when no object can have it."""
-    first, _, rest = name.partition("/")
+    first, _slash, rest = name.partition("/")
     if first == "gc":
         first = f"gc/{rest.partition('/')[0]}"
     kind = _KINDS.get(first)

@@ -133,7 +133,7 @@ def waiting_writer() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
     def start(mount: Path) -> subprocess.Popen[bytes]:
         code = 'exec 3>"$0"; read x; echo x >&3'
         started.append(subprocess.Popen(["sh", "-c", code, str(mount / "f")], stdin=subprocess.PIPE))
-        wait_for(lambda: (mount / "f").exists())
+        wait_for((mount / "f").exists)
         return started[-1]
 
     yield start
