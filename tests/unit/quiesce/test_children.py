@@ -54,7 +54,8 @@ def test_a_command_runs_as_if_the_login_had_started_it(
     out = tmp_path / "facts"
     holds.arm(descriptions=[command(out)])
     assert holds.ask("freeze")["ok"]
-    assert Path(f"/proc/{holds.find().record[who]['pid']}/oom_score_adj").read_text() == "500\n"
+    spared = Path(f"/proc/{holds.find().record[who]['pid']}/oom_score_adj")
+    wait_for(lambda: spared.read_text() == "500\n")
     if who != "holder":
         out.unlink()
         holds.kill(*(["holder"] if who == "partner" else ["partner", "holder"]))

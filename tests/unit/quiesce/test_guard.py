@@ -330,10 +330,10 @@ def test_where_there_is_systemd_the_guard_has_a_unit_of_its_own(holds: Holds, sy
 
 @pytest.mark.root
 def test_a_systemd_that_does_not_answer_is_not_waited_for(holds: Holds, systemd: Any) -> None:
-    systemd(then="exec sleep 4")
+    systemd(then="exec sleep 60")
     begun = time.monotonic()
     armed = holds.arm()
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 30
     assert armed["guard"]["place"] in (cgroups.ROOT, cgroups.STAYED)
     assert holds.ask("end")["ok"]
 

@@ -93,12 +93,18 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
+def open_scratch() -> None:
+    """Anybody may pass to the folder that checks write to; as a rule, only root may."""
+
+
+@pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs one check, and asserts that nothing of it is left: process, shared memory, mount, file."""
 
     monkeypatch.setattr(bounded, "MARK", MARK)
     with tempfile.TemporaryDirectory(prefix="openisb-", dir="/tmp") as scratch:
-        os.chmod(scratch, 0o755 if "not shut off" in request.node.name else 0o700)
+        is_open = "not shut off" in request.node.name or "open_scratch" in request.fixturenames
+        os.chmod(scratch, 0o755 if is_open else 0o700)
 
         def do(description: dict[str, Any], **given: Any) -> dict[str, Any]:
             places = Places({there: str(here) for there, here in given.get("mounts", {}).items()})

@@ -86,6 +86,7 @@ def test_much_output_is_kept_in_part_and_hashed_whole(run: Run, script: Script) 
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("open_scratch")
 def test_it_runs_as_the_user(run: Run) -> None:
     result = check(run, ["/bin/sh", "-c", "touch $OPENISB_SCRATCH/x && id -un"], user="nobody")
     assert (result["ok"], result["detail"]) == (True, "nobody"), result

@@ -384,6 +384,7 @@ def test_the_map_of_tablespaces_leads_nowhere_else(run: Run, site: Site) -> None
         assert not result["ok"] and why in result["detail"], result
 
 
+@pytest.mark.usefixtures("open_scratch")
 def test_a_folder_of_this_host_that_cannot_be_covered_is_not_risked(
     run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
