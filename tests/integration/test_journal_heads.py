@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
 
 JOURNAL = "/var/lib/openisb/journal/runs.jsonl"
 KEPT = "/var/lib/openisb/repository/journal/backup1.json"

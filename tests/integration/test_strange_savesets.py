@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.root]
+pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
 
 REPOSITORY = "/var/lib/openisb/repository"
 TEN_YEARS = """
