@@ -95,7 +95,7 @@ def test_wrong_in_several_ways_at_once(drills: Drills, lab: Lab) -> None:
     hurt = ["/usr/bin/dd", "if=/dev/urandom", "of=/srv/idr/fs2/srv/m/mumps.dat", "bs=512", "seek=8256", "count=4000"]
     host_vars = {
         "fs1": {"idr_checks": [{"name": "command", "argv": ["/usr/bin/sleep", "8765"], "timeout": 3}]},
-        "fs2": {"idr_checks": [{"name": "command", "argv": [*hurt, "conv=notrunc"]}, gtm]},
+        "fs2": {"idr_checks": [{"name": "command", "argv": [*hurt, "conv=notrunc"], "user": "root"}, gtm]},
     }
     begun = time.monotonic()
     drill = drills.run("-e", f"idr_point=fs1={first},fs2={second},fs3={second}", host_vars=host_vars)

@@ -46,7 +46,7 @@ class Check:
     options: ClassVar[dict[str, Option]] = {}
     network: ClassVar[bool] = False
     """Whether what it starts may reach the network. A copied database must not: it would talk to production."""
-    confined: ClassVar[bool] = False
+    confined: bool = False
     """Whether it starts programs that read what is in the copy: they have no rights, and nothing to gain."""
 
     def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:

@@ -45,7 +45,7 @@ LATE = CLEAN_UP + GRACE + PATIENCE + 5
 READ_SIZE = 65536
 RIGHTS = "rights"
 SOCKETS = "/run"
-WORK = "/run/check"
+TEMPORARY = "/var/tmp"
 UNREADABLE = "the copy is damaged, or its disk does not answer"
 
 
@@ -228,17 +228,23 @@ def _confine(check: Check, bench: Bench, shared: list[str]) -> None:
     bench.confined = True
     if bench.own_mounts:
         bind(bench.work, bench.work)
-        _hide_sockets(check, bench)
+        _show_work(check, bench)
 
 
-def _hide_sockets(check: Check, bench: Bench) -> None:
-    """Have programs find no socket of the host's services, unless the drill itself is mounted beside them."""
+def _show_work(check: Check, bench: Bench) -> None:
+    """Show the check's folder where any user gets to, whoever may pass through the folders above the other place.
+
+    A check without a network has it in place of the sockets of the host's services, so that its programs find none.
+    Nothing is done where the drill itself is mounted there.
+    """
+    place, mode = (TEMPORARY, "1777") if check.network else (SOCKETS, "0755")
     used = [bench.work, *check.places.roots, *check.surroundings.devices.values()]
-    if not any(os.path.realpath(path).startswith(f"{SOCKETS}/") for path in used):
-        mount("tmpfs", SOCKETS, HARMLESS, "tmpfs", "mode=0755")
-        os.mkdir(WORK, 0o711)
-        bind(bench.work, WORK)  # where any user gets to, whoever may pass through the folders above the other place
-        bench.work = WORK
+    if not any(os.path.realpath(path).startswith(f"{place}/") for path in used):
+        mount("tmpfs", place, HARMLESS, "tmpfs", f"mode={mode}")
+        work = os.path.join(place, "check")
+        os.mkdir(work, 0o711)
+        bind(bench.work, work)
+        bench.work = work
 
 
 def _user(name: str) -> User:

@@ -23,6 +23,8 @@ from .conftest import Run, marked, parent
 CONTEXT = {"drill": "idr-20261128T210000Z-4f1c2a", "servers": {"fs1": {"mounts": {"/srv/m": "/mnt/ä"}}}}
 Script = Callable[..., list[str]]
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
@@ -38,7 +40,8 @@ def script(tmp_path: Path) -> Script:
 
 
 def check(run: Run, argv: list[str], **options: Any) -> dict[str, Any]:
-    return run({"name": "command", "argv": argv, **options}, context=CONTEXT)
+    """Run a command of the site's, by default with all rights, as it writes to folders of the tests."""
+    return run({"name": "command", "argv": argv, "user": "root", **options}, context=CONTEXT)
 
 
 def test_it_is_told_of_the_drill(run: Run, script: Script, tmp_path: Path) -> None:
@@ -85,11 +88,32 @@ def test_much_output_is_kept_in_part_and_hashed_whole(run: Run, script: Script) 
     assert result["output_sha256"] == hashlib.sha256(f"$ {argv[0]}\n".encode() + whole).hexdigest()
 
 
-@pytest.mark.root
-@pytest.mark.usefixtures("open_scratch")
-def test_it_runs_as_the_user(run: Run) -> None:
-    result = check(run, ["/bin/sh", "-c", "touch $OPENISB_SCRATCH/x && id -un"], user="nobody")
-    assert (result["ok"], result["detail"]) == (True, "nobody"), result
+RIGHTS = """
+id -un 2>/dev/null || id -u
+id -G
+grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs):' /proc/self/status | cut -f2
+touch "$OPENISB_SCRATCH/x" /var/tmp/x && echo written
+"""
+
+
+@pytest.mark.parametrize(("user", "shown"), [(None, "65530 65530"), ("nobody", "nobody 65534")])
+def test_it_has_no_rights(run: Run, user: str | None, shown: str) -> None:
+    """The copy's content may have taken it over. What it writes to its scratch folder goes, whoever it runs as."""
+    result = check(run, ["/bin/sh", "-c", RIGHTS], user=user)
+    assert result["ok"], result
+    nothing = ["0" * 16] * 5
+    assert result["output"].splitlines()[-9:] == [*shown.split(), *nothing, "1", "written"]
+    assert not Path("/var/tmp/x").exists()
+
+
+def test_root_has_to_be_named(run: Run) -> None:
+    assert check(run, ["/bin/sh", "-c", "id -un"], user="root")["detail"] == "root"
+    refused = run({"name": "command", "argv": ["/bin/true"]}, context=CONTEXT, user="root")
+    assert (refused["ok"], refused["commands"]) == (False, [])
+    assert "root has all rights on this host" in refused["detail"]
+
+
+def test_an_unknown_user_is_named(run: Run) -> None:
     unknown = check(run, ["/bin/true"], user="nobody-here")
     assert (unknown["ok"], unknown["commands"]) == (False, [])
     assert "there is no user nobody-here" in unknown["detail"]
@@ -122,7 +146,6 @@ def test_what_it_leaves_running_is_ended(run: Run, script: Script, tmp_path: Pat
     assert not (tmp_path / "late").exists()
 
 
-@pytest.mark.root
 def test_what_it_mounts_is_seen_by_nobody_else(run: Run, tmp_path: Path) -> None:
     command = f"mount -t tmpfs none {tmp_path} && touch {tmp_path}/there && ls {tmp_path}"
     result = check(run, ["/bin/sh", "-c", command])
