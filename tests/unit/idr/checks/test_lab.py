@@ -72,7 +72,7 @@ def ring(tmp_path: Path) -> Iterator[Ring]:
 @pytest.fixture
 def check(run: Run) -> Callable[[dict[str, Any]], dict[str, Any]]:
     arguments = ["--mounted", "--routines", str(FILES / "m"), "--gtm-dist", GTM_DIST]
-    command = {"name": "command", "argv": [sys.executable, str(FILES / "labcheck"), *arguments]}
+    command = {"name": "command", "user": "root", "argv": [sys.executable, str(FILES / "labcheck"), *arguments]}
     return lambda context: run(command, context=context)
 
 
