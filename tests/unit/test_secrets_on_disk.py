@@ -313,6 +313,7 @@ def test_jobs_get_their_secrets_all_the_same(folder: Path, collections: Path, di
 
 
 @pytest.mark.root
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("playbook", "message"),
     [

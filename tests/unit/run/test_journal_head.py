@@ -437,6 +437,7 @@ def site(play: Play, tmp_path: Path, backup_server: BackupServer) -> Site:
     return Site(play, tmp_path, backup_server)
 
 
+@pytest.mark.slow
 def test_the_roles_keep_and_compare(site: Site) -> None:
     site.run(RUNS[0])
     seen = site.preflight()
@@ -483,6 +484,7 @@ def test_a_backup_server_that_does_not_answer_is_told(site: Site) -> None:
     assert not site.copies.exists()
 
 
+@pytest.mark.slow
 def test_a_head_never_goes_back(site: Site) -> None:
     site.run(RUNS[0])
     site.run(RUNS[1])

@@ -159,9 +159,10 @@ def test_one_saveset_is_pinned_by_its_first_digits(call: Call, lab: Lab, ids: li
 
 @pytest.mark.slow
 def test_the_role(lab: Lab, ids: list[str], tmp_path: Path, project_root: Path) -> None:
-    """In check mode and for real, with its own defaults but for one."""
+    """In check mode and for real, with its own defaults but for one; where the journal was lost."""
     place = {"repository": str(lab.path), "python": sys.executable, "run_dir": str(tmp_path / "run")}
     host = {"ansible_connection": "local", "openisb_host": place, "repository_passphrase": "correct horse"}
+    host.update(isb_listener="backup1", isb_without_journal=True)
     (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"backup1": host}}}))
     play = {"hosts": "all", "gather_facts": False, "roles": ["openisb.backup.prune"]}
     (tmp_path / "play.json").write_text(json.dumps([play]))
