@@ -14,7 +14,12 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.document im
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotFound
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
 
-DOCUMENT_MAX = 1 << 16
+KEY_MAX = 1 << 16
+ARGUMENTS = {
+    "repository": {"type": "path", "required": True},
+    "listener": {"type": "str", "required": True},
+    "key": {"type": "path", "required": True, "no_log": False},
+}
 
 
 class KeptJournal:
@@ -33,7 +38,7 @@ class KeptJournal:
     def repository_id(self) -> str:
         """The id of the repository; empty where there is none (yet), which others complain about."""
         try:
-            data = self._store.get("repo.json", 0, DOCUMENT_MAX)
+            data = self._store.get("repo.json")
         except NotFound:
             return ""
         return str(decode_document("repo.json", data, "repository").fields["id"])
@@ -79,7 +84,7 @@ def read_private_key(path: str) -> Any:
     """The key that reports and heads are signed with. Raises HeadError, which says how it is made."""
     try:
         with open(path, "rb") as stream:
-            return signature.ed25519_private_key(stream.read(DOCUMENT_MAX))
+            return signature.ed25519_private_key(stream.read(KEY_MAX))
     except (OSError, signature.SignatureProblem) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise HeadError(

@@ -17,19 +17,8 @@ description:
   - Runs on the backup server, whose key signs heads, in the saveset engine's Python environment.
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.journal_head
 options:
-  repository:
-    description: The repository.
-    type: path
-    required: true
-  listener:
-    description: The host that has the journal, by its name in the inventory.
-    type: str
-    required: true
-  key:
-    description: The private key that drills' reports and journals' heads are signed with.
-    type: path
-    required: true
   record:
     description: The newest record of the journal, of which C(seq), C(hash), C(run_id) and C(time) are kept.
     type: dict
@@ -71,7 +60,7 @@ name:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.journal_head import HeadError, decode, encode
-from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import KeptJournal
+from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import ARGUMENTS, KeptJournal
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import require_libraries
 
@@ -104,9 +93,7 @@ def new_head(kept, before, params):
 def main():
     module = AnsibleModule(
         argument_spec={
-            "repository": {"type": "path", "required": True},
-            "listener": {"type": "str", "required": True},
-            "key": {"type": "path", "required": True, "no_log": False},
+            **ARGUMENTS,
             "record": {"type": "dict", "required": True},
             "after": {"type": "int", "default": 0},
             "accepted": {"type": "bool", "default": False},

@@ -16,19 +16,7 @@ description:
   - Runs on the backup server, whose key signs heads, in the saveset engine's Python environment.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
-options:
-  repository:
-    description: The repository.
-    type: path
-    required: true
-  listener:
-    description: The host that has the journal, by its name in the inventory.
-    type: str
-    required: true
-  key:
-    description: The private key that drills' reports and journals' heads are signed with.
-    type: path
-    required: true
+  - openisb.backup.journal_head
 seealso:
   - module: openisb.backup.journal_head
   - module: openisb.backup.run_journal_info
@@ -80,7 +68,7 @@ fingerprint:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.journal_head import HeadError
-from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import KeptJournal
+from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import ARGUMENTS, KeptJournal
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
 from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import require_libraries
 
@@ -94,14 +82,7 @@ def head_and_problem(kept):
 
 
 def main():
-    module = AnsibleModule(
-        argument_spec={
-            "repository": {"type": "path", "required": True},
-            "listener": {"type": "str", "required": True},
-            "key": {"type": "path", "required": True, "no_log": False},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_libraries(module)
     try:
         kept = KeptJournal(module.params["repository"], module.params["listener"], module.params["key"])
