@@ -141,6 +141,17 @@ def run_in_time(
     return True, []
 
 
+def history() -> tuple[list[str] | None, int]:
+    """The paths that have changed lately, and the number of commits. Without a history, as in an archive of the files,
+    nothing is known of either.
+    """
+    try:
+        return changed_paths(), int(_git("rev-list", "--count", "HEAD"))
+    except (OSError, subprocess.CalledProcessError) as error:
+        _say(f"the history cannot be read ({error}): everything counts as changed")
+        return None, 0
+
+
 def changed_paths() -> list[str] | None:
     """The paths that have changed lately; None where history does not reach back that far."""
     base = os.environ.get("CI_BASE") or _commit_before(RECENT)
@@ -171,7 +182,7 @@ def main() -> int:
     """Run the suites; 1 where one failed."""
     os.chdir(Path(__file__).resolve().parents[1])
     started = float(sys.argv[1])
-    suites = in_order(SUITES, changed_paths(), int(_git("rev-list", "--count", "HEAD")))
+    suites = in_order(SUITES, *history())
     _say(f"long suites, in this order: {', '.join(suite.target for suite in suites)}")
     passed, left = run_in_time(suites, _make, lambda: time.time() - started)
     if left:

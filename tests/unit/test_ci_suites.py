@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from ci_suites import COMMON, LAST_START, SUITES, Suite, changed_paths, in_order, run_in_time  # noqa: E402
+from ci_suites import history as git_history  # noqa: E402
 
 A, B, C = Suite("a", ("of_a/",)), Suite("b", ("of_b/", "b.yml")), Suite("c", ("of_c/",))
 ALL = (A, B, C)
@@ -142,6 +143,19 @@ def test_a_base_can_be_named(history: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """For whoever knows better what was tested last."""
     monkeypatch.setenv("CI_BASE", "HEAD~1")
     assert changed_paths() == ['na"me\n']
+
+
+def test_without_a_history_everything_counts_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an archive of the files: nothing is left out because nothing is known."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("CI_BASE", raising=False)
+    assert git_history() == (None, 0)
+
+
+def test_what_is_known_of_a_history(history: Path) -> None:
+    """Both at once."""
+    assert git_history() == (['na"me\n', "recent"], 3)
 
 
 def test_a_short_history_counts_as_all_changed(history: Path) -> None:
