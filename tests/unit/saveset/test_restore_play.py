@@ -68,6 +68,7 @@ def play(lab: Lab, disk: str, project_root: Path) -> Play:
                 "repository_path": str(lab.path),
                 "repository_python": str(python),
                 "openisb_data_address": "127.0.0.1",
+                "isb_without_journal": True,  # no run made the savesets
                 "openisb_data_tls": False,
             },
             "children": {
