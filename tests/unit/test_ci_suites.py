@@ -8,17 +8,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ci_suites import COMMON, LAST_START, SUITES, Suite, changed_paths, in_order, run_in_time
+from ci_suites import history as git_history
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from ci_suites import COMMON, LAST_START, SUITES, Suite, changed_paths, in_order, run_in_time  # noqa: E402
-from ci_suites import history as git_history  # noqa: E402
 
 A, B, C = Suite("a", ("of_a/",)), Suite("b", ("of_b/", "b.yml")), Suite("c", ("of_c/",))
 ALL = (A, B, C)

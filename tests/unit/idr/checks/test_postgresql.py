@@ -295,12 +295,8 @@ def at_an_open_place(site: Site, mount: Path, number: int) -> Path:
     return place
 
 
-@pytest.mark.parametrize("disposable", [True, False])
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
-def test_on_the_mounts_of_a_drill(
-    run: Run, site: Site, mounted: Callable[..., Path], kind: str, disposable: bool
-) -> None:
-    """On devices of their own, data folder, tablespace and a way in that only their owner may go."""
+def copy_with_a_tablespace(site: Site) -> Path:
+    """Makes the copy of a server that has a table in a tablespace beside its data folder; production's place of it."""
     space = site.there / "space"
     space.mkdir()
     give(space, "postgres")
@@ -309,6 +305,16 @@ def test_on_the_mounts_of_a_drill(
         site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
         site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
         site.copy()
+    return space
+
+
+@pytest.mark.parametrize("disposable", [True, False])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_on_the_mounts_of_a_drill(
+    run: Run, site: Site, mounted: Callable[..., Path], kind: str, disposable: bool
+) -> None:
+    """On devices of their own, data folder, tablespace and a way in that only their owner may go."""
+    space = copy_with_a_tablespace(site)
     options = f"loop,{mount_options(kind, True)}"
     data, far = (at_an_open_place(site, mounted(f"mkfs.{kind}", "-q", options=options), n) for n in range(2))
     uid, gid = (site.here / "data").stat().st_uid, (site.here / "data").stat().st_gid
@@ -330,14 +336,7 @@ def test_on_the_mounts_of_a_drill(
 
 def test_what_production_goes_on_with_is_left_as_it_is(run: Run, site: Site) -> None:
     """The disks of a failover, which are where production had them: no owner and no link is changed."""
-    space = site.there / "space"
-    space.mkdir()
-    give(space, "postgres")
-    with running(site.server):
-        fill(site.server)
-        site.server.ask(f"CREATE TABLESPACE space LOCATION '{space}'")
-        site.server.ask("CREATE TABLE far (n int) TABLESPACE space")
-        site.copy()
+    copy_with_a_tablespace(site)
     gone = site.there.with_name("gone")
     site.there.rename(gone)
     site.here.rename(site.there)
