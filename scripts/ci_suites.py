@@ -1,13 +1,13 @@
-"""Runs the long suites of tests, as many as there is time for, and says which were left out.
+"""Runs as many of the long test suites as there is time for, and says which were skipped.
 
 Usage: ci_suites.py STARTED, the time (seconds since 1970) at which continuous integration began.
 
-First come the suites whose paths have changed lately, then the others. Both begin at another suite with each commit, so
-that every suite has its turn. None is started after the 45th minute: the longest one takes half as long again on a slow
-machine, and must end in time too. The first suite that fails ends it.
+Suites whose paths have changed recently come first, then the others. Both groups start at a different suite with each
+commit, so that every suite gets its turn. None is started after the 45th minute: the longest suite takes half as long
+again on a slow machine, and must end in time too. The first suite that fails ends everything.
 
-What has changed are the paths of all commits made in the four hours before the newest one, or, with CI_BASE=COMMIT in
-the environment, of those since that commit. Where history does not reach back that far, everything counts as changed.
+The changed paths are those of all commits made in the four hours before the newest one, or, with CI_BASE=COMMIT in the
+environment, of those since that commit. If history does not reach back that far, everything counts as changed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 LAST_START = 45 * 60
-"""Seconds after the beginning after which no suite is started."""
+"""Seconds since the beginning after which no suite is started."""
 RECENT = 4 * 3600
-"""Seconds before the newest commit whose commits are looked at."""
+"""Commits of this many seconds before the newest one are looked at."""
 
 
 class Suite(NamedTuple):
-    """A target of the Makefile, and the paths that it is there for: a file, or what a path begins with."""
+    """A target of the Makefile, and the paths that it tests, as prefixes."""
 
     target: str
     paths: tuple[str, ...]
 
 
-COMMON = (".ci/", "Makefile", "requirements-dev.txt", "scripts/test", "scripts/lab", "roles/lab/")
+COMMON = (".ci/", "Makefile", "requirements-dev.txt", "scripts/test", "scripts/lab", "lab/")
 """Paths that every suite depends on."""
 
 SUITES = (
@@ -43,16 +43,17 @@ SUITES = (
             "playbooks/isb.yml",
             "playbooks/recover.yml",
             "plugins/action/",
-            "plugins/module_utils/jobs.py",
-            "plugins/module_utils/journal.py",
+            "plugins/module_utils/host/",
+            "plugins/module_utils/journal/",
             "plugins/module_utils/quiesce/",
-            "plugins/module_utils/verdict.py",
+            "plugins/module_utils/control/verdict.py",
             "plugins/modules/hold.py",
             "plugins/modules/quiesce",
             "roles/block_backup/",
             "roles/cleanup/",
             "roles/consistency_point/",
             "roles/prepare/",
+            "roles/recover/",
             "tests/faults/",
         ),
     ),
@@ -63,11 +64,13 @@ SUITES = (
             "playbooks/restore.yml",
             "playbooks/standby.yml",
             "plugins/module_utils/checks/",
-            "plugins/module_utils/idr/",
+            "plugins/module_utils/control/drill/",
+            "plugins/module_utils/luns/",
             "plugins/modules/idr",
             "plugins/modules/recovery_check.py",
             "plugins/modules/restore_target.py",
             "plugins/modules/saveset_export.py",
+            "roles/drill/",
             "roles/idr",
             "roles/restore/",
             "roles/standby/",
@@ -77,11 +80,19 @@ SUITES = (
     Suite(
         "slow",
         (
-            "plugins/module_utils/lun_changes.py",
+            "plugins/module_utils/storage/",
             "plugins/module_utils/saveset/",
-            "tests/integration/",
             "tests/lab/",
             "tests/unit/",
+        ),
+    ),
+    Suite(
+        "integration",
+        (
+            "playbooks/",
+            "plugins/",
+            "roles/",
+            "tests/integration/",
         ),
     ),
     Suite(
@@ -90,7 +101,7 @@ SUITES = (
             "molecule/mbf/",
             "playbooks/mbf_census.yml",
             "plugins/inventory/mbf_census.py",
-            "plugins/module_utils/census.py",
+            "plugins/module_utils/control/census.py",
             "plugins/module_utils/quiesce/drivers/mbf.py",
             "plugins/module_utils/quiesce/mbf/",
             "plugins/modules/mbf.py",
@@ -98,12 +109,43 @@ SUITES = (
         ),
     ),
     Suite(
+        "test-site",
+        (
+            "README.md",
+            "ansible.cfg",
+            "galaxy.yml",
+            "inventories/example/",
+            "meta/runtime.yml",
+            "playbooks/",
+            "plugins/lookup/",
+            "plugins/module_utils/host/confidential.py",
+            "plugins/plugin_utils/",
+            "requirements",
+            "roles/adopt/",
+            "roles/catalog/",
+            "roles/preflight/",
+            "roles/prune/",
+            "roles/repository/",
+            "roles/verify/",
+            "tests/site/",
+            "tests/support/first_site.py",
+        ),
+    ),
+    Suite(
         "test-vm",
         (
-            "plugins/module_utils/idr/luns",
+            "plugins/module_utils/luns/",
             "plugins/modules/idr_lun",
             "scripts/idr-vm",
             "tests/unit/idr/luns/",
+        ),
+    ),
+    Suite(
+        "plain",
+        (
+            "inventories/lab_plain/",
+            "scripts/isb",
+            "scripts/summary.py",
         ),
     ),
 )
@@ -112,7 +154,7 @@ SUITES = (
 def in_order(suites: Sequence[Suite], changed: Sequence[str] | None, commits: int) -> list[Suite]:
     """All suites, in the order in which to run them.
 
-    ``changed``: paths; None where that is not known, which is as if all had changed. ``commits``: their number, which
+    ``changed``: paths; None if that is not known, which counts as if all had changed. ``commits``: their number, which
     decides whose turn it is.
     """
     turn = commits % len(suites)
@@ -128,9 +170,9 @@ def _is_touched(suite: Suite, changed: Sequence[str]) -> bool:
 def run_in_time(
     suites: Sequence[Suite], run: Callable[[Suite], bool], elapsed: Callable[[], float]
 ) -> tuple[bool, list[Suite]]:
-    """Run suites until one fails or it is too late to start another. Returns whether all that ran passed, and the
-    suites that were not started.
+    """Run suites until one fails or it is too late to start another.
 
+    Returns whether all that ran passed, and the suites that were not started.
     ``run``: whether a suite passed. ``elapsed``: seconds since continuous integration began.
     """
     for number, suite in enumerate(suites):
@@ -142,8 +184,9 @@ def run_in_time(
 
 
 def history() -> tuple[list[str] | None, int]:
-    """The paths that have changed lately, and the number of commits. Without a history, as in an archive of the files,
-    nothing is known of either.
+    """The paths that have changed recently, and the number of commits.
+
+    Without a history, as in an archive of the files, neither is known.
     """
     try:
         return changed_paths(), int(_git("rev-list", "--count", "HEAD"))
@@ -153,11 +196,11 @@ def history() -> tuple[list[str] | None, int]:
 
 
 def changed_paths() -> list[str] | None:
-    """The paths that have changed lately; None where history does not reach back that far."""
+    """The paths that have changed recently; None if history does not reach back that far."""
     base = os.environ.get("CI_BASE") or _commit_before(RECENT)
     if not base:
         return None
-    # With -z, as names are quoted otherwise; without renames, as a path that is gone has changed too.
+    # -z, because names are quoted otherwise; --no-renames, because a path that is gone has changed too.
     return _git("diff", "--name-only", "--no-renames", "-z", f"{base}..HEAD").split("\0")[:-1]
 
 
@@ -179,7 +222,7 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    """Run the suites; 1 where one failed."""
+    """Run the suites; return 1 if one failed."""
     os.chdir(Path(__file__).resolve().parents[1])
     started = float(sys.argv[1])
     suites = in_order(SUITES, *history())
@@ -187,9 +230,9 @@ def main() -> int:
     passed, left = run_in_time(suites, _make, lambda: time.time() - started)
     if left:
         why = f"it was after minute {LAST_START // 60}" if passed else "another one failed"
-        _say(f"left out, as {why}: {', '.join(suite.target for suite in left)}. `make test-all` runs everything")
+        _say(f"skipped, because {why}: {', '.join(suite.target for suite in left)}. `make test-all` runs everything")
     else:
-        _say("no suite was left out")
+        _say("no suite was skipped")
     return 0 if passed else 1
 
 

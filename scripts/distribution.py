@@ -1,6 +1,6 @@
-"""Sums up the runs of scripts/consistency: how long servers were frozen, and what the checkers found.
+"""Summarises the runs of scripts/consistency: how long servers were frozen, and what the checkers found.
 
-Usage: distribution.py RECORDS.jsonl SUMMARY.json. Exits with 1 where a run was not proven.
+Usage: distribution.py RECORDS.jsonl SUMMARY.json. Exits with 1 if any run was not proven.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def distribution(values: list[float]) -> dict[str, float]:
-    """Least, median, 95th percentile and greatest of values in ms."""
+    """Minimum, median, 95th percentile and maximum of values in ms."""
     ordered = sorted(values)
     return {
         "min": ordered[0],

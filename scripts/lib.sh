@@ -1,33 +1,32 @@
 # shellcheck shell=sh
-# Shared by the scripts in this folder: where things are, how to speak, how to become root. Sourced, never run.
+# Shared by the scripts in this folder: paths, messages, becoming root. Sourced, never run.
 
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 build=$root/build
 venv=$root/.venv
 
 # Ansible reads the checkout's settings wherever the script was called from.
-# (How results look is up to options of a callback plugin, which ansible.cfg cannot hold and still pass
-# `ansible-config validate`.)
+# (The format of results is set here because `ansible-config validate` rejects a callback's options in ansible.cfg.)
 ANSIBLE_CONFIG=$root/ansible.cfg
 ANSIBLE_CALLBACK_RESULT_FORMAT=yaml
 ANSIBLE_DISPLAY_SKIPPED_HOSTS=no
 PATH=$venv/bin:$PATH
 export ANSIBLE_CONFIG ANSIBLE_CALLBACK_RESULT_FORMAT ANSIBLE_DISPLAY_SKIPPED_HOSTS PATH
 
-# Ansible refuses to start where the locale is not UTF-8, as in a bare container.
+# Ansible refuses to start if the locale is not UTF-8, as in a bare container.
 case $(locale charmap 2>/dev/null) in
     UTF-8) ;;
     *) LC_ALL=C.UTF-8; export LC_ALL ;;
 esac
 
-# The folder of the lab that is meant: yours, unless a test has set another one.
+# The lab's folder: yours, unless a test has set another one.
 LAB_DIR=${LAB_DIR:-$build/lab}
 export LAB_DIR
 
 say() { printf '%s\n' "==> $*"; }
 die() { printf '%s\n' "$0: $*" >&2; exit 1; }
 
-# missing_packages PACKAGE...: those that are not installed. (dpkg-query also knows packages that are merely suggested.)
+# missing_packages PACKAGE...: those that are not installed. (dpkg-query also lists packages that are merely suggested.)
 missing_packages() {
     {
         dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true
@@ -43,7 +42,7 @@ can_sudo() {
     sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -v; }
 }
 
-# as_root COMMAND...: run it as root, with this environment; HOME becomes root's, so that yours keeps no root-owned files.
+# as_root COMMAND...: run it as root, with this environment. HOME is root's, so that yours gets no root-owned files.
 as_root() {
     if is_root; then
         "$@"
@@ -52,8 +51,8 @@ as_root() {
     fi
 }
 
-# While packages are being installed no service may start, nor may a new one after a restart: a machine that had no SSH
-# server must not get one listening just because the lab needs the program.
+# No service may start during the installation, and no new one after a restart: a machine without an SSH server must not
+# start one just because the lab needs the program.
 apt_get_install() {
     # shellcheck disable=SC2016  # the inner shell is to expand it
     as_root sh -eu -c '
@@ -66,12 +65,14 @@ apt_get_install() {
             printf "#!/bin/sh\nexit 101\n" >$policy
             chmod 755 $policy
         fi
-        apt-get -q update
-        apt-get -q -y install --no-install-recommends "$@"
+        apt_get=$1
+        shift
+        "$apt_get" update
+        "$apt_get" -y install --no-install-recommends "$@"
         for service in $(services 2>/dev/null | cut -d " " -f 1); do
             case " $had " in *" $service "*) continue ;; esac
             systemctl -q disable "$service" || true
-            echo "==> $service is installed for the lab and the tests only and stays off; systemctl enable --now $service turns it on."
+            echo "==> $service was installed only for the lab and the tests and stays off; systemctl enable --now $service turns it on."
         done
-    ' sh "$@"
+    ' sh "$root/scripts/patient-apt-get" "$@"
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins/module_utils"))
 
-from text import run_summary
+from control.text import run_summary
 
 if __name__ == "__main__":
     print(run_summary(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Before anything of Ansible is imported: its settings are read once, at import.
+# Before anything of Ansible is imported: its settings are read once, at import. Settings of the caller, a person or
+# scripts/lib.sh, would change what programs print.
+for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+    del os.environ[name]
 os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
 
 from ansible.plugins.loader import init_plugin_loader  # noqa: E402

@@ -1,17 +1,15 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes a consistency point: freezes all servers, has the storage make its snapshots, and thaws all servers.
+"""Takes a consistency point: freezes all servers, has the storage take its snapshots, and thaws all servers.
 
-All of it is one task, because whatever Ansible does between two tasks would be time in which every server stands still.
-Everything that can be made ready is ready before the first server is asked to freeze.
+It is one task, because every server would be frozen during whatever Ansible does between two tasks. Everything that can
+be prepared is prepared before the first server is asked to freeze.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
-import tempfile
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +17,9 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.openisb.backup.plugins.action.hold import CONNECT, MARGIN, request_line, run_dir_of
 from ansible_collections.openisb.backup.plugins.action.hold import ActionModule as Hold
+from ansible_collections.openisb.backup.plugins.plugin_utils import forward
+from ansible_collections.openisb.backup.plugins.plugin_utils.at_once import Outcomes, ask_all
+from ansible_collections.openisb.backup.plugins.plugin_utils.connections import on_host
 from ansible_collections.openisb.backup.plugins.plugin_utils.forward import OPEN_TIMEOUT, Forward
 
 ARGUMENTS = {
@@ -37,7 +38,7 @@ ARGUMENTS = {
 def clocks(answers: Mapping[str, Mapping[str, Any]], listener: str) -> dict[str, dict[str, float]]:
     """How far each host's clock is ahead of the listener's, in seconds, and by how much that may be wrong (bound).
 
-    Half of what the way there and back took, to either host. Hosts that did not tell their clock are left out.
+    The bound is half of the round trips to both hosts. Hosts that did not report their clock are left out.
     """
     reference = answers.get(listener, {})
     if "ahead" not in reference:
@@ -53,7 +54,7 @@ def clocks(answers: Mapping[str, Mapping[str, Any]], listener: str) -> dict[str,
 
 
 def skews(found: Mapping[str, Mapping[str, float]], limit: float) -> list[str]:
-    """What to say of clocks that are, beyond doubt, more than ``limit`` seconds away from the listener's."""
+    """Warnings about clocks that certainly differ from the listener's by more than ``limit`` seconds."""
     return [
         f"the clock of {host} is {abs(clock['ahead']):.3f} s {'ahead of' if clock['ahead'] > 0 else 'behind'} the "
         f"listener's (give or take {clock['bound']:.3f} s), which is more than {limit:g} s: synchronise it (NTP)"
@@ -63,7 +64,7 @@ def skews(found: Mapping[str, Mapping[str, float]], limit: float) -> list[str]:
 
 
 class ActionModule(Hold):
-    """Reaches the holders of O(servers), and the storage hosts of O(snapshots), over their own connections."""
+    """Reaches the holders of O(servers) and the storage hosts of O(snapshots), each over its own connection."""
 
     _ways: Mapping[str, Forward] = {}
     _patience = 0.0
@@ -74,7 +75,7 @@ class ActionModule(Hold):
         self._stages = [stage for stage in (args["leaders"], args["servers"]) if stage]
         args = dict(args, servers=[server for stage in self._stages for server in stage])
         if not args["servers"] or args["timeout"] <= 2 * MARGIN:
-            raise AnsibleError(f"'servers' must name a server, and 'timeout' be more than {2 * MARGIN:g} s")
+            raise AnsibleError(f"'servers' must name a server, and 'timeout' must be more than {2 * MARGIN:g} s")
         hostvars = (task_vars or {})["hostvars"]
         if self._task.check_mode:
             status = {"servers": self._ask_all(args, "status", hostvars)}
@@ -91,7 +92,7 @@ class ActionModule(Hold):
         result: dict[str, Any],
         stack: contextlib.ExitStack,
     ) -> dict[str, Any]:
-        """Connect, compare clocks, take the point; what the task returns. Ways are closed with ``stack``."""
+        """Connect, compare clocks and take the point; return the task's result. ``stack`` closes forwarded sockets."""
         prepared = self._prepare_greetings(args, hostvars, listener)
         answers = self._poke_all(prepared, args["timeout"])
         needed = [*args["servers"], *args["snapshots"]]
@@ -102,7 +103,11 @@ class ActionModule(Hold):
         if wrong or (problems and args["needs_all"]):
             return dict(result, changed=False, freeze={}, thaw={}, snapshots=[], problems=problems + wrong)
         connections = {server: prepared[server][0]._connection for server in args["servers"] if answers[server]["ok"]}
-        self._open_ways(args, hostvars, connections, stack)
+        folder = stack.enter_context(forward.sockets_folder())
+        if folder:
+            self._open_ways(args, hostvars, connections, folder, stack)
+        elif any(connection.transport == "ssh" for connection in connections.values()):
+            result["warnings"] = [*result["warnings"], forward.place_problem()]
         result["forwarded"] = list(self._ways)
         return dict(result, changed=True, problems=[], **self._take(args, hostvars))
 
@@ -116,10 +121,10 @@ class ActionModule(Hold):
         args: Mapping[str, Any],
         hostvars: Mapping[str, Any],
         connections: Mapping[str, Any],
+        folder: str,
         stack: contextlib.ExitStack,
     ) -> None:
-        """Open a way to each holder that needs no process in the window, where there can be one, and try it out."""
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="isb-"))
+        """Open and try a forwarded socket to each holder, where possible: it needs no process in the window."""
         ways = {}
         for number, (server, connection) in enumerate(connections.items()):
             remote = f"{run_dir_of(hostvars[server])}/holder-{args['run_id']}.sock"
@@ -127,20 +132,20 @@ class ActionModule(Hold):
         stack.callback(self._close_ways, ways, args["timeout"])
         request = request_line("status", args["run_id"])
         tasks = {server: (self._open_way, way, request) for server, way in ways.items()}
-        found = self._in_threads(tasks, args["timeout"])
+        found = ask_all(tasks, args["timeout"])
         self._patience = args["timeout"] - MARGIN
         self._ways = {server: ways[server] for server, answer in found.items() if answer["ok"]}
 
     @staticmethod
-    def _open_way(server: str, way: Forward, request: bytes, outcomes: queue.SimpleQueue[Any]) -> None:
+    def _open_way(server: str, way: Forward, request: bytes, outcomes: Outcomes) -> None:
         """In a thread."""
         outcomes.put((server, {"ok": way.open() and bool(way.ask(request, OPEN_TIMEOUT))}))
 
     def _close_ways(self, ways: Mapping[str, Forward], timeout: float) -> None:
-        self._in_threads({server: (self._close_way, way) for server, way in ways.items()}, timeout)
+        ask_all({server: (self._close_way, way) for server, way in ways.items()}, timeout)
 
     @staticmethod
-    def _close_way(server: str, way: Forward, outcomes: queue.SimpleQueue[Any]) -> None:
+    def _close_way(server: str, way: Forward, outcomes: Outcomes) -> None:
         """In a thread."""
         way.close()
         outcomes.put((server, {"ok": True}))
@@ -150,7 +155,7 @@ class ActionModule(Hold):
         return way.ask(request, self._patience) if way else None
 
     def _take(self, args: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
-        """Freeze, snapshot, thaw; what everybody answered. Whatever happens in between, every server is thawed.
+        """Freeze, snapshot, thaw; return all answers. Every server is thawed, whatever happens in between.
 
         Leaders freeze before the servers and thaw after them.
         """
@@ -167,7 +172,7 @@ class ActionModule(Hold):
                     frozen.update(self._poke_all({server: freezing[server] for server in stage}, args["timeout"]))
             freeze_seconds = time.monotonic() - begun
             if not args["needs_all"] or all(answer["ok"] for answer in frozen.values()):
-                stored = self._in_threads(storing, args["storage_timeout"])
+                stored = ask_all(storing, args["storage_timeout"])
         finally:
             asked = time.monotonic()
             for stage in reversed(self._stages):
@@ -184,11 +189,11 @@ class ActionModule(Hold):
         }
 
     def _storage_tasks(self, commands: Mapping[str, str], hostvars: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-        """For each storage host what to call in its thread."""
-        return {host: (self._store, self._peer(host, hostvars)[0], command) for host, command in commands.items()}
+        """For each storage host, what to call in its thread."""
+        return {host: (self._store, on_host(self, host, hostvars)[0], command) for host, command in commands.items()}
 
-    def _store(self, host: str, peer: Hold, command: str, outcomes: queue.SimpleQueue[Any]) -> None:
-        """In a thread: run the storage driver's command and put what came of it into ``outcomes``."""
+    def _store(self, host: str, peer: Hold, command: str, outcomes: Outcomes) -> None:
+        """In a thread: run the storage driver's command and put the result into ``outcomes``."""
         try:
             done = peer._low_level_execute_command(command)
             answer = {"ok": done["rc"] == 0, "stdout": done["stdout"], "error": " ".join(done["stderr"].split())}

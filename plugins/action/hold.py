@@ -1,32 +1,27 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Freezes and thaws many servers at once, from one task, by their holders.
+"""Freezes and thaws many servers at once, from one task, through their holders.
 
-One thread a server sends one small program over that server's own connection plugin, which hands one line to the
-holder's socket and brings back the answer. (`consistency_point` does without the program where it can.) Everything
-that needs variables or templates happens before the threads start; whatever a connection does, the task returns in
-time with a result for every server.
+For each server, a thread sends a small program over that server's own connection plugin. The program writes one line to
+the holder's socket and returns the answer. (`consistency_point` avoids the program where it can.) Everything that needs
+variables or templates happens before the threads start. Whatever a connection does, the task returns in time with a
+result for every server.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-import queue
-import shlex
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ansible import constants as C
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import become_loader, connection_loader
+from ansible_collections.openisb.backup.plugins.plugin_utils.at_once import Outcomes, ask_all
+from ansible_collections.openisb.backup.plugins.plugin_utils.connections import on_host
+from ansible_collections.openisb.backup.plugins.plugin_utils.interpreter import command_line
 
 CONNECT = "connect"
 COMMANDS = ("freeze", "thaw", "status", "end", CONNECT)
@@ -42,10 +37,10 @@ ARGUMENTS = {
 ANSWER = "OPENISB-ANSWER "
 ERROR = "OPENISB-ERROR "
 MARGIN = 0.5
-"""Seconds before the task's own end at which a program on a server gives up, so that its word still arrives."""
+"""Seconds before the task's own end at which a program on a server gives up, so that its answer still arrives."""
 
 FLUSH = 5.0
-"""Seconds to wait at most for what a server has yet to write, so that less is left to write while it is frozen."""
+"""Seconds at most to wait for a server to flush pending writes, so that it has fewer to write in the freeze."""
 
 POKE = """
 import _socket, os, sys, time
@@ -70,7 +65,7 @@ def main():
             try:
                 return {answer!r} + ask()
             except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
-                # The holder has just died: its partner takes its place at once.
+                # The holder has just died; its partner takes over at once.
                 if time.monotonic() > patience:
                     raise
                 time.sleep(0.02)
@@ -93,7 +88,7 @@ def flush():
         descriptor = os.open(mount, os.O_RDONLY)
         ctypes.CDLL(None).syncfs(descriptor)
 def main():
-    # In a process of its own, without the connection's descriptors: a disk that hangs must not hold up the answer.
+    # In a separate process, without the connection's descriptors: a hanging disk must not delay the answer.
     child = os.fork()
     if child == 0:
         os.closerange(0, 3)
@@ -109,8 +104,8 @@ if os.path.exists({record!r}):
 sys.stdout.write({answer!r} + '{{"ok": true, "clock": %.6f}}' % time.time())
 {leave}"""
 
-# Not to tear itself down saves a third of the program's time. The pause is for ssh, which can drop what a program that
-# ends at once has said (ansible issue 13876).
+# Skipping the interpreter's shutdown saves a third of the program's time. The pause is for ssh, which can drop the
+# output of a program that exits at once (ansible issue 13876).
 LEAVE = """sys.stdout.flush()
 time.sleep(0.001)
 import os
@@ -119,7 +114,7 @@ os._exit(0)
 
 
 def request_line(command: str, run_id: str | None) -> bytes:
-    """What the holder is asked, as it comes over its socket."""
+    """The request to the holder, as sent over its socket."""
     return json.dumps({"run_id": run_id, "command": command}).encode() + b"\n"
 
 
@@ -143,15 +138,15 @@ def program(command: str, run_id: str | None, run_dir: str, timeout: float) -> s
 
 
 def _missing(command: str, run_id: str | None) -> str:
-    """What to say where the run has neither a holder nor a record: nothing is frozen, so a thaw has no more to do."""
+    """The answer if the run has neither a holder nor a record: nothing is frozen, so a thaw succeeds."""
     if command in ("thaw", "end"):
         return ANSWER + json.dumps({"ok": True, "run_id": run_id, "state": "absent", "hold_unbroken": False})
     return ERROR + "there is no holder of this run on that server: arm it first"
 
 
 def parse_answer(output: str, errors: str) -> dict[str, Any]:
-    """The holder's answer from what the program printed, among whatever else a login prints."""
-    for line in reversed(output.splitlines()):
+    """The holder's answer in the program's output, among whatever else a login prints."""
+    for line in reversed(output.split("\n")):
         if line.startswith(ANSWER):
             return json.loads(line[len(ANSWER) :])
         if line.startswith(ERROR):
@@ -161,7 +156,7 @@ def parse_answer(output: str, errors: str) -> dict[str, Any]:
 
 
 def summarise(answers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The window of all servers: seconds since the epoch by the servers' own clocks; null where it is not known."""
+    """The window of all servers, in seconds since the epoch by the servers' own clocks; null if it is not known."""
 
     def times(name: str) -> list[float]:
         return [answer[name] for answer in answers.values() if answer.get(name) is not None]
@@ -193,19 +188,6 @@ def is_unbroken(answers: Mapping[str, Mapping[str, Any]], run_id: str | None) ->
 def run_dir_of(variables: Mapping[str, Any]) -> str:
     """The folder of a host's holders."""
     return str(variables.get("openisb_run_dir") or "/run/openisb")
-
-
-def child_processes() -> Iterator[int]:
-    """This process's own children."""
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
-                    parent = int(stream.read().rpartition(")")[2].split()[1])
-            except (OSError, ValueError, IndexError):
-                continue
-            if parent == os.getpid():
-                yield int(name)
 
 
 class ActionModule(ActionBase):
@@ -251,7 +233,7 @@ class ActionModule(ActionBase):
         return self._poke_all(self._prepare_all(args, command, hostvars), args["timeout"])
 
     def _prepare_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
-        """By server what `_ask` needs to reach it, or, as a dict, the answer that it cannot be reached."""
+        """For each server, what `_ask` needs to reach it, or, as a dict, the answer that it cannot be reached."""
         prepared: dict[str, Any] = {}
         for server in dict.fromkeys(args["servers"]):
             try:
@@ -264,40 +246,11 @@ class ActionModule(ActionBase):
         """Reach all servers at once; an answer for every one of them, within ``timeout`` seconds."""
         tasks = {server: (self._ask, *task) for server, task in prepared.items() if isinstance(task, tuple)}
         answers = {server: answer for server, answer in prepared.items() if not isinstance(answer, tuple)}
-        answers.update(self._in_threads(tasks, timeout))
+        answers.update(ask_all(tasks, timeout))
         return {server: answers[server] for server in prepared}
 
-    def _in_threads(self, tasks: Mapping[str, tuple[Any, ...]], timeout: float) -> dict[str, Any]:
-        """Call each task, a function with its arguments, in a thread of its own; what came of it, by name."""
-        end = time.monotonic() + timeout
-        outcomes: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
-        for name, (function, *arguments) in tasks.items():
-            threading.Thread(target=function, args=(name, *arguments, outcomes), daemon=True).start()
-        answers: dict[str, Any] = {}
-        while len(answers) < len(tasks):
-            try:
-                name, answer = outcomes.get(timeout=max(end - time.monotonic(), 0.0))
-            except queue.Empty:
-                self._give_up(set(tasks) - set(answers), answers, timeout)
-                break
-            answers[name] = answer
-        return answers
-
-    @staticmethod
-    def _give_up(wanted: set[str], answers: dict[str, Any], timeout: float) -> None:
-        """Leave the threads of servers that do not answer, and end their connection programs."""
-        for server in wanted:
-            answers[server] = {"ok": False, "unreachable": True, "error": f"no answer within {timeout:g} s"}
-        for child in child_processes():
-            try:
-                os.kill(child, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
-
-    def _ask(
-        self, server: str, peer: ActionModule, line: str, source: str, request: bytes, outcomes: queue.SimpleQueue[Any]
-    ) -> None:
-        """In a thread: ask a server's holder, by a program on the server, and put its answer into ``outcomes``."""
+    def _ask(self, server: str, peer: ActionModule, line: str, source: str, request: bytes, outcomes: Outcomes) -> None:
+        """In a thread: ask a server's holder, and put its answer into ``outcomes``."""
         begun, at = time.monotonic(), time.time()
         try:
             answer = self._directly(server, request) or self._by_program(peer, line, source)
@@ -309,16 +262,16 @@ class ActionModule(ActionBase):
             answer["error"] = f"the hold is {answer.get('state')}"
         took = time.monotonic() - begun
         answer["poke_ms"] = round(took * 1000.0, 3)
-        if "clock" in answer:  # read some time between the two moments, so it is ahead by this, give or take the half
+        if "clock" in answer:  # read at some time during the round trip, so the error is at most half of that
             answer.update(ahead=answer.pop("clock") - (at + took / 2), bound=took / 2)
         outcomes.put((server, answer))
 
     def _directly(self, server: str, request: bytes) -> dict[str, Any] | None:
-        """The holder's answer where there is a way to its socket that needs no program; None where there is none."""
+        """The holder's answer over a forwarded socket, which needs no program; None if there is no such socket."""
 
     @staticmethod
     def _by_program(peer: ActionModule, line: str, source: str) -> dict[str, Any]:
-        # No executable: a shell between the login's own one and Python would be one more process in the window.
+        # No executable: a shell between the login shell and Python would be one more process in the window.
         done = peer._low_level_execute_command(line, in_data=source.encode(), executable=False)
         return parse_answer(done["stdout"], done["stderr"])
 
@@ -327,66 +280,8 @@ class ActionModule(ActionBase):
     def _prepare(
         self, server: str, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]
     ) -> tuple[ActionModule, str, str, bytes]:
-        """This action on that server's connection, the command line of its Python, the program, and what is asked."""
-        peer, variables = self._peer(server, hostvars)
-        interpreter = str(variables.get("ansible_python_interpreter") or "/usr/bin/python3")
-        if interpreter.startswith("auto"):
-            interpreter = "/usr/bin/python3"
+        """This action on that server's connection, the command line of its Python, the program, and the request."""
+        peer, variables = on_host(self, server, hostvars)
         source = program(command, args["run_id"], run_dir_of(variables), args["timeout"] - MARGIN)
         request = request_line(command, args["run_id"])
-        return peer, f"exec {shlex.quote(interpreter)} -I -S -", source, request
-
-    def _peer(self, host: str, hostvars: Mapping[str, Any]) -> tuple[ActionModule, Mapping[str, Any]]:
-        """This action on the connection of another host, and that host's variables."""
-        if host not in hostvars:
-            raise AnsibleError("it is not in the inventory")
-        variables = hostvars[host]  # templates each value, in that host's context, as it is looked up
-        peer = copy.copy(self)
-        peer._play_context = self._play_context_for(host, variables)
-        peer._connection = self._connection_for(peer._play_context, variables)
-        return peer, variables
-
-    def _play_context_for(self, server: str, variables: Mapping[str, Any]) -> Any:
-        context = self._play_context.copy()
-        for attribute, names in C.MAGIC_VARIABLE_MAPPING.items():
-            found = [variables[name] for name in names if name in variables]
-            if found:
-                setattr(context, attribute, found[0])
-        context.remote_addr = next(
-            (variables[name] for name in ("ansible_ssh_host", "ansible_host") if name in variables), server
-        )
-        context.connection = variables.get("ansible_connection") or C.DEFAULT_TRANSPORT
-        return context
-
-    def _connection_for(self, context: Any, variables: Mapping[str, Any]) -> Any:
-        """A connection to one server, with its options set from its variables as task delegation does it."""
-        connection = connection_loader.get(context.connection, context)
-        if connection is None:
-            raise AnsibleError(f"there is no connection plugin '{context.connection}'")
-        connection.set_become_plugin(self._become_for(variables))
-        keys = self._task.dump_attrs()
-        keys.pop("retries", None)  # the task's retries are not the connection's
-        keys.update(timeout=context.timeout)
-        if context.password:
-            keys.update(password=context.password)
-        if context.become_pass:
-            keys.update(become_pass=context.become_pass)
-        plugins = [("connection", connection), ("shell", connection._shell)]
-        if connection.become is not None:
-            plugins.append(("become", connection.become))
-        for kind, plugin in plugins:
-            names = C.config.get_plugin_vars(kind, plugin._load_name)
-            plugin.set_options(
-                task_keys=keys, var_options={name: variables[name] for name in names if name in variables}
-            )
-        return connection
-
-    def _become_for(self, variables: Mapping[str, Any]) -> Any:
-        wanted = variables.get("ansible_become")
-        if not (self._task.become if wanted is None else boolean(wanted)):
-            return None
-        method = variables.get("ansible_become_method") or self._task.become_method
-        plugin = become_loader.get(method)
-        if plugin is None:
-            raise AnsibleError(f"there is no become plugin '{method}'")
-        return plugin
+        return peer, command_line(variables), source, request

@@ -7,12 +7,12 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: progress
 type: stdout
-short_description: Ansible's default output, with the progress of backups and restores
+short_description: Ansible's default output, with messages shown as plain text
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Shows what the default callback shows. In place of C(FAILED - RETRYING) lines of M(openisb.backup.job_info) it shows
-    how far the job is, and messages of M(ansible.builtin.debug) as the text that they are.
+  - Shows what the default callback shows, but messages of M(ansible.builtin.debug) as plain text, and no includes. The
+    progress of a job is shown by its own task, with every callback.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -22,17 +22,6 @@ requirements:
 
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as Default
-from ansible_collections.openisb.backup.plugins.module_utils.text import rate
-
-
-def progress_line(host, progress):
-    """One line for one look at a job; ``progress`` as job_info returns it."""
-    label = progress.get("label", host)
-    if "percent" not in progress:
-        return f"  {label:<18} waiting"
-    left = progress.get("eta_s")
-    eta = "" if left is None else f"{left:.0f} s left"
-    return f"  {label:<18} {progress['percent']:5.1f} %  {rate(progress['rate']):>12}  {eta}"
 
 
 class CallbackModule(Default):
@@ -42,23 +31,16 @@ class CallbackModule(Default):
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "openisb.backup.progress"
 
-    def v2_runner_retry(self, result):
-        """A job that is not finished has not failed."""
-        progress = result.result.get("progress")
-        if progress is None:
-            super().v2_runner_retry(result)
-        else:
-            self._display.display(progress_line(result.host.get_name(), progress), color=C.COLOR_CHANGED)
-
     def v2_playbook_on_include(self, included_file):
-        """What includes what is for developers: shown with -v."""
+        """Show includes only with -v: they are for developers."""
         if self._display.verbosity:
             super().v2_playbook_on_include(included_file)
 
     def v2_runner_on_ok(self, result):
-        """Text is shown as text."""
+        """Show a message as plain text, be it one text or a list of lines."""
         message = result.result.get("msg")
-        if result.task.action in C._ACTION_DEBUG and isinstance(message, str):
-            self._display.display(f"\n{message}\n")
+        lines = message if isinstance(message, list) else [message]
+        if result.task.action in C._ACTION_DEBUG and all(isinstance(line, str) for line in lines):
+            self._display.display("\n" + "\n".join(lines) + "\n")
         else:
             super().v2_runner_on_ok(result)

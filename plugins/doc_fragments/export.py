@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options with which modules export over NBD."""
+"""The options of modules that export over NBD."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   address:
-    description: Name or address of this host at which it listens. Needed with O(state=present).
+    description: Name or address of this host on which to listen. Required with O(state=present).
     type: str
   tls:
     description:
-      - Whether clients need the export's key and all that is sent is encrypted.
-      - Can be turned off only where O(address) is a loopback address.
+      - Whether clients need the export's key and all traffic is encrypted.
+      - Can be turned off only if O(address) is a loopback address.
     type: bool
     default: true
   run_dir:
@@ -25,7 +25,7 @@ options:
     type: path
     default: /run/openisb
   state:
-    description: Whether the export is to be there.
+    description: Whether the export should exist.
     type: str
     choices: [present, absent]
     default: present

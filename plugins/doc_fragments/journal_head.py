@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options that name the kept head of a run journal."""
+"""The options that identify the kept head of a run journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ options:
     type: str
     required: true
   key:
-    description: The private key that drills' reports and journals' heads are signed with.
+    description: The private key that signs drill reports and journal heads.
     type: path
     required: true
 """

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options with which modules name a repository."""
+"""The options that identify and open a repository."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 requirements:
   - Python 3.11 or newer, with blake3, zstandard and cryptography, in the environment that the role
-    P(openisb.backup.repository#role) makes
+    P(openisb.backup.repository#role) creates
 options:
   repository:
     description: Folder of the repository.
     type: path
-    required: true
+    default: /var/lib/openisb/repository
   passphrase:
     description:
-      - Passphrase of the repository, or of a write-only key. Must be left out for an unencrypted repository
-        (O(encryption=none)), and is not needed where O(private_key) is given.
-      - Where it is left out, the environment variable E(OPENISB_PASSPHRASE) is used.
+      - Passphrase of the repository, or of a write-only key. Must be omitted for an unencrypted repository
+        (O(encryption=none)), and is not needed if O(private_key) is given.
+      - If omitted, the environment variable E(OPENISB_PASSPHRASE) is used.
     type: str
   private_key:
     description:
@@ -30,14 +30,14 @@ options:
     type: path
   private_key_password:
     description:
-      - Password of that file, where it is encrypted.
-      - Where it is left out, the environment variable E(OPENISB_PRIVATE_KEY_PASSWORD) is used.
+      - Password of that file, if it is encrypted.
+      - If omitted, the environment variable E(OPENISB_PRIVATE_KEY_PASSWORD) is used.
     type: str
   encryption:
     description:
-      - What the repository must be protected with; a new one is.
-      - One without encryption is refused unless V(none) is asked for by name, as somebody may have put it in the place
-        of another one. Nothing proves who wrote it.
+      - How the repository must be protected; a new one is created so.
+      - An unencrypted repository is refused unless V(none) is given, because somebody may have put it in the place of
+        another one. Nothing proves who wrote it.
     type: str
     choices: [aes-256-gcm, none]
     default: aes-256-gcm

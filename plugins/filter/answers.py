@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters for what hosts have answered: thin names over module_utils, where the work is done and tested."""
+"""Filters for the answers of hosts: thin wrappers around module_utils, where the work is done and tested."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ class FilterModule:
     def filters(self):
         """Name and function of each."""
         return {
-            "nbd_address": lazy("answers.nbd_address"),
-            "nbd_key": lazy("answers.nbd_key"),
-            "held_saveset": lazy("answers.held_saveset"),
-            "told_changes": lazy("answers.lun_changes"),
-            "told_volumes": lazy("answers.volumes"),
+            "nbd_address": lazy("control.answers.nbd_address"),
+            "nbd_key": lazy("control.answers.nbd_key"),
+            "held_saveset": lazy("control.answers.held_saveset"),
         }

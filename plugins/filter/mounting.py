@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters for mounting what is on a LUN: thin names over module_utils, where the work is done and tested."""
+"""Filters for mounting a LUN's filesystems: thin wrappers around module_utils, where the work is done and tested."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ansible_collections.openisb.backup.plugins.plugin_utils.lazy import load
 
 def idr_mount_options(kind, writable, in_use=False):
     """The options with which a filesystem of this type is mounted."""
-    return _told(load("idr.mounting").mount_options, kind, writable, in_use)
+    return _told(load("control.drill.mounting").mount_options, kind, writable, in_use)
 
 
 def idr_mount_type(kind):
     """The type under which a filesystem of this type is mounted."""
-    return _told(load("idr.mounting").mount_type, kind)
+    return _told(load("control.drill.mounting").mount_type, kind)
 
 
 def _told(function, *arguments):

@@ -10,11 +10,11 @@ short_description: File servers and rings from the census of MEDITECH's MBF
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Makes of each server in a census a host of the group C(file_servers) with C(isb_ring), C(isb_mbf_name) and
-    C(isb_volumes) (name, serial and C(drive)), and of each ring a host of the group C(rings).
-  - A census is a file that C(playbooks/mbf_census.yml) has written, or comes from running MBF on the controller. In a
-    folder of inventories, name such files C(*.txt), which Ansible does not take for inventories.
-  - All else that a run needs to know of these hosts is in C(host_vars) and C(group_vars), as of any host.
+  - Makes each server in a census a host of the group C(file_servers) with C(isb_ring), C(isb_mbf_name) and
+    C(isb_volumes) (name, serial and C(drive)), and each ring a host of the group C(rings).
+  - A census is a file written by C(playbooks/mbf_census.yml), or comes from running MBF on the controller. In a folder
+    of inventories, name such files C(*.txt), which Ansible does not read as inventories.
+  - Everything else that a run needs to know about these hosts is in C(host_vars) and C(group_vars), as for any host.
   - The file must be named C(mbf_census.yml), or end with C(.mbf_census.yml).
 options:
   plugin:
@@ -23,22 +23,26 @@ options:
     choices: [openisb.backup.mbf_census]
   rings:
     description:
-      - By the ring's name where its census comes from. Either C(census_file), relative to this file, or the options of
-        M(openisb.backup.mbf) for a census that is made now (C(executable), C(intermediaries), C(user), C(password_file)
-        and so on; C(timeout) is 30 s).
+      - For each ring, by name, where its census comes from. Either C(census_file), relative to this file, or the
+        options of M(openisb.backup.mbf) for a census that is made now (C(executable), C(intermediaries), C(user),
+        C(password_file) and so on; C(timeout) is 30 s).
     type: dict
     required: true
   names:
-    description: By the server's name in the census its name in the inventory, where it is not the former in lowercase.
+    description:
+      - For each server, by its name in the census, its name in the inventory, if that is not the former in lowercase.
     type: dict
     default: {}
   ignore:
-    description: Servers and drives (C(SERVER:DRIVE)) that are left out, as in the rings' C(isb_census_ignore).
+    description: Servers and drives (C(SERVER:DRIVE)) to leave out, as in the rings' C(isb_census_ignore).
     type: list
     elements: str
     default: []
   serial_from:
-    description: Which of the two in the census is the serial by which servers and storage find the LUN.
+    description:
+      - Which of the two in the census is the serial by which servers and storage find the LUN.
+      - Some versions of MBF print the hex of a serial that itself consists of hex digits (C(3630...) is C(60...)). It
+        is then decoded.
     type: str
     choices: [serial, wwn]
     default: serial
@@ -60,7 +64,8 @@ import os
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import QuiesceError
+from ansible_collections.openisb.backup.plugins.module_utils.control.census import lun_serial
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import HostError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.mbf import exposure
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.mbf.answers import parse_census
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.mbf.client import Client
@@ -71,24 +76,24 @@ FILE_NAMES = ("mbf_census.yml", "mbf_census.yaml")
 
 
 def volumes_of(drives, serial_from):
-    """By server its volumes, as the inventory has them. ``drives``: those of a census. Raises ValueError."""
+    """The volumes of each server, as in the inventory. ``drives``: those of a census. Raises ValueError."""
     servers = {}
     for drive in drives:
         serial = getattr(drive, serial_from)
         if not serial:
             raise ValueError(f"the drive {drive.server}:{drive.name} has no {serial_from} in the census")
-        volume = {"name": drive.name.lower().replace("$", "_"), "serial": serial, "drive": drive.name}
+        volume = {"name": drive.name.lower().replace("$", "_"), "serial": lun_serial(serial), "drive": drive.name}
         servers.setdefault(drive.server, []).append(volume)
     return servers
 
 
 def is_ignored(drive, ignored):
-    """Whether a drive, or its server, is left out."""
+    """Whether a drive, or its server, is to be left out."""
     return bool({f"{drive.server}:{drive.name}".casefold(), drive.server.casefold()} & ignored)
 
 
 def census_of(ring, source, folder):
-    """A ring's census, from its file or from MBF. Raises QuiesceError, OSError and ValueError."""
+    """A ring's census, from its file or from MBF. Raises HostError, OSError and ValueError."""
     if "census_file" in source:
         with open(os.path.join(folder, source["census_file"]), encoding="utf-8") as stream:
             census = parse_census(stream.read())
@@ -102,9 +107,9 @@ def census_of(ring, source, folder):
 
 
 def ask(ring, source):
-    """A ring's census from MBF on this machine. Raises QuiesceError, OSError and ValueError."""
+    """A ring's census from MBF on this machine. Raises HostError, OSError and ValueError."""
     if not {"executable", "intermediaries"} <= set(source):
-        raise ValueError("say its 'census_file', or 'executable' and 'intermediaries'")
+        raise ValueError("set its 'census_file', or 'executable' and 'intermediaries'")
     settings = Settings(source)
     exposed = exposure.problems(settings)
     if exposed and exposure.check_policy(source.get("on_exposed_password", REFUSE)) == REFUSE:
@@ -118,7 +123,7 @@ class InventoryModule(BaseInventoryPlugin):
     NAME = "openisb.backup.mbf_census"
 
     def verify_file(self, path):
-        """Files with the plugin's name."""
+        """Accept files with the plugin's name."""
         name = os.path.basename(path)
         return super().verify_file(path) and (name in FILE_NAMES or name.endswith(tuple("." + n for n in FILE_NAMES)))
 
@@ -131,8 +136,8 @@ class InventoryModule(BaseInventoryPlugin):
         for ring, source in self.get_option("rings").items():
             try:
                 self._add_ring(ring, census_of(ring, dict(source or {}), os.path.dirname(path)).drives)
-            except (QuiesceError, OSError, ValueError) as error:
-                raise AnsibleParserError(f"{path}: the census of ring {ring} is of no use: {error}") from error
+            except (HostError, OSError, ValueError) as error:
+                raise AnsibleParserError(f"{path}: the census of ring {ring} cannot be used: {error}") from error
 
     def _add_ring(self, ring, drives):
         ignored = {entry.casefold() for entry in self.get_option("ignore")}

@@ -11,11 +11,11 @@ short_description: Write a volume block by block to a saveset
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Reads a block device, file or NBD export and writes what the repository does not have yet, compressed, encrypted and
-    checksummed. The saveset is there whole or not at all.
-  - Waits for one of O(slots) free slots of this host, so that many servers can be started at once.
-  - Meant to run detached (C(async)); M(openisb.backup.job_info) tells how far it is.
-  - Where the repository has a saveset of this volume and run already, nothing is read and that saveset is returned.
+  - Reads a block device, file or NBD export and writes the chunks that the repository does not have yet, compressed,
+    encrypted and checksummed. The saveset is written as a whole or not at all.
+  - Waits for one of this host's O(slots), so that the backups of many servers can be started at once.
+  - Idempotent. If the repository already has a saveset of this volume, run and consistency point, nothing is read and
+    that saveset is returned.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
@@ -34,8 +34,8 @@ options:
     type: str
   host:
     description:
-      - The name or address of the host that O(source) must be an NBD export of, so that no other host can name a path,
-        or an export of a third one. Set it wherever the address comes from another host.
+      - The name or address of the host that must serve O(source) as an NBD export. This keeps another host from
+        supplying a path, or an export of a third host. Set it whenever the address comes from another host.
     type: str
   run_id:
     description: The run that the saveset belongs to.
@@ -46,32 +46,32 @@ options:
     type: str
     required: true
   verdict:
-    description: What the run's consistency point was found to be.
+    description: The verdict on the run's consistency point.
     type: str
     choices: [application-consistent, crash-consistent]
     required: true
   metadata:
-    description: What else to keep with the saveset, such as the LUN's serial and filesystem.
+    description: Additional metadata to keep with the saveset, such as the LUN's serial and filesystem.
     type: dict
     default: {}
   changes:
     description:
-      - What the storage tells of the LUN, as M(openisb.backup.lun_changes) returns it. Only what has changed is read,
-        if it is told since the very snapshot that the last saveset of the volume was made of; else all is read, and the
-        saveset's C(origin) says why.
+      - What the storage reports as changed on the LUN, as M(openisb.backup.lun_changes) returns it.
+      - Only the changes are read if they are relative to the very snapshot that the volume's last saveset was made
+        from. Otherwise everything is read, and the saveset's C(origin) says why.
     type: dict
     default: {}
     suboptions:
       id:
-        description: What names the content of the source for good. Empty where nothing does.
+        description: Permanent identity of the source's content. Empty if it has none.
         type: str
         default: ''
       since:
-        description: The C(id) of the base since which changes are told. Empty where none are told.
+        description: The C(id) of the base that the changes are relative to. Empty if no changes are reported.
         type: str
         default: ''
       reason:
-        description: Why no changes are told.
+        description: Why no changes are reported.
         type: str
         default: ''
       size:
@@ -83,45 +83,47 @@ options:
         type: str
         default: ''
       count:
-        description: How many they are.
+        description: How many extents have changed.
         type: int
       bytes:
         description: How many bytes they cover.
         type: int
   parent:
     description:
-      - The id of the saveset of this volume that it builds upon; none where it is empty or not there.
-      - The latest one that fits into the order of the volume's savesets where it is left out.
+      - The id of the saveset of this volume to build upon. If it is empty or there is no such saveset, the new one
+        builds upon none.
+      - If omitted, the latest saveset that fits into the order of the volume's savesets is used.
     type: str
   clock_limit:
     description: How many seconds O(consistency_point) may be ahead of this host's clock.
     type: float
     default: 60.0
   paranoid:
-    description: Whether all is read even so, and compared, to prove that what the storage tells is right.
+    description: Whether to read everything anyway and compare it, to prove that what the storage reports is right.
     type: bool
     default: false
   level:
-    description: Compression level of zstd.
+    description: The zstd compression level.
     type: int
     default: 1
   workers:
-    description: How many threads read, compress and encrypt. Chosen by the number of processors where left out.
+    description: How many threads read, compress and encrypt. By default, chosen from the number of processors.
     type: int
   rate_limit:
-    description: Most megabytes (10^6) a second to read from the source. No limit where it is 0.
+    description:
+      - Maximum rate at which to read from the source, in megabytes (10^6 bytes) per second. V(0) means no limit.
     type: float
     default: 0.0
   read_latency:
     description:
-      - Most milliseconds that a read of up to 1 MiB from the source may take. No bound where it is 0.
-      - While reads take longer, the backup pauses before each of them, for up to 2 seconds.
-      - The saveset's C(stats) tell how many reads were slow (C(slow_reads)), and for how many seconds reading was held
-        back because of them (C(seconds_paused)).
+      - How many milliseconds a read of up to 1 MiB from the source may take. V(0) means no limit.
+      - While reads take longer, the backup pauses before each read, for up to 2 seconds.
+      - The saveset's C(stats) report how many reads were slow (C(slow_reads)), and for how many seconds reading was
+        paused because of them (C(seconds_paused)).
     type: float
     default: 0.0
   slots:
-    description: How many backups may run at once on this host. No limit where it is 0.
+    description: How many backups may run at once on this host. V(0) means no limit.
     type: int
     default: 2
 seealso:
@@ -138,8 +140,6 @@ EXAMPLES = r"""
     consistency_point: "2026-11-23T02:15:03.250000+00:00"
     verdict: application-consistent
     job: isb-20261123T021500Z-4f1c2a.fs1.m
-  async: 86400
-  poll: 0
 """
 
 RETURN = r"""
@@ -147,8 +147,8 @@ saveset:
   description:
     - The saveset, with id, volume, server, run_id, sequence, time, verdict, size (bytes), digest, stats, metadata and
       origin.
-    - C(origin) tells how it was read; with C(method) V(changed), changed extents since the source C(since); with
-      V(full), all of it, for a C(reason).
+    - C(origin) says how it was read. With C(method) V(changed), only the extents that have changed since the source
+      C(since) were read; with V(full), everything was, and C(reason) says why.
   returned: success
   type: dict
 """
@@ -158,15 +158,7 @@ import datetime
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils import confidential
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
-from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotFound
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import LATEST
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import open_source
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
-    JOB_ARGUMENTS,
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     open_repository,
     require_host,
@@ -175,7 +167,14 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     saveset_facts,
     with_nbd_key,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
+from ansible_collections.openisb.backup.plugins.module_utils.backup.slots import slot
+from ansible_collections.openisb.backup.plugins.module_utils.host import confidential, jobs
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING, WAITING
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import LATEST, BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import NotFound
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io.source import open_source
+from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import unpack
 
 CHANGES = {
     "id": {"type": "str", "default": ""},
@@ -189,7 +188,7 @@ CHANGES = {
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
-    **JOB_ARGUMENTS,
+    **jobs.ARGUMENTS,
     volume={"type": "str", "required": True},
     source={"type": "str", "required": True},
     psk=confidential.option("psk"),
@@ -223,16 +222,16 @@ def parse_time(module):
 
 
 def check_pace(module):
-    """Fail for a pace below 0, which the engine would take for a very slow one."""
+    """Fail on a negative limit, which the engine would treat as a very slow one."""
     for name in ("rate_limit", "read_latency"):
         if module.params[name] < 0:
-            module.fail_json(msg=f"{name} {module.params[name]} is less than 0: give 0 for no bound")
+            module.fail_json(msg=f"{name} {module.params[name]} is less than 0: use 0 for no limit")
     if module.params["clock_limit"] < 0:
-        module.fail_json(msg="clock_limit {} is less than 0: give seconds".format(module.params["clock_limit"]))
+        module.fail_json(msg=f"clock_limit {module.params['clock_limit']} is less than 0: set a number of seconds")
 
 
 def changes_told(module):
-    """What has changed since the base, or None where the storage did not tell."""
+    """What has changed since the base, or None if the storage did not report it."""
     told = module.params["changes"]
     if not told["since"]:
         return None
@@ -243,23 +242,23 @@ def changes_told(module):
 
 
 def existing(repository, params, moment):
-    """The saveset of this volume, run and consistency point, where an earlier try wrote it already."""
+    """The saveset of this volume, run and consistency point, if an earlier attempt already wrote it."""
     wanted = params["run_id"], moment
     return next((info for info in repository.savesets(params["volume"]) if (info.run_id, info.time) == wanted), None)
 
 
 def parent_of(repository, params):
-    """The saveset to build upon: the one that was named, None where it is not there, or the latest."""
+    """The saveset to build upon: the one named, None if it does not exist, or the latest."""
     if params["parent"] is None:
         return LATEST
     try:
-        return repository.find(params["volume"], saveset_id=params["parent"]) if params["parent"] else None
+        return repository.find(params["volume"], saveset_id=params["parent"]).info if params["parent"] else None
     except NotFound:
         return None
 
 
 def facts_of(saveset, told):
-    """The saveset as the module returns it, with the storage's own reason why it told no changes."""
+    """The saveset as the module returns it, with the storage's own reason for reporting no changes."""
     facts = saveset_facts(saveset.info)
     if not told["since"]:
         facts["origin"] = dict(facts["origin"], reason=told["reason"])
@@ -267,7 +266,7 @@ def facts_of(saveset, told):
 
 
 def back_up(module, job, moment, changes):
-    """Write the saveset, and return what the module returns."""
+    """Write the saveset; return the module's result."""
     params = module.params
     repository = open_repository(module)
     done = existing(repository, params, moment)
@@ -277,31 +276,36 @@ def back_up(module, job, moment, changes):
         slots = os.path.join(params["run_dir"], "slots")
         stack.enter_context(slot(slots, params["slots"], lambda: job.tell(WAITING)))
         address = stack.enter_context(with_nbd_key(params["source"], params["psk"]))
-        saveset = read_source(repository, address, params, moment, changes, job)
+        saveset = read_source(repository, address, requested(repository, params, moment, changes), job)
     return {"changed": True, "saveset": facts_of(saveset, params["changes"])}
 
 
-def read_source(repository, address, params, moment, changes, job):
-    """Back up what is at ``address``, and return the saveset."""
+def requested(repository, params, moment, changes):
+    """What the engine is asked to do."""
+    return BackupRequest(
+        volume=params["volume"],
+        run_id=params["run_id"],
+        time=moment,
+        verdict=params["verdict"],
+        metadata=params["metadata"],
+        parent=parent_of(repository, params),
+        source_id=params["changes"]["id"],
+        changes=changes,
+        paranoid=params["paranoid"],
+        level=params["level"],
+        workers=params["workers"],
+        rate_limit=int(params["rate_limit"] * 1e6) or None,
+        read_latency=params["read_latency"] / 1000 or None,
+        clock_limit=datetime.timedelta(seconds=params["clock_limit"]),
+    )
+
+
+def read_source(repository, address, request, job):
+    """Back up the source at ``address``; return the saveset."""
     job.tell(RUNNING)
     with contextlib.closing(open_source(address)) as source:
         return repository.backup(
-            source,
-            params["volume"],
-            run_id=params["run_id"],
-            time=moment,
-            verdict=params["verdict"],
-            parent=parent_of(repository, params),
-            clock_limit=datetime.timedelta(seconds=params["clock_limit"]),
-            metadata=params["metadata"],
-            source_id=params["changes"]["id"],
-            changes=changes,
-            paranoid=params["paranoid"],
-            level=params["level"],
-            workers=params["workers"],
-            rate_limit=int(params["rate_limit"] * 1e6) or None,
-            read_latency=params["read_latency"] / 1000 or None,
-            progress=lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s),
+            source, request, lambda now: job.tell_progress(now.bytes_done, now.bytes_total, now.elapsed_s)
         )
 
 

@@ -11,10 +11,9 @@ short_description: Restore a saveset to a device, file or NBD export
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Writes a volume as it was at a consistency point to a target that is named explicitly.
-  - Every chunk is proven against its identity before it is written. A target that is mounted, in use, or too small is
-    refused before anything is written. M(openisb.backup.restore_target) makes and checks it on any host.
-  - Meant to run detached (C(async)); M(openisb.backup.job_info) tells how far it is.
+  - Writes a volume, as it was at a consistency point, to a target that is named explicitly.
+  - Every chunk is verified against its identity before it is written. A target that is mounted, in use or too small is
+    refused before anything is written. M(openisb.backup.restore_target) runs the same tests in advance, on any host.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
@@ -27,47 +26,50 @@ options:
     required: true
   run_id:
     description:
-      - The run whose saveset is restored. The latest saveset of the volume where this and O(saveset) are left out.
+      - The run whose saveset is restored. If this and O(saveset) are omitted, the latest saveset of the volume is
+        restored.
     type: str
   saveset:
-    description: The id of the saveset that is restored, or its first digits.
+    description: The id of the saveset to restore. Its first digits are enough.
     type: str
   target:
     description:
       - A block device, a file, or the address of a writable NBD export as C(nbd://) or C(nbds://).
-      - A device or file is refused as M(openisb.backup.restore_target) says, and held until all is written. What an
-        export holds is written over; its host looks after it, with O(openisb.backup.nbd_export#module:target).
+      - A device or file is refused for the same reasons as by M(openisb.backup.restore_target), and held until
+        everything is written. The content of an export is overwritten; its host protects it, with
+        O(openisb.backup.nbd_export#module:target).
     type: str
     required: true
   purpose:
     description:
-      - What a device or file is for, as that is put on record; V(standby), it follows the volume; V(restored), it stays
-        as it is; V(once), nothing is put on record of it.
-      - A standby that is known to hold another saveset gets only what differs, as with O(base), unless O(reread).
+      - What to record as the purpose of a device or file. V(standby) follows the volume; V(restored) stays as it is;
+        with V(once), nothing is recorded.
+      - A standby that is known to hold another saveset gets only what differs, as with O(base), unless O(reread) is
+        set.
     type: str
     choices: [standby, restored, once]
     default: restored
   reread:
-    description: Whether a standby is compared with the saveset all the same, whatever is on record of it.
+    description: Whether to compare a standby with the saveset anyway, whatever is on record about it.
     type: bool
     default: false
   only_changed:
     description:
       - Read what the target holds first, and write only the chunks that differ.
-      - For reverting a volume, for keeping a standby close, and for taking up a restore that was interrupted.
+      - For reverting a volume, keeping a standby up to date, and resuming an interrupted restore.
     type: bool
     default: false
   base:
     description:
-      - The id of the saveset that the target is known to hold, from M(openisb.backup.standby). Only what differs
-        between the two savesets is written then, and of the target nothing is read but a sample.
-      - Where the sample shows another content, that saveset is not in the repository any more, or the volume had
-        another size, it is as if it was left out, and RV(base.reason) says why.
+      - The id of the saveset that the target is known to hold, from M(openisb.backup.standby). Then only what differs
+        between the two savesets is written, and only a sample of the target is read.
+      - If the sample shows different content, that saveset is no longer in the repository, or the volume had another
+        size, the option is ignored, and RV(base.reason) says why.
     type: str
   check:
     description:
-      - Read everything back from the target when all is written, and compare it.
-      - The page cache is passed by or dropped first. For an NBD export, what the server reads is compared.
+      - Read everything back from the target once it is written, and compare it.
+      - The page cache is bypassed or dropped first. For an NBD export, the comparison uses what its server reads.
     type: bool
     default: false
   psk:
@@ -75,11 +77,11 @@ options:
     type: str
   host:
     description:
-      - The name or address of the host that O(target) must be an NBD export of, so that no other host can name a path,
-        or an export of a third one. Set it wherever the address comes from another host.
+      - The name or address of the host that must serve O(target) as an NBD export. This keeps another host from
+        supplying a path, or an export of a third host. Set it whenever the address comes from another host.
     type: str
   workers:
-    description: How many threads read, decrypt and check. Chosen by the number of processors where left out.
+    description: How many threads read, decrypt and verify. By default, chosen from the number of processors.
     type: int
 seealso:
   - module: openisb.backup.job_info
@@ -93,7 +95,7 @@ EXAMPLES = r"""
     target: /srv/dr/fs1-m.img
     job: restore.fs1.m
 
-- name: Bring a standby device up to the latest saveset, and read it back
+- name: Update a standby device to the latest saveset, and read it back
   openisb.backup.block_restore:
     repository: /var/lib/openisb/repository
     volume: fs1/m
@@ -109,22 +111,23 @@ saveset:
   returned: success
   type: dict
 base:
-  description: The saveset that only what differs from was written.
+  description: The saveset that the target held, if only what differs from it was written.
   returned: success
   type: dict
   contains:
     saveset:
-      description: Its id; empty where there was none.
+      description: Its id; empty if there was none.
       type: str
       returned: always
     reason:
-      description: Why the one that was given could not be used; empty where it was, or none was given.
+      description: Why the given saveset could not be used; empty if it was used or none was given.
       type: str
       returned: always
 stats:
   description:
-    - What was done, in bytes, and seconds. C(bytes_written), C(bytes_zeroed) and C(bytes_kept) make up C(bytes_size).
-    - C(bytes_compared) were read from the target before, C(bytes_checked) after; C(bytes_stored) were read from packs.
+    - What was done, in bytes and seconds. C(bytes_written), C(bytes_zeroed) and C(bytes_kept) add up to C(bytes_size).
+    - C(bytes_compared) were read from the target before writing, C(bytes_checked) after; C(bytes_stored) were read from
+      packs.
   returned: success
   type: dict
 """
@@ -132,13 +135,7 @@ stats:
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils import confidential
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, WAITING
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotFound
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import is_nbd
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.target import open_target
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
-    JOB_ARGUMENTS,
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     open_repository,
     require_host,
@@ -147,13 +144,19 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     saveset_facts,
     with_nbd_key,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.standbys import STANDBY
-from ansible_collections.openisb.backup.plugins.module_utils.targets import ARGUMENTS as TARGET_ARGUMENTS
-from ansible_collections.openisb.backup.plugins.module_utils.targets import PURPOSES, Target
+from ansible_collections.openisb.backup.plugins.module_utils.host import confidential, jobs
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING, WAITING
+from ansible_collections.openisb.backup.plugins.module_utils.luns.standbys import STANDBY
+from ansible_collections.openisb.backup.plugins.module_utils.luns.targets import ARGUMENTS as TARGET_ARGUMENTS
+from ansible_collections.openisb.backup.plugins.module_utils.luns.targets import PURPOSES, Target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import NotFound
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import blocks
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io.source import is_nbd
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io.target import open_target
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
-    **JOB_ARGUMENTS,
+    **jobs.ARGUMENTS,
     volume={"type": "str", "required": True},
     run_id={"type": "str"},
     saveset={"type": "str"},
@@ -171,7 +174,7 @@ ARGUMENTS = dict(
 
 
 def find_base(repository, saveset, target, name):
-    """The saveset that the target holds, None where it cannot be relied on; and why."""
+    """The saveset that the target holds, None if that is not certain; and why."""
     if not name:
         return None, ""
     try:
@@ -179,14 +182,14 @@ def find_base(repository, saveset, target, name):
         if base.map.geometry != saveset.map.geometry:
             return None, "the volume had another size"
         if not base.is_on(target):
-            return None, f"a sample shows that the target does not hold saveset {name} any more"
+            return None, f"a sample shows that the target no longer holds saveset {name}"
     except NotFound:
-        return None, f"saveset {name}, which the target held, is not in the repository any more"
+        return None, f"saveset {name}, which the target held, is no longer in the repository"
     return base, ""
 
 
 def restore(module, job):
-    """Write the target, and return what the module returns."""
+    """Write the target; return the module's result."""
     params = module.params
     repository = open_repository(module)
     repository.require_reading()
@@ -211,7 +214,7 @@ def restore(module, job):
 
 @contextlib.contextmanager
 def opened_target(params, info):
-    """The target, open, and what it is known to hold: a dict of saveset and reason."""
+    """The open target, and what it is known to hold: a dict of saveset and reason."""
     if not is_nbd(params["target"]):
         with own_target(params, info) as opened:
             yield opened
@@ -222,8 +225,9 @@ def opened_target(params, info):
 
 @contextlib.contextmanager
 def own_target(params, info):
-    """As opened_target(), of this host: what is written is on record before it is let go of."""
+    """As opened_target(), on this host: what was written is recorded before the target is released."""
     options = {key: params[key] for key in ("overwrite", "state_dir", "run_dir")}
+    options["block_size"] = blocks.told(info.metadata, "block_size")
     taken, purpose = Target(params["target"], info.volume, info.size, **options), params["purpose"]
     with taken.take() as held:
         before = taken.begin(held, purpose, params["only_changed"])
@@ -237,7 +241,7 @@ def own_target(params, info):
 
 
 def known_before(params, before):
-    """What a target of this host is known to hold, as far as that is to be relied on."""
+    """What a target of this host is known to hold, as far as the options let that be relied on."""
     if params["base"] or params["purpose"] != STANDBY or params["reread"]:
         return {"saveset": params["base"] or "", "reason": ""}
     return before

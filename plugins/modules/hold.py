@@ -7,23 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hold
-short_description: Freeze and thaw many servers at once, by their holders
+short_description: Freeze and thaw many servers at once, through their holders
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Reaches the holders that M(openisb.backup.quiesce) has armed on O(servers), all at once and from one task on one
-    host, over each server's own connection as the inventory describes it.
-  - Every server is always tried, and there is a result for every server when O(timeout) ends, whatever the others do.
-  - The task fails where any server's answer is not what O(command) wants. The results of all are returned then too.
-  - The folder of a server's holders is that server's variable C(openisb_run_dir), by default C(/run/openisb).
+    host, over each server's own connection as the inventory defines it.
+  - Every server is always tried, and has a result by the end of O(timeout), whatever the other servers do.
+  - The task fails if any server's answer is not what O(command) requires. The results of all servers are returned even
+    then.
+  - The folder of a server's holders is given by that server's variable C(openisb_run_dir), by default C(/run/openisb).
 extends_documentation_fragment:
   - openisb.backup.attributes.holders
 options:
   command:
     description:
-      - V(connect) only opens every connection and starts Python there, so that this takes no time inside the window. It
-        also tells how far each clock is C(ahead) of the controller's in seconds, give or take C(bound).
-      - V(freeze) freezes, V(thaw) thaws, V(status) looks, and V(end) thaws and ends the holder.
+      - V(connect) only opens every connection and starts Python there, so that this takes no time in the freeze window.
+        It also returns how many seconds each clock is C(ahead) of the controller's, give or take C(bound).
+      - V(freeze) freezes, V(thaw) thaws, V(status) only reports, and V(end) thaws and ends the holder.
     type: str
     choices: [freeze, thaw, status, end, connect]
     required: true
@@ -33,7 +34,7 @@ options:
     elements: str
     required: true
   run_id:
-    description: The run. Needed with every O(command) but V(connect).
+    description: The run. Required with every O(command) except V(connect).
     type: str
   timeout:
     description: Seconds for the whole task.
@@ -60,14 +61,14 @@ EXAMPLES = r"""
 RETURN = r"""
 servers:
   description:
-    - For each server its holder's answer, as M(openisb.backup.quiesce) returns it in
-      RV(openisb.backup.quiesce#module:hold), with C(ok), C(poke_ms) (how long it took to reach it, in milliseconds)
-      and, where C(ok) is false, C(error).
-    - Where no holder answered, C(unreachable) tells whether it was the server that could not be reached.
+    - For each server, its holder's answer, as M(openisb.backup.quiesce) returns it in
+      RV(openisb.backup.quiesce#module:hold), with C(ok), C(poke_ms) (the time to reach it, in milliseconds) and, if
+      C(ok) is false, C(error).
+    - If no holder answered, C(unreachable) says whether the server itself could not be reached.
   returned: always
   type: dict
 unbroken:
-  description: Whether the hold of this very run is, or was until it was thawed by command, unbroken on every server.
+  description: Whether the hold of this very run is unbroken on every server, or was until it was thawed by command.
   returned: always
   type: bool
 window:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: idr_host_info
-short_description: Tell whether a DR host is ready for a drill
+short_description: Report whether a DR host is ready for a drill
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Looks at what a drill needs of this host before it starts anything, and tells all that is in its way at once. That
-    are places where something is mounted already or files would be hidden, LUNs of production that are attached here,
-    targets that another drill uses, programs that are not installed, and too little room.
+  - Looks at what a drill needs on this host before it starts anything, and reports all problems at once. Examples are
+    mount points that are in use or have files in them, LUNs of production that are attached here, targets that another
+    drill uses, programs that are not installed, and too little disk space.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
   volumes:
     description:
       - The volumes that the drill brings up on this host, each a dict with C(volume), C(name), C(serial), C(size),
-        C(dr_mount), C(target) and C(filesystem), the last three of which may be empty.
+        C(dr_mount), C(target) and C(filesystem). The last three may be empty.
     type: list
     elements: dict
     required: true
@@ -30,12 +30,12 @@ options:
     choices: [instant, restore, storage]
     default: instant
   mode:
-    description: Whether the drill is a test.
+    description: V(test) for a drill, V(failover) for a real one.
     type: str
     choices: [test, failover]
     default: test
   scratch:
-    description: Folder for what the drill writes. It need not be there yet.
+    description: Folder for what the drill writes. It need not exist yet.
     type: path
     default: /var/tmp
   run_dir:
@@ -47,7 +47,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ask whether this host is ready
+- name: Find out whether this host is ready
   openisb.backup.idr_host_info:
     volumes:
       - volume: fs1/m
@@ -62,16 +62,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What is in the way, each with its way out; empty where the host is ready.
+  description: What is in the way, each with its remedy; empty if the host is ready.
   returned: success
   type: list
   elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_ready
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.luns import ready
+from ansible_collections.openisb.backup.plugins.module_utils.luns.disks import Luns
+from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
 
 
 def main():
@@ -88,9 +88,9 @@ def main():
     params = module.params
     try:
         luns = Luns(params["run_dir"]).of_drill()
-        problems = luns_ready.problems(params["volumes"], params["source"], params["mode"], params["scratch"], luns)
+        problems = ready.problems(params["volumes"], params["source"], params["mode"], params["scratch"], luns)
     except (LunError, OSError) as error:
-        module.fail_json(msg=f"This host cannot be looked at: {error}")
+        module.fail_json(msg=f"This host cannot be inspected: {error}")
     module.exit_json(changed=False, problems=problems)
 
 

@@ -7,72 +7,81 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: idr_lun
-short_description: Make or end a LUN of a drill on a DR host
+short_description: Create or remove a LUN of a drill on a DR host
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Makes a block device of what a backup server or a storage serves over NBD, or of a file or device of this host, and
-    finds the filesystems on it, also in partitions (GPT and MBR) and in volume groups.
-  - With O(overlay) what is written goes to a file of this host and never to the source.
-  - A source that is gone, or whose connection has been silent for O(timeout) seconds, makes reads fail with an error.
+  - Makes a block device from what a backup server or a storage host serves over NBD, or from a file or device of this
+    host, and finds the filesystems on it, including those in partitions (GPT and MBR) and in volume groups.
+  - With O(overlay), writes go to a file on this host and never to the source.
+  - If the source is gone, or its connection has been silent for O(timeout) seconds, reads fail with an error.
   - The LUN outlives the module. Each step is recorded below O(run_dir) before it is taken, so that what a killed module
-    left can be found and ended.
-  - Nothing depends on udev. Partitions are loop devices of their own, and missing device nodes are made.
-  - A volume group is imported under a name of ours, which is written to the LUN or its overlay. It has to be on one LUN
-    as a whole.
+    has left can be found and removed.
+  - Nothing depends on udev. Each partition is a loop device of its own, and missing device nodes are created.
+  - A volume group is imported under a name of OpenISB's own, which is written to the LUN or its overlay. The whole
+    volume group must be on one LUN.
 extends_documentation_fragment:
   - openisb.backup.attributes
 requirements:
-  - nbdkit, where O(source) is an export or O(overlay) is set, and C(nbd-client) with the kernel module nbd, or
-    C(nbdfuse) with the kernel modules fuse and loop
-  - lvm2, where there are volume groups
+  - nbdkit, if O(source) is an export or O(overlay) is set, and C(nbd-client) with the kernel module nbd, or C(nbdfuse)
+    with the kernel modules fuse and loop
+  - lvm2, if there are volume groups
 options:
   name:
     description:
-      - Name of the LUN, unique on the host, as in V(idr-20261128T210000Z-4f1c2a.fs1.m).
-      - Needed with O(state=present).
+      - Name of the LUN, unique on the host, such as V(idr-20261128T210000Z-4f1c2a.fs1.m).
+      - Required with O(state=present).
     type: str
   drill:
     description:
       - The drill that the LUN belongs to.
-      - Needed with O(state=present). With O(state=absent) and without O(name), all LUNs of the drill are ended.
+      - Required with O(state=present). With O(state=absent) and without O(name), all LUNs of the drill are removed.
     type: str
   source:
     description:
       - An export (V(nbd://HOST:PORT/NAME), or V(nbds://USER@HOST:PORT/NAME) for one with TLS), or the path of a file or
         block device of this host.
-      - Needed with O(state=present).
+      - Required with O(state=present).
     type: str
   psk:
-    description: The key of an export with TLS, as hex digits. It is kept in the memory of nbdkit alone.
+    description: The key of an export with TLS, as hex digits. It is kept only in nbdkit's memory.
     type: str
   overlay:
     description:
-      - Whether what is written goes to a file below O(scratch), which is gone with the LUN.
-      - Without it what is written goes to the source.
+      - Whether writes go to a file below O(scratch), which is deleted with the LUN.
+      - Otherwise writes go to the source.
     type: bool
     default: true
   scratch:
     description:
-      - Folder for the overlay; made if it is missing. When its filesystem is full, writes to the LUN fail.
+      - Folder for the overlay; created if it is missing. When its filesystem is full, writes to the LUN fail.
     type: path
     default: /var/tmp
   method:
     description:
-      - How a block device is made of what nbdkit serves, by the kernel's NBD client (V(nbd)) or by nbdfuse and a loop
-        device (V(fuse)).
-      - V(auto) takes the first where the kernel has it and C(nbd-client) is installed.
+      - How to make a block device from what nbdkit serves, with the kernel's NBD client (V(nbd)) or with nbdfuse and a
+        loop device (V(fuse)).
+      - V(auto) takes the first if the kernel has it and C(nbd-client) is installed.
     type: str
     choices: [auto, nbd, fuse]
     default: auto
   timeout:
     description:
-      - Seconds for each step, and after which a source that is silent is given up.
+      - Seconds allowed for each step, and after which a silent source is given up.
     type: float
     default: 30
   expires:
-    description: When the LUN may be swept, in seconds since 1970; V(0) for never. It is recorded and nothing more.
+    description: When the LUN may be swept, in seconds since 1970; V(0) for never. It is only recorded.
     type: int
+    default: 0
+  sector_size:
+    description:
+      - Size in bytes of the logical sectors of the disk that O(source) is a copy of; V(0) if it is not known.
+      - An MBR counts in sectors but does not record their size, so it is needed if they were not 512 bytes. A GPT
+        records it.
+      - A device with sectors of another size and a partition table is used through a loop device.
+    type: int
+    choices: [0, 512, 1024, 2048, 4096]
     default: 0
   run_dir:
     description: Folder for volatile state.
@@ -80,19 +89,19 @@ options:
     default: /run/openisb
   state:
     description:
-      - Whether the LUN is to be there.
-      - With V(absent) what is mounted from the LUN is unmounted, and the module fails if anything of it is left.
-        Nothing is torn from under who still works with a mount.
+      - Whether the LUN should exist.
+      - With V(absent), everything mounted from the LUN is unmounted, and the module fails if anything is left. A mount
+        that is in use is never forced off.
     type: str
     choices: [present, absent]
     default: present
 seealso:
   - module: openisb.backup.idr_lun_info
-  - module: ansible.posix.mount
+  - module: openisb.backup.idr_mount
 """
 
 EXAMPLES = r"""
-- name: Make a LUN of an export of the backup server
+- name: Make a LUN from an export of the backup server
   openisb.backup.idr_lun:
     name: idr-20261128T210000Z-4f1c2a.fs1.m
     drill: idr-20261128T210000Z-4f1c2a
@@ -102,14 +111,13 @@ EXAMPLES = r"""
   register: made
 
 - name: Mount what is on it
-  ansible.posix.mount:
-    src: "{{ made.lun.parts[0].device }}"
+  openisb.backup.idr_mount:
+    device: "{{ made.lun.parts[0].device }}"
     path: /srv/dr/fs1/m
     fstype: "{{ made.lun.parts[0].type | openisb.backup.idr_mount_type }}"
     opts: "{{ made.lun.parts[0].type | openisb.backup.idr_mount_options(made.lun.writable) }}"
-    state: ephemeral
 
-- name: End all LUNs of the drill
+- name: Remove all LUNs of the drill
   openisb.backup.idr_lun:
     drill: idr-20261128T210000Z-4f1c2a
     state: absent
@@ -117,7 +125,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lun:
-  description: The LUN; empty where it is absent. In check mode, what is known before it is made.
+  description: The LUN; empty if it is absent. In check mode, what is known before it is made.
   returned: success
   type: dict
   contains:
@@ -134,7 +142,7 @@ lun:
       type: str
       returned: always
     overlay:
-      description: Whether what is written stays on this host.
+      description: Whether writes stay on this host.
       type: bool
       returned: always
     expires:
@@ -163,8 +171,8 @@ lun:
       returned: when it is made
     parts:
       description:
-        - Its partitions, without those that only hold others; the whole LUN as number 0 where it has no table; and
-          after a part with a volume group the logical volumes of that, with the same number.
+        - Its partitions, without those that only contain others; the whole LUN as number 0 if it has no partition
+          table; and, after a partition with a volume group, the logical volumes of that group, with the same number.
       type: list
       elements: dict
       returned: when it is made
@@ -186,15 +194,16 @@ lun:
           type: int
           returned: always
         type:
-          description: What is on it, as C(blkid) says it, as in V(ext4), V(ntfs), V(LVM2_member); empty if unknown.
+          description:
+            - What is on it, as reported by C(blkid), such as V(ext4), V(ntfs), V(LVM2_member); empty if unknown.
           type: str
           returned: always
         uuid:
-          description: UUID of that.
+          description: UUID of what is on it.
           type: str
           returned: always
         label:
-          description: Label of that.
+          description: Label of what is on it.
           type: str
           returned: always
         name:
@@ -202,19 +211,20 @@ lun:
           type: str
           returned: always
 left:
-  description: What is left of what should be absent, each with what to do about it. The module fails if there is any.
+  description: Leftovers of what should be absent, each with its remedy. The module fails if there are any.
   returned: when O(state=absent)
   type: list
   elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils import confidential
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import METHODS, Luns
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_source import without_secrets
+from ansible_collections.openisb.backup.plugins.module_utils.host import confidential
+from ansible_collections.openisb.backup.plugins.module_utils.host.plain import plain_all
+from ansible_collections.openisb.backup.plugins.module_utils.luns.disks import METHODS, Luns
+from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.luns.source import without_secrets
 
-WANTED = ("name", "drill", "source", "overlay", "scratch", "timeout", "expires", "method")
+WANTED = ("name", "drill", "source", "overlay", "scratch", "timeout", "expires", "method", "sector_size")
 
 
 def ensure_present(module, luns):
@@ -228,9 +238,9 @@ def ensure_present(module, luns):
     if module.check_mode:
         return {"changed": True, "lun": planned, "diff": {"before": current or {}, "after": planned}}
     if luns.traces(params["name"]):
-        left = luns.stop(params["name"])  # what a killed module left
+        left = luns.stop(params["name"])  # leftovers of a killed module
         if left:
-            raise LunError("a LUN of this name is half there and cannot be ended: {}".format("; ".join(left)))
+            raise LunError("a LUN of this name is incomplete and cannot be removed: {}".format("; ".join(left)))
     lun = luns.start({key: params[key] for key in WANTED}, params["psk"] or "")
     return {"changed": True, "lun": lun, "diff": {"before": current or {}, "after": lun}}
 
@@ -239,8 +249,8 @@ def check_same(current, planned):
     different = [key for key in ("drill", "source", "overlay") if current[key] != planned[key]]
     if different:
         raise LunError(
-            f"it is there already with another {different[0]}: {current[different[0]]}. "
-            "End it first, or choose another name"
+            f"it already exists with another {different[0]}: {current[different[0]]}. "
+            "Remove it first, or choose another name"
         )
 
 
@@ -272,6 +282,7 @@ def main():
             "method": {"type": "str", "choices": list(METHODS), "default": "auto"},
             "timeout": {"type": "float", "default": 30},
             "expires": {"type": "int", "default": 0},
+            "sector_size": {"type": "int", "choices": [0, 512, 1024, 2048, 4096], "default": 0},
             "run_dir": {"type": "path", "default": "/run/openisb"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
@@ -283,7 +294,7 @@ def main():
     luns = Luns(module.params["run_dir"])
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:
-        result = ensure(module, luns)
+        result = plain_all(ensure(module, luns))
     except (LunError, OSError) as error:
         module.fail_json(msg=f"LUN {what}: {error}")
     if result.get("left"):

@@ -11,7 +11,7 @@ short_description: List the LUNs of drills on this host
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists the LUNs that M(openisb.backup.idr_lun) recorded on this host, whether they still run or not, and what is
+  - Lists the LUNs that M(openisb.backup.idr_lun) recorded on this host, whether or not they still run, and what is
     mounted from them.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
@@ -20,7 +20,7 @@ options:
     description: List only the LUNs of this drill.
     type: str
   probe:
-    description: Whether the source of each LUN is asked whether it answers, which takes some seconds where it does not.
+    description: Whether to test that the source of each LUN answers, which takes some seconds if it does not.
     type: bool
     default: false
   run_dir:
@@ -40,8 +40,8 @@ RETURN = r"""
 luns:
   description:
     - The LUNs, each with what M(openisb.backup.idr_lun) returns of it as far as it was made, and C(created) (seconds
-      since 1970), C(running) (whether all of it is there) and C(mounts).
-    - With O(probe) also C(trouble), what keeps it from its source, or an empty text.
+      since 1970), C(running) (whether it is complete) and C(mounts).
+    - With O(probe), also C(trouble), which says what keeps it from its source, or is empty.
     - C(mounts) is a list of dicts with C(device), C(path) and C(type), in the order in which they were mounted.
   returned: success
   type: list
@@ -49,8 +49,9 @@ luns:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.host.plain import plain_all
+from ansible_collections.openisb.backup.plugins.module_utils.luns.disks import Luns
+from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
 
 
 def main():
@@ -69,7 +70,7 @@ def main():
             lun["trouble"] = known.trouble(lun["name"])
     except (LunError, OSError) as error:
         module.fail_json(msg=f"The LUNs cannot be listed: {error}")
-    module.exit_json(changed=False, luns=luns)
+    module.exit_json(changed=False, luns=plain_all(luns))
 
 
 if __name__ == "__main__":

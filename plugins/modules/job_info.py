@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: job_info
-short_description: Tell how far a backup, verification or restore is
+short_description: Report the progress of a backup, verification or restore
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Reads what M(openisb.backup.block_backup) or M(openisb.backup.block_restore) tells of itself while it runs detached,
-    to be asked again until RV(finished).
+  - Reads what M(openisb.backup.block_backup) or another module that runs as a job reports meanwhile. Its own task
+    shows that until RV(finished).
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
@@ -21,16 +21,16 @@ options:
     type: str
     required: true
   label:
-    description: What to call the job in progress displays. The name where it is left out.
+    description: What to call the job in progress displays. Defaults to O(name).
     type: str
   grace:
     description:
-      - How many seconds to wait for a job that has said nothing yet. One that says nothing counts as finished, as it
-        failed before it began, and its own result says why.
+      - How many seconds to wait for a job that has reported nothing yet. A job that reports nothing counts as finished,
+        because it failed before it began, and its own result says why.
     type: float
     default: 20.0
   wait:
-    description: For how many seconds at most to wait for the end of a job at work, before telling how far it is.
+    description: How many seconds at most to wait for a running job to end before reporting its progress.
     type: float
     default: 0.0
   run_dir:
@@ -40,23 +40,19 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Wait for the backup
+- name: See how far the backup is
   openisb.backup.job_info:
     name: isb-20261123T021500Z-4f1c2a.fs1.m
-    wait: 1
   register: job
-  until: job.finished
-  retries: 86400
-  delay: 0
 """
 
 RETURN = r"""
 finished:
-  description: Whether the job has ended, well or badly. What came of it is the job's own result.
+  description: Whether the job has ended, successfully or not. Its outcome is in the job's own result.
   returned: success
   type: bool
 state:
-  description: V(unknown) where it said nothing, V(waiting) for a slot, V(running) or V(finished).
+  description: V(unknown) if it reported nothing, V(waiting) for a slot, V(running) or V(finished).
   returned: success
   type: str
 progress:
@@ -68,13 +64,13 @@ progress:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, Job
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import FINISHED, Job
 
 SILENT = {"state": "unknown", "running": False, "progress": {}}
 
 
 def read_when_there(job, grace):
-    """What the job says, waited for up to ``grace`` seconds."""
+    """What the job reports, after waiting up to ``grace`` seconds for its first report."""
     deadline = time.monotonic() + grace
     record = job.read()
     while record is None and time.monotonic() < deadline:
@@ -84,12 +80,12 @@ def read_when_there(job, grace):
 
 
 def has_ended(record):
-    """Whether there is nothing to wait for any more."""
+    """Whether there is nothing left to wait for."""
     return record["state"] == FINISHED or not record["running"]
 
 
 def read_when_ended(job, grace, wait):
-    """What the job says at its end, or after ``wait`` seconds."""
+    """What the job reports when it ends, or after ``wait`` seconds."""
     record = read_when_there(job, grace)
     deadline = time.monotonic() + wait
     while not has_ended(record) and time.monotonic() < deadline:

@@ -11,9 +11,9 @@ short_description: Keep the head of a run journal in the repository
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Signs number and hash of a journal's newest record and puts them into the repository, in the place of the head that
-    is kept there. A journal that was cut or written anew does not continue a kept head.
-  - Whether the journal continues the head before is for the caller to prove.
+  - Signs the number and hash of a journal's newest record and puts them into the repository, in place of the head that
+    is kept there. A journal that was cut or rewritten does not continue a kept head.
+  - It is up to the caller to prove that the journal continues the previous head.
   - Runs on the backup server, whose key signs heads, in the saveset engine's Python environment.
 extends_documentation_fragment:
   - openisb.backup.attributes
@@ -24,13 +24,13 @@ options:
     type: dict
     required: true
   after:
-    description: The highest number that a kept head has, wherever it is kept. The new one gets a higher one.
+    description: The highest number of any kept head, wherever it is kept. The new head gets a higher one.
     type: int
     default: 0
   accepted:
     description:
-      - Whether the operator has accepted that the journal does not continue the head before.
-      - Without it, a kept head that cannot be relied on is not replaced.
+      - Whether the operator has accepted that the journal does not continue the previous head.
+      - Otherwise, a kept head that cannot be relied on is not replaced.
     type: bool
     default: false
 seealso:
@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 head:
-  description: The head as it is kept, see M(openisb.backup.journal_head_info). In check mode, as it would be.
+  description: The head as it is kept, see M(openisb.backup.journal_head_info). In check mode, as it would be kept.
   returned: success
   type: dict
 name:
@@ -59,14 +59,14 @@ name:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.journal_head import HeadError, decode, encode
-from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import ARGUMENTS, KeptJournal
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import require_libraries
+from ansible_collections.openisb.backup.plugins.module_utils.backup.kept_journal import ARGUMENTS, KeptJournal
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import require_libraries
+from ansible_collections.openisb.backup.plugins.module_utils.journal.head import HeadError, decode, encode
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import SavesetError
 
 
 def replaced(kept, accepted):
-    """The head that is kept now; none where it cannot be relied on and that was accepted. Raises HeadError."""
+    """The head that is kept now; empty if it cannot be relied on and that was accepted. Raises HeadError."""
     try:
         return kept.read()
     except HeadError:
@@ -79,7 +79,7 @@ def new_head(kept, before, params):
     """The head to keep."""
     record = params["record"]
     if not params["accepted"] and record.get("seq", 0) < before.get("seq", 0):
-        raise HeadError(f"record {record.get('seq')} is older than record {before['seq']}, which is kept already")
+        raise HeadError(f"record {record.get('seq')} is older than record {before['seq']}, which is already kept")
     head = kept.sign(
         {
             "number": max(before.get("number", 0), params["after"]) + 1,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: journal_head_info
-short_description: Read which head of a run journal is kept in the repository
+short_description: Read the head of a run journal that is kept in the repository
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
@@ -34,26 +34,26 @@ EXAMPLES = r"""
 RETURN = r"""
 head:
   description:
-    - The kept head; empty where there is none, or none that can be relied on.
-    - Has number (of heads that were kept, from 1 on), seq and hash (of the record), run_id, time (of the record),
-      accepted (whether the operator had it kept though the journal did not continue the head before), repository
+    - The kept head; empty if there is none, or none that can be relied on.
+    - Has number (kept heads are numbered from 1 on), seq and hash (of the record), run_id, time (of the record),
+      accepted (whether the operator had it kept although the journal did not continue the previous head), repository
       (its id), key (the fingerprint) and signature.
   returned: success
   type: dict
 problem:
-  description: Why the head cannot be relied on; empty where it can, or where there is none.
+  description: Why the head cannot be relied on; empty if it can, or if there is none.
   returned: success
   type: str
 listener:
-  description: As asked.
+  description: As given.
   returned: success
   type: str
 repository:
-  description: As asked.
+  description: As given.
   returned: success
   type: str
 repository_id:
-  description: The id of the repository; empty where there is none.
+  description: The id of the repository; empty if there is none.
   returned: success
   type: str
 name:
@@ -67,10 +67,10 @@ fingerprint:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.journal_head import HeadError
-from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import ARGUMENTS, KeptJournal
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import require_libraries
+from ansible_collections.openisb.backup.plugins.module_utils.backup.kept_journal import ARGUMENTS, KeptJournal
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import require_libraries
+from ansible_collections.openisb.backup.plugins.module_utils.journal.head import HeadError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import SavesetError
 
 
 def head_and_problem(kept):

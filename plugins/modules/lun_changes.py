@@ -7,16 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lun_changes
-short_description: Tell which parts of LUNs have changed since the snapshot of an earlier run
+short_description: Report which parts of LUNs have changed since the snapshot of an earlier run
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Compares where the filesystem has put each LUN of a run's snapshot with where it has put the same LUN of an earlier
-    run's, the base, for the storage drivers C(btrfs) and C(file). Reads no data.
-  - Whatever leaves a doubt counts as changed. Where nothing can be told (no base, another size, another filesystem,
-    blocks that are being moved), there is a reason and no changes, and the module succeeds all the same.
-  - Gives each LUN of the snapshot an identity that nothing else can have, by which a saveset remembers what it was made
-    of.
+  - For the storage drivers C(btrfs) and C(file), compares where the filesystem has put each LUN of a run's snapshot
+    with where it has put the same LUN in an earlier run's snapshot, the base. Reads no data.
+  - Anything uncertain counts as changed. If changes cannot be determined (no base, another size, another filesystem,
+    blocks that are being moved), the module returns a reason and no changes, and still succeeds.
+  - Gives each LUN of the snapshot a unique identity, by which a saveset records what it was made from.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.snapshots
@@ -31,7 +30,7 @@ options:
     elements: str
     required: true
   bases:
-    description: By serial of a LUN, the run whose snapshot is its base; empty or left out where it has none.
+    description: For each LUN, by serial, the run whose snapshot is its base; empty or omitted if it has none.
     type: dict
     default: {}
 seealso:
@@ -40,7 +39,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ask what has changed since the last run
+- name: Find out what has changed since the last run
   openisb.backup.lun_changes:
     driver: btrfs
     directory: /srv/pool/snapshots
@@ -53,11 +52,11 @@ EXAMPLES = r"""
 RETURN = r"""
 luns:
   description:
-    - By serial of each LUN, its C(id), empty where it can have none; C(since), the id of its base, empty where nothing
-      can be told; C(reason), why; C(size) in bytes; C(count), how many extents have changed, and C(bytes), how much
-      that is.
-    - And the C(extents) themselves, as M(openisb.backup.block_backup) takes them, pairs of gap and length in bytes, as
-      unsigned 64-bit numbers, deflated and in base64.
+    - For each LUN, by serial, its C(id), empty if it can have none; C(since), the id of its base, empty if changes
+      cannot be determined; C(reason), which then says why; C(size) in bytes; C(count), the number of changed extents;
+      and C(bytes), their total size.
+    - Also the C(extents) themselves, as M(openisb.backup.block_backup) takes them, which are pairs of gap and length in
+      bytes, as unsigned 64-bit numbers, deflated and base64-encoded.
   returned: success
   type: dict
 """
@@ -65,14 +64,14 @@ luns:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import NoChanges, changes_between, pack
-from ansible_collections.openisb.backup.plugins.module_utils.snapshots import SnapshotError, SnapshotFolder
+from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import NoChanges, changes_between, pack
+from ansible_collections.openisb.backup.plugins.module_utils.storage.snapshots import SnapshotError, SnapshotFolder
 
 NOTHING = {"id": "", "since": "", "reason": "", "size": 0, "count": 0, "bytes": 0, "extents": ""}
 
 
 def changes_of(folder, run_id, serial, base_run, create):
-    """What is told of one LUN. ``base_run``: None or empty where it has none; ``create``: whether it may get an id."""
+    """The result for one LUN. ``base_run``: None or empty if it has none; ``create``: whether it may get an id."""
     told = dict(NOTHING)
     try:
         told["size"] = os.stat(folder.lun_path(run_id, serial)).st_size
@@ -86,7 +85,7 @@ def changes_of(folder, run_id, serial, base_run, create):
 
 
 def changes_since(folder, run_id, serial, base_run):
-    """The part of the answer that needs a base."""
+    """The part of the result that needs a base."""
     since = folder.identity(base_run, serial)
     folder.check_quiet()
     found = changes_between(folder.lun_path(base_run, serial), folder.lun_path(run_id, serial))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lun_clone
-short_description: Clone LUNs of a snapshot for a drill
+short_description: Clone LUNs from a snapshot for a drill
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Makes writable clones of LUNs of a run's snapshot on a storage host with the storage driver C(btrfs) or C(file), so
-    that a drill never writes to the snapshot itself.
-  - On btrfs a clone shares its blocks with the snapshot, and is there at once.
+  - Makes writable clones of LUNs from a run's snapshot on a storage host with the storage driver C(btrfs) or C(file),
+    so that a drill never writes to the snapshot itself.
+  - On btrfs a clone shares its blocks with the snapshot and is created instantly.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.snapshots
@@ -23,14 +23,14 @@ options:
     type: str
     required: true
   run_id:
-    description: The run whose snapshot is cloned. Needed with O(state=present).
+    description: The run whose snapshot is cloned. Required with O(state=present).
     type: str
   luns:
-    description: Serials of the LUNs. Needed with O(state=present).
+    description: Serials of the LUNs. Required with O(state=present).
     type: list
     elements: str
   state:
-    description: V(present), these LUNs are cloned; V(absent), the drill has no clone.
+    description: With V(present), these LUNs are cloned; with V(absent), the drill has no clones.
     type: str
     choices: [present, absent]
     default: present
@@ -56,11 +56,11 @@ clones:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.clones import CloneError, Clones
+from ansible_collections.openisb.backup.plugins.module_utils.storage.clones import CloneError, Clones
 
 
 def settle(clones, params):
-    """Make the drill have these clones, or none."""
+    """Give the drill these clones, or delete all that it has."""
     if params["state"] == "present":
         clones.make(params["run_id"], params["luns"])
     else:

@@ -12,9 +12,9 @@ version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Deletes LUNs from the snapshot that a run made on a storage host with the storage driver C(btrfs) or C(file), and
-    the snapshot itself with its last LUN. So one server can be cleaned up alone while the others are still being read.
-  - Or lets them stay as the base from which M(openisb.backup.lun_changes) tells in the next run what has changed. Then
-    the same LUNs leave the snapshots of all other runs, so that there is one base of each LUN.
+    the snapshot itself with its last LUN. So one server can be cleaned up while the others are still being read.
+  - Or keeps them as the base from which M(openisb.backup.lun_changes) determines in the next run what has changed. The
+    same LUNs are then deleted from the snapshots of all other runs, so that each LUN has one base.
   - The snapshot is made by the role P(openisb.backup.snapshot#role).
 extends_documentation_fragment:
   - openisb.backup.attributes
@@ -25,30 +25,30 @@ options:
     type: str
     required: true
   luns:
-    description: Serials of the LUNs to delete or to keep. All of the snapshot where it is left out.
+    description: Serials of the LUNs to delete or to keep. If omitted, all LUNs of the snapshot.
     type: list
     elements: str
   members:
     description:
-      - Serials of all LUNs that take part in the run. What else its snapshot holds, as a driver takes all LUNs of a
-        subvolume, is deleted from it.
+      - Serials of all LUNs that take part in the run. Any others are deleted from its snapshot, because a driver may
+        take all LUNs of a subvolume.
     type: list
     elements: str
   every_run:
-    description: With O(state=absent), whether the LUNs are deleted from the snapshots of all other runs too.
+    description: With O(state=absent), whether to delete the LUNs from the snapshots of all other runs too.
     type: bool
     default: false
   kept:
     description:
-      - With O(state=base), whether no other run may ever delete LUNs of this snapshot, because somebody wants to look
-        at it. It goes with O(state=absent) for its own run.
+      - With O(state=base), whether to keep any other run from ever deleting LUNs of this snapshot, because somebody
+        wants to look at it. O(state=absent) for its own run deletes it.
     type: bool
     default: false
   state:
     description:
-      - V(absent), the LUNs are gone from the snapshot.
-      - V(base), they stay as the base of the next run. A copy that shares no block with its original is of no use as
-        one and is deleted.
+      - With V(absent), the LUNs are deleted from the snapshot.
+      - With V(base), they stay as the base of the next run. A copy that shares no blocks with its original is useless
+        as a base and is deleted.
     type: str
     choices: [absent, base]
     default: absent
@@ -76,15 +76,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 luns:
-  description: Serials of the LUNs that the snapshot holds now.
+  description: Serials of the LUNs that the snapshot now holds.
   returned: success
   type: list
   elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import shares_blocks
-from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
+from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import shares_blocks
+from ansible_collections.openisb.backup.plugins.module_utils.storage.snapshots import (
     SnapshotError,
     SnapshotFolder,
     holdings_after,
@@ -97,7 +97,7 @@ def is_to_keep(params):
 
 
 def is_useless(folder, run_id, serial):
-    """Whether a LUN cannot be the base of the next run: nothing could be told from a full copy of it."""
+    """Whether a LUN cannot be the base of the next run: a full copy does not show what has changed."""
     try:
         return not shares_blocks(folder.lun_path(run_id, serial))
     except OSError:
@@ -151,7 +151,7 @@ def main():
         try:
             apply(folder, before, after, module.params)
         except (SnapshotError, OSError) as error:
-            module.fail_json(msg=f"The snapshots of the LUNs of run {run_id} were not settled: {error}")
+            module.fail_json(msg=f"The snapshots of run {run_id} were not updated: {error}")
     module.exit_json(
         changed=marks or before != after,
         luns=after.get(run_id, []),

@@ -11,8 +11,8 @@ short_description: List LUN files and the snapshots of them
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Tells which LUN files a storage host has, how much space is free, and which runs' snapshots are there, for the
-    storage drivers C(btrfs) and C(file).
+  - Returns the LUN files of a storage host, its free disk space, and which runs' snapshots it has, for the storage
+    drivers C(btrfs) and C(file).
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
@@ -26,13 +26,13 @@ options:
     type: path
     required: true
   luns:
-    description: The LUN files that must be there, by serial. One message names all that are missing.
+    description: The LUN files that must exist, by serial. One message names all that are missing.
     type: dict
     default: {}
 """
 
 EXAMPLES = r"""
-- name: Check the LUNs and list the snapshots
+- name: Look for the LUNs and list the snapshots
   openisb.backup.lun_snapshot_info:
     driver: btrfs
     directory: /srv/pool/snapshots
@@ -42,22 +42,25 @@ EXAMPLES = r"""
 
 RETURN = r"""
 luns:
-  description: Of each LUN of O(luns), by serial, its size and how much of it is allocated, both in bytes.
+  description:
+    - For each LUN in O(luns), by serial, its size and allocated size, both in bytes, and its name on the storage, which
+      is that of the file.
   returned: success
   type: dict
 snapshots:
   description:
-    - The snapshots that are there, each with run_id, path, luns (serials) and luns_bytes (their sizes, by serial).
+    - The existing snapshots, each with run_id, path, luns (serials) and luns_bytes (their sizes, by serial).
   returned: success
   type: list
   elements: dict
 free_bytes:
-  description: Bytes that can still be written where the snapshots are.
+  description: Bytes that can still be written where the snapshots are stored.
   returned: success
   type: int
 metadata_free_bytes:
   description:
-    - With driver C(btrfs), bytes that the pool can still use for metadata. A pool that has none left becomes read-only.
+    - With driver C(btrfs), bytes that the pool can still use for metadata. A pool that runs out of it becomes
+      read-only.
     - With another driver, null.
   returned: success
   type: int
@@ -66,25 +69,26 @@ metadata_free_bytes:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
+from ansible_collections.openisb.backup.plugins.module_utils.host.volumes import device_size
+from ansible_collections.openisb.backup.plugins.module_utils.storage.snapshots import (
     SnapshotError,
     SnapshotFolder,
     free_bytes,
     metadata_free_bytes,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.volumes import device_size
 
 
 def nearest_existing(path):
-    """The folder itself or the first above it that exists."""
+    """The folder itself, or its nearest parent that exists."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
-def sizes(path):
-    """Size and allocated bytes of a LUN file."""
-    return {"size": device_size(path), "allocated": os.stat(path).st_blocks * 512}
+def describe(path):
+    """Size, allocated bytes and name of a LUN file."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    return {"size": device_size(path), "allocated": os.stat(path).st_blocks * 512, "name": name}
 
 
 def main():
@@ -111,7 +115,7 @@ def main():
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
-        luns={serial: sizes(path) for serial, path in luns.items()},
+        luns={serial: describe(path) for serial, path in luns.items()},
         snapshots=[dict(each, luns_bytes=folder.sizes(each["run_id"])) for each in folder.snapshots()],
         free_bytes=free_bytes(there),
         metadata_free_bytes=metadata,

@@ -11,9 +11,9 @@ short_description: Export a file or device over NBD
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Serves a file or block device with C(nbdkit) at a free port, encrypted, to whoever has the export's own key.
-  - The export outlives the module, is recorded below O(run_dir), and carries the run id, so that what a dead run left
-    can be found and ended.
+  - Serves a file or block device with C(nbdkit) on a free port, encrypted, to anyone who has the export's own key.
+  - The export outlives the module, is recorded below O(run_dir), and carries the run id, so that exports left by a dead
+    run can be found and ended.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.export
@@ -23,25 +23,31 @@ options:
   name:
     description:
       - Name of the export, unique on the host.
-      - Needed with O(state=present). With O(state=absent) and without it, all exports of O(run_id) are ended.
+      - Required with O(state=present). With O(state=absent) and without it, all exports of O(run_id) are ended.
     type: str
   run_id:
     description: The run, or the drill, that the export belongs to.
     type: str
     required: true
   path:
-    description: The file or block device. Needed with O(state=present).
+    description: The file or block device. Required with O(state=present), unless O(sample) is set.
     type: path
+  sample:
+    description:
+      - Whether to serve 64 KiB that M(openisb.backup.nbd_sample) knows, instead of O(path), to test the connection.
+      - It ends automatically after two minutes if nobody ends it.
+    type: bool
+    default: false
   readonly:
     description: Whether clients may only read.
     type: bool
     default: true
   target:
     description:
-      - What a restore is to write to the export. Set it where O(path) is the target of one.
-      - The path is refused then as M(openisb.backup.restore_target) says, and held by C(nbdkit) for as long as it
-        serves. Nothing can mount it meanwhile, and no other restore write to it. That it is being written is put on
-        record. A file is made, or made as long as the volume.
+      - What a restore will write to the export. Set it if O(path) is the target of a restore.
+      - The path is then refused for the same reasons as by M(openisb.backup.restore_target), and held by C(nbdkit) as
+        long as it serves. Meanwhile nothing can mount it, and no other restore can write to it. It is recorded as being
+        written. A file is created, or resized to the size of the volume.
     type: dict
     suboptions:
       volume:
@@ -50,8 +56,8 @@ options:
         required: true
       purpose:
         description:
-          - What the target is for; V(standby), it follows the volume; V(restored), it stays as it is; V(once), nothing
-            is put on record of it.
+          - What the target is for. V(standby) follows the volume; V(restored) stays as it is; with V(once), nothing is
+            recorded.
         type: str
         choices: [standby, restored, once]
         required: true
@@ -60,20 +66,25 @@ options:
         type: int
         required: true
       keep:
-        description: Whether to keep what a file holds that may be written over. Else it is emptied.
+        description: Whether to keep the content of a file that may be overwritten. Otherwise it is emptied.
         type: bool
         default: false
       overwrite:
-        description: Identities of targets that may be written over, as those of M(openisb.backup.restore_target).
+        description: Identities of targets that may be overwritten, as those of M(openisb.backup.restore_target).
         type: list
         elements: str
         default: []
       state_dir:
-        description: Folder for what has to outlive the host's restart.
+        description: Folder for state that must survive a restart of the host.
         type: path
         default: /var/lib/openisb
+      block_size:
+        description: As that of M(openisb.backup.restore_target).
+        type: int
+        default: 0
 seealso:
   - module: openisb.backup.nbd_export_info
+  - module: openisb.backup.nbd_sample
   - module: openisb.backup.saveset_export
 """
 
@@ -90,7 +101,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 export:
-  description: The export as recorded, with its uri and port; empty where it is absent.
+  description: The export as recorded, with its uri and port; empty if it is absent.
   returned: success
   type: dict
 ended:
@@ -109,10 +120,10 @@ psk:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils import targets
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import NAME
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import TargetError
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_addresses import NAME
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import ExportError, Exports
+from ansible_collections.openisb.backup.plugins.module_utils.luns import targets
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import TargetError
 
 TARGET = {
     "volume": {"type": "str", "required": True},
@@ -120,21 +131,26 @@ TARGET = {
     "size": {"type": "int", "required": True},
     "keep": {"type": "bool", "default": False},
     **targets.ARGUMENTS,
+    **targets.BLOCK_SIZE,
 }
 
 
 def ensure_present(module, exports, current):
     params = module.params
     if current and current["running"]:
+        if params["sample"] and current.get("sample"):
+            return False, current
         if (current["path"], current["readonly"]) != (params["path"], params["readonly"]):
             module.fail_json(
-                msg="Export {} serves {} already: end it first, or choose another name".format(
+                msg="Export {} already serves {}: end it first, or choose another name".format(
                     params["name"], current["path"]
                 )
             )
         return False, current
     if module.check_mode:
         return True, {"name": params["name"], "path": params["path"], "readonly": params["readonly"]}
+    if params["sample"]:
+        return True, exports.start_sample(*(params[key] for key in ("name", "address", "tls", "run_id")))
     wanted = {key: params[key] for key in ("name", "path", "address", "tls", "readonly", "run_id")}
     if not params["target"]:
         return True, exports.start(**wanted)
@@ -142,8 +158,8 @@ def ensure_present(module, exports, current):
 
 
 def start_target(exports, wanted, target, run_dir):
-    """Export what a restore is to write to, held from before it is looked at until the export ends."""
-    options = {key: target[key] for key in ("volume", "size", "overwrite", "state_dir")}
+    """Export the target of a restore, held from before it is inspected until the export ends."""
+    options = {key: target[key] for key in ("volume", "size", "overwrite", "state_dir", "block_size")}
     taken = targets.Target(wanted["path"], run_dir=run_dir, **options)
     with taken.take() as held:
         before = taken.begin(held, target["purpose"], target["keep"])
@@ -174,6 +190,7 @@ def main():
             "name": {"type": "str"},
             "run_id": {"type": "str", "required": True},
             "path": {"type": "path"},
+            "sample": {"type": "bool", "default": False},
             "address": {"type": "str"},
             "tls": {"type": "bool", "default": True},
             "readonly": {"type": "bool", "default": True},
@@ -181,7 +198,7 @@ def main():
             "run_dir": {"type": "path", "default": "/run/openisb"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
-        required_if=[("state", "present", ("name", "path", "address"))],
+        required_if=[("state", "present", ("name", "address"))],
         supports_check_mode=True,
     )
     name = module.params["name"]
@@ -190,6 +207,8 @@ def main():
         end_all(module, exports)
     if not NAME.fullmatch(name):
         module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
+    if module.params["state"] == "present" and bool(module.params["path"]) == module.params["sample"]:
+        module.fail_json(msg=f"Export {name}: give either a path or 'sample: true'")
     current = exports.get(name)
     ensure = ensure_present if module.params["state"] == "present" else ensure_absent
     try:

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Lists the exports that M(openisb.backup.nbd_export) and M(openisb.backup.saveset_export) recorded on this host,
-    whether they still run or not.
+    whether or not they still run.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
@@ -38,7 +38,7 @@ exports:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
 
 
 def main():

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: quiesce
-short_description: Quiesce a server, with a dead-man that thaws it whatever happens
+short_description: Quiesce a server, with a dead man's switch that thaws it whatever happens
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Starts a holder process on the server before anything is frozen. The holder freezes and thaws with the drivers in
-    O(drivers), and thaws by itself when O(hold_ttl) ends, when it is told to end, and, through a partner process and a
-    guard, when it is killed.
-  - Arm the holders with this module on all servers at once, then freeze and thaw them with M(openisb.backup.hold),
+    O(drivers). It thaws automatically when O(hold_ttl) ends, when it is told to end, and, through a partner process and
+    a guard, when it is killed.
+  - Arm the holders on all servers at once with this module, then freeze and thaw them with M(openisb.backup.hold),
     which reaches many servers in a fraction of a second.
   - A thaw is always safe to repeat.
 extends_documentation_fragment:
@@ -26,22 +26,22 @@ options:
     required: true
   state:
     description:
-      - With V(armed) every driver is checked and a holder is there, ready to freeze.
-        A second run is refused as long as another one may have something frozen on this server.
-      - With V(frozen) the run's holder has frozen.
-      - With V(thawed) nothing is frozen by the run any more. Where its holder, partner and guard are gone, what they
-        left is thawed from their record in O(run_dir).
-      - With V(absent) nothing is frozen, and the holder and its record are gone too.
+      - With V(armed), every driver is tested and a holder is running, ready to freeze. A second run is refused as long
+        as another one may have something frozen on this server.
+      - With V(frozen), the run's holder has frozen.
+      - With V(thawed), the run has nothing frozen any more. If its holder, partner and guard are gone, what they left
+        frozen is thawed from their record in O(run_dir).
+      - With V(absent), nothing is frozen, and the holder and its record are gone too.
     type: str
     choices: [armed, frozen, thawed, absent]
     default: armed
   drivers:
     description:
-      - How to quiesce this server, in the order in which to freeze. The thaw goes in reverse.
-      - Each has a C(name) and the options of that driver. V(command), V(filesystem), V(gtm), V(iris), V(mariadb) and
-        V(postgresql) are known; see the collection's C(docs/quiesce.md).
-      - Passwords do not belong here. Drivers of databases take them from files of the databases' own clients.
-      - Needed with O(state=armed).
+      - How to quiesce this server, in the order in which to freeze. The thaw goes in reverse order.
+      - Each has a C(name) and the options of that driver. The drivers are V(command), V(filesystem), V(gtm), V(iris),
+        V(mariadb), V(mbf) and V(postgresql); see the collection's C(docs/quiesce.md).
+      - Do not put passwords here. Drivers of databases take them from files of the databases' own clients.
+      - Required with O(state=armed).
     type: list
     elements: dict
   run_dir:
@@ -53,7 +53,8 @@ options:
     type: float
     default: 3600
   hold_ttl:
-    description: Seconds, from the start of the freeze, after which the holder thaws by itself. The freeze budget.
+    description:
+      - Seconds, from the start of the freeze, after which the holder thaws automatically. This is the freeze budget.
     type: float
     default: 30
   timeout:
@@ -77,7 +78,7 @@ EXAMPLES = r"""
       - name: filesystem
         mounts: [/srv/m, /srv/files]
 
-- name: See whether a PostgreSQL cluster and its filesystem could be frozen, and change nothing
+- name: Test whether a PostgreSQL cluster and its filesystem could be frozen, and change nothing
   openisb.backup.quiesce:
     run_id: isb-20261123T021500Z-4f1c2a
     drivers:
@@ -94,7 +95,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 hold:
-  description: The hold as its holder tells it. Where there is none, only C(run_id) and C(state) (V(absent)).
+  description: The hold as its holder reports it. If there is none, only C(run_id) and C(state) (V(absent)).
   returned: always
   type: dict
   contains:
@@ -104,32 +105,32 @@ hold:
     state:
       description:
         - V(armed), V(freezing), V(frozen), V(thawing), V(thawed), V(failed) or V(absent).
-        - V(failed) means that it never was wholly frozen, and that nothing is frozen any more.
+        - V(failed) means that it was never completely frozen, and that nothing is frozen any more.
       type: str
     hold_unbroken:
-      description: Whether all was frozen, and from then until now, or until it was thawed by command.
+      description: Whether everything was frozen, and stayed frozen until now or until it was thawed by command.
       type: bool
     reason:
       description:
         - What ended it. V(command), V(ttl), V(arm_ttl), V(signal), V(freeze_failed), V(partner), V(guard), V(recovery).
       type: str
     error:
-      description: What went wrong; null where nothing did.
+      description: What went wrong; null if nothing did.
       type: str
     armed:
-      description: When the holder was armed, in seconds since the epoch by the server's clock, as all times here.
+      description: When the holder was armed, in seconds since the epoch by the server's clock, like all times here.
       type: float
     freeze_started:
-      description: When the freeze began; null where it did not.
+      description: When the freeze began; null if it did not.
       type: float
     frozen:
-      description: When all was frozen; null where it was not.
+      description: When everything was frozen; null if it was not.
       type: float
     thaw_started:
-      description: When the thaw began; null where it did not.
+      description: When the thaw began; null if it did not.
       type: float
     thawed:
-      description: When all was thawed; null where it is not.
+      description: When everything was thawed; null if it is not.
       type: float
     window_ms:
       description: Milliseconds from the start of the freeze to the end of the thaw; null until then.
@@ -142,13 +143,14 @@ hold:
       type: float
     drivers:
       description:
-        - What each driver took. C(name), C(freeze_ms), C(thaw_ms); null where it has not.
-        - Driver C(postgresql) adds, once it has thawed, what PostgreSQL gave it. C(backup_label) and, where there
-          are tablespaces, C(tablespace_map).
+        - How long each driver took, as C(name), C(freeze_ms) and C(thaw_ms), which are null until it has frozen or
+          thawed.
+        - Once it has thawed, driver C(postgresql) adds what PostgreSQL returned, as C(backup_label) and, if there are
+          tablespaces, C(tablespace_map).
       type: list
       elements: dict
     degraded:
-      description: What of the freeze is less than whole though the site lets it pass. Texts, empty where nothing is.
+      description: What is incomplete about the freeze although the site accepts it. Texts, empty if nothing is.
       type: list
       elements: str
     without:
@@ -163,16 +165,16 @@ hold:
       type: bool
     oom_protected:
       description:
-        - Whether the kernel ends other processes first when memory runs out (C(oom_score_adj) of -1000).
+        - Whether the kernel kills other processes first when memory runs out (C(oom_score_adj) of -1000).
         - Some containers do not allow it.
       type: bool
     partner_alive:
-      description: Whether the holder's partner process runs; null where the partner has become the holder.
+      description: Whether the holder's partner process runs; null if the partner has become the holder.
       type: bool
     guard:
       description:
-        - The process that thaws when both of them are killed.
-        - Null once nothing is frozen any more, for it has ended, and where it has become the holder.
+        - The process that thaws if both of them are killed.
+        - Null once nothing is frozen any more, because it has ended, and if it has become the holder.
       type: dict
       contains:
         alive:
@@ -180,9 +182,9 @@ hold:
           type: bool
         place:
           description:
-            - The control group that it is in. C(unit) and its name where there is systemd, C(the root cgroup), or
-              C(the holder's own cgroup) where this server lets it go nowhere else.
-            - In the last case the end of that cgroup as a whole is its end too.
+            - The control group that it is in. C(unit) and its name if there is systemd, C(the root cgroup), or C(the
+              holder's own cgroup) if this server allows it no other.
+            - In the last case it dies when that cgroup is killed as a whole.
           type: str
         renamed:
           description: Whether C(ps) shows it by its own name.
@@ -191,10 +193,10 @@ hold:
           description: Whether its memory is locked.
           type: bool
         oom_protected:
-          description: Whether the kernel ends other processes first.
+          description: Whether the kernel kills other processes first.
           type: bool
 checks:
-  description: What each driver's check found, before anything is frozen; also in check mode.
+  description: What the test of each driver found before anything was frozen; also in check mode.
   returned: with O(state=armed)
   type: list
   elements: dict
@@ -203,7 +205,7 @@ checks:
       description: The driver's name.
       type: str
     ok:
-      description: Whether a freeze would work. The module fails where one is V(false).
+      description: Whether a freeze would work. The module fails if any is V(false).
       type: bool
     message:
       description: What was found.
@@ -211,8 +213,8 @@ checks:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import HostError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage, records
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import QuiesceError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.hold import Limits
 
 
@@ -243,7 +245,7 @@ def ensure_frozen(params, check_mode):
         return False, before
     if check_mode:
         if not found or before["state"] != "armed":
-            raise QuiesceError(f"run {params['run_id']} is {before['state']} here, so it cannot freeze: arm it first")
+            raise HostError(f"run {params['run_id']} is {before['state']} here, so it cannot freeze: arm it first")
         return True, dict(before, state="frozen")
     return True, manage.freeze(params["run_dir"], params["run_id"], params["timeout"])
 
@@ -297,7 +299,7 @@ def main():
     try:
         before = current(params)[1]
         changed, hold = ENSURE[params["state"]](params, module.check_mode)
-    except (QuiesceError, OSError) as error:
+    except (HostError, OSError) as error:
         module.fail_json(msg=f"Run {params['run_id']} cannot be {params['state']}: {error}")
     ok, checks = hold.pop("ok", True), hold.pop("checks", None)
     result = {"hold": hold, "diff": {"before": {"state": before["state"]}, "after": {"state": hold["state"]}}}

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: quiesce_info
-short_description: Which holds a server has, and whether it could be quiesced
+short_description: List a server's holds, and test whether it could be quiesced
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists the holds on record on this server, those of dead processes too.
-  - Where O(drivers) are given, has each check whether a freeze would work.
+  - Lists the holds recorded on this server, including those of dead processes.
+  - If O(drivers) are given, tests whether each of them could freeze.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
   drivers:
-    description: Drivers to check, as in M(openisb.backup.quiesce).
+    description: Drivers to test, as in M(openisb.backup.quiesce).
     type: list
     elements: dict
   run_dir:
@@ -40,7 +40,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holders:
-  description: The holds on record, by run id.
+  description: The recorded holds, by run id.
   returned: success
   type: list
   elements: dict
@@ -49,13 +49,13 @@ holders:
       description: The run that the hold belongs to.
       type: str
     state:
-      description: As M(openisb.backup.quiesce) returns it. V(absent) where only the record of an ended hold is left.
+      description: As M(openisb.backup.quiesce) returns it. V(absent) if only the record of an ended hold is left.
       type: str
     alive:
       description: Whether its holder, or the holder's partner, runs.
       type: bool
     answers:
-      description: Whether it answered. If not, the rest is what was last on record.
+      description: Whether it answered. If not, the other values are the last ones recorded.
       type: bool
     leftover:
       description:
@@ -63,7 +63,7 @@ holders:
         - M(openisb.backup.quiesce) with O(openisb.backup.quiesce#module:state=thawed) thaws it.
       type: bool
 checks:
-  description: What each driver says; empty without O(drivers). A wrong option is a check that failed.
+  description: What the test of each driver found; empty without O(drivers). A wrong option makes a test fail.
   returned: success
   type: list
   elements: dict
@@ -80,8 +80,8 @@ checks:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import HostError, OptionError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import OptionError, QuiesceError
 
 
 def checks(run_dir, descriptions):
@@ -107,8 +107,8 @@ def main():
     try:
         holders = [found.public() for found in manage.find_all(run_dir)]
         results = checks(run_dir, module.params["drivers"] or [])
-    except (QuiesceError, OSError) as error:
-        module.fail_json(msg=f"The holds in {run_dir} cannot be told: {error}")
+    except (HostError, OSError) as error:
+        module.fail_json(msg=f"The holds in {run_dir} cannot be listed: {error}")
     module.exit_json(changed=False, holders=holders, checks=results)
 
 

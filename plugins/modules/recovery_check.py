@@ -7,41 +7,42 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: recovery_check
-short_description: Check what a drill has brought up
+short_description: Run a recovery check of a drill
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Runs one check of a copy on the DR host. A filesystem by its checker, expected files, a GT.M or YottaDB database,
-    a PostgreSQL cluster, or a command of the site's own.
-  - A check that does not pass never makes the module fail; RV(check) says so. Only wrong options do.
-  - A check is bounded in time. It runs in a process of its own, as root with mounts, shared memory, processes and, but
-    for commands, a network of its own, and whatever it has started is ended with it.
-  - What is in a copy is hostile. Programs that read it (all but those of V(command)) run as O(user), without
-    capabilities and with no way to get any. No name or setting of the copy reaches them, no link leads out of the
-    copy, and what is told of the copy is plain text.
+  - Runs one check of a copy on the DR host. It checks a filesystem (with its own checker), expected files, a GT.M or
+    YottaDB database or a PostgreSQL cluster, or runs a command of the site's own.
+  - A check that does not pass never makes the module fail; RV(check) reports it. Only wrong options do.
+  - A check has a time limit. It runs in a separate process, as root with its own mounts, shared memory, processes and,
+    except for commands, network. Everything that it has started is ended with it.
+  - The content of a copy is untrusted. Programs that read it (all but those of V(command)) run as O(user), without
+    capabilities and with no way to gain any. No name or setting in the copy reaches them, no link leads out of the
+    copy, and everything reported of the copy is plain text.
   - Checks may write to what they check. Databases are opened, and logs replayed, so devices and mounts ought to be
-    overlays. What is mounted read-only is copied to O(scratch) where a check has to write.
+    overlays. What is mounted read-only is copied to O(scratch) if a check has to write.
 extends_documentation_fragment:
   - openisb.backup.attributes
 attributes:
   check_mode:
-    description: Looks at the options, and runs no check; RV(check) then says that it did not pass.
+    description: Validates the options and runs no check; RV(check) then says that it did not pass.
     support: full
   diff_mode:
-    description: Tells of a state and changes none, so there is no difference to return.
+    description: Reports a state and changes none, so there is no difference to return.
     support: N/A
 options:
   check:
     description:
-      - What to check. C(name) is V(filesystem), V(files), V(gtm), V(postgresql) or V(command), and the check's own
+      - The check to run. C(name) is V(filesystem), V(files), V(gtm), V(postgresql) or V(command), and the check's own
         options stand beside it; see the collection's C(docs/idr.md).
-      - Passwords do not belong here, as all that a check does goes on record.
-      - All know C(timeout), in seconds, and C(what), the words by which reports call the check.
-      - Paths are production's, and are found here by O(mounts), unless the documentation of a check says otherwise.
+      - Do not put passwords here, because everything that a check does is recorded.
+      - All accept C(timeout), in seconds, and C(what), the name of the check in reports.
+      - Paths are those of production, and are translated with O(mounts), unless the documentation of a check says
+        otherwise.
     type: dict
     required: true
   mounts:
-    description: Where production mounts a volume, and where it is mounted here.
+    description: For each mount point of production, where that volume is mounted here.
     type: dict
     default: {}
   devices:
@@ -49,33 +50,34 @@ options:
     type: dict
     default: {}
   context:
-    description: What the check V(command) is told as JSON on its input, such as the mounts of all servers.
+    description: What to pass to the check V(command) as JSON on its standard input, such as the mounts of all servers.
     type: dict
     default: {}
   user:
     description:
-      - The user of this host as whom programs read the copy; never root. A check's own C(user) goes before it.
-      - Where it is left out, it is user 65530, to whom nothing on a host belongs.
+      - The user of this host that programs run as when they read the copy; never root. A check's own C(user) takes
+        precedence.
+      - Defaults to user 65530, which owns nothing on a host.
     type: str
     default: ""
   disposable:
     description:
-      - Whether what is mounted goes with the drill, so that a check may set links in it right and, on kernels before
-        5.12, change the owner of what it works on.
-      - Otherwise such kernels have it work on a copy in O(scratch).
+      - Whether what is mounted is discarded after the drill, so that a check may repair links in it and, on kernels
+        before 5.12, change the owner of what it works on.
+      - Otherwise, on such kernels, the check works on a copy in O(scratch).
     type: bool
     default: false
   unconfined:
     description:
-      - Whether programs may read the copy where this host does not allow to shut them off, such as in a container
-        without namespaces. A hostile copy can then do there what O(user) can, or, with V(filesystem), what root can.
+      - Whether programs may read the copy if this host does not allow them to be confined, such as in a container
+        without namespaces. A hostile copy can then do whatever O(user) can or, with V(filesystem), whatever root can.
       - Otherwise such a check does not pass.
     type: bool
     default: false
   scratch:
     description:
-      - Folder for what checks write. It must have room for a copy of a database that is mounted read-only.
-      - A PostgreSQL server puts its socket there, so its user must be able to pass through the folders above.
+      - Folder for what checks write. It must have enough disk space for a copy of a database that is mounted read-only.
+      - A PostgreSQL server puts its socket there, so its user must be able to traverse the folders above.
     type: path
     default: /var/tmp
 """
@@ -87,7 +89,7 @@ EXAMPLES = r"""
     devices: {fs1/m: /dev/loop3}
   register: filesystem
 
-- name: Expect files
+- name: Look for expected files
   openisb.backup.recovery_check:
     check:
       name: files
@@ -112,7 +114,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 check:
-  description: What came of the check.
+  description: The result of the check.
   returned: success
   type: dict
   contains:
@@ -133,22 +135,22 @@ check:
       type: float
     output:
       description:
-        - The last 8000 characters of what its commands have printed, each after a line that shows it.
-        - Control characters, but for ends of lines and tabs, are written out as in all texts of the result.
+        - The last 8000 characters that its commands printed, each command after a line that shows it.
+        - Control characters except line ends and tabs are escaped, as in all texts of the result.
       type: str
     output_sha256:
-      description: SHA-256 of all that they have printed, with these lines, in UTF-8, control characters written out.
+      description: SHA-256 of everything that they printed, with these lines, in UTF-8, with control characters escaped.
       type: str
     commands:
       description:
-        - The commands that it ran. C(argv), C(rc) (negative for the signal that ended it; null where it did not end by
-          itself in time, or is a server), C(seconds).
+        - The commands that it ran, each with C(argv), C(rc) (negative for the signal that ended it; null if it did not
+          end on its own in time, or is a server) and C(seconds).
       type: list
       elements: dict
     files:
       description:
-        - The files that check V(files) has found. C(path) (production's), C(size), C(sha256) (empty where it was not
-          hashed).
+        - The files that check V(files) found, each with C(path) (in production), C(size) and C(sha256) (empty if it was
+          not hashed).
       type: list
       elements: dict
   sample:
@@ -170,16 +172,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, known
 from ansible_collections.openisb.backup.plugins.module_utils.checks.base import Surroundings
 from ansible_collections.openisb.backup.plugins.module_utils.checks.places import Places
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import OptionError
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import OptionError
 
 
 def surroundings(module):
-    """What the check needs to know of this host. Fails where paths are no paths."""
+    """What the check needs to know about this host. Fails if a path is not absolute."""
     for name in ("mounts", "devices"):
         for key, path in module.params[name].items():
             wrong = [each for each in ([key, path] if name == "mounts" else [path]) if not is_path(each)]
             if wrong:
-                module.fail_json(msg=f"'{name}' must lead to absolute paths, not {wrong[0]!r}: correct it")
+                module.fail_json(msg=f"'{name}' must map to absolute paths, not {wrong[0]!r}: correct it")
     names = ("devices", "context", "user", "disposable", "unconfined")
     return Surroundings(Places(module.params["mounts"]), **{name: module.params[name] for name in names})
 
@@ -221,7 +223,7 @@ def main():
         check = known.build(module.params["check"], surroundings(module))
         result = not_run(check) if module.check_mode else bounded.run(check, module.params["scratch"])
     except OptionError as error:
-        module.fail_json(msg=f"The check is described wrongly: {error}")
+        module.fail_json(msg=f"The options of the check are wrong: {error}")
     except OSError as error:
         module.fail_json(msg=f"Checks cannot be run with {module.params['scratch']} as 'scratch': {error}")
     module.exit_json(changed=False, check=result)

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: restore_target
-short_description: Check that a device or file can be restored to
+short_description: Test whether a device or file can be restored to
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Refuses, before anything is written, what is too small; what anybody uses (a mount, swap, a device built on it, a
-    program that has it open, a drill that has a LUN of it); and what holds anything, whatever that is, in words.
-  - What it holds may go where O(overwrite) names it, where it is on record as a standby of O(volume), or where a
-    restore of O(volume) has written it, and nobody has since.
-  - This is to know in time, and changes nothing. M(openisb.backup.nbd_export) and M(openisb.backup.block_restore) ask
-    the same again, and hold the target from then on until all is written.
+  - Before anything is written, refuses a target that is too small, that is in use (a mount, swap, a device built on it,
+    a program that has it open, a drill with a LUN of it), or that holds anything. The message says what it holds.
+  - What it holds may be overwritten if O(overwrite) names the target, if it is on record as a standby of O(volume), or
+    if a restore of O(volume) wrote it and nobody has written to it since.
+  - This module finds problems early, and changes nothing. M(openisb.backup.nbd_export) and
+    M(openisb.backup.block_restore) run the same tests again, and hold the target from then on until everything is
+    written.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.target
 options:
   path:
-    description: The block device or file. A file that is not there can be made.
+    description: The block device or file. A missing file can be created.
     type: path
     required: true
   size:
@@ -33,8 +34,15 @@ options:
     description: The volume that is to be restored, as C(server/name).
     type: str
     required: true
+  block_size:
+    description:
+      - The smallest block, in bytes, that the content of the volume reads and writes, as recorded in savesets; V(0) if
+        it is not known.
+      - A disk with larger sectors is refused, because the filesystem could not be mounted there.
+    type: int
+    default: 0
   run_dir:
-    description: Folder for volatile state, where the LUNs of drills are on record.
+    description: Folder for volatile state, where the LUNs of drills are recorded.
     type: path
     default: /run/openisb
 requirements:
@@ -45,13 +53,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Check a file that is restored to
+- name: Test a file that is to be restored to
   openisb.backup.restore_target:
     path: /srv/dr/fs1-m.img
     size: 268435456
     volume: fs1/m
 
-- name: Check a disk whose content may go, as it is the very one that is meant
+- name: Test a disk whose content may be overwritten, identified by its WWN
   openisb.backup.restore_target:
     path: /dev/sdb
     size: 268435456
@@ -61,14 +69,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The block device or file, without links.
+  description: The block device or file, with links resolved.
   returned: success
   type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import TargetError
-from ansible_collections.openisb.backup.plugins.module_utils.targets import ARGUMENTS, Target
+from ansible_collections.openisb.backup.plugins.module_utils.luns.targets import ARGUMENTS, BLOCK_SIZE, Target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import TargetError
 
 
 def main():
@@ -79,6 +87,7 @@ def main():
             "volume": {"type": "str", "required": True},
             "run_dir": {"type": "path", "default": "/run/openisb"},
             **ARGUMENTS,
+            **BLOCK_SIZE,
         },
         supports_check_mode=True,
     )

@@ -11,9 +11,9 @@ short_description: End the jobs that a run left on this host
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Backups run detached from Ansible, so that a lost connection does not end them. When their run has died, this ends
-    them, and removes their keys, their results and what Ansible had put there to start them.
-  - Ends jobs of O(run_id) and no other. What they had written to the repository is collected by the next prune.
+  - Backups run detached from Ansible, so that a lost connection does not end them. If their run has died, this module
+    ends them, and removes their keys, their results and what Ansible had put there to start them.
+  - Ends only jobs of O(run_id). What they wrote to the repository is removed by the next prune.
 extends_documentation_fragment:
   - openisb.backup.attributes
 options:
@@ -22,7 +22,7 @@ options:
     type: str
     required: true
   state:
-    description: With V(absent) no job of the run is left.
+    description: With V(absent), no job of the run is left.
     type: str
     choices: [absent]
     default: absent
@@ -42,15 +42,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 jobs:
-  description: Names of the jobs that were there.
+  description: Names of the jobs that were found.
   returned: success
   type: list
   elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils import jobs
-from ansible_collections.openisb.backup.plugins.module_utils.journal import JournalError, check_run_id
+from ansible_collections.openisb.backup.plugins.module_utils.host import jobs
+from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import JournalError, check_run_id
 
 
 def main():

@@ -11,14 +11,16 @@ short_description: Write a record to the run journal
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Appends one record to the write-ahead, hash-chained journal on the listener host, flushed to the disk.
-  - Only one run can be open at a time, unless O(exclusive=false). Opening a second one fails and names the run that is
-    open.
+  - Appends one record to the write-ahead, hash-chained journal on the listener, and flushes it to disk.
+  - The cost of this does not depend on the length of the journal. Only opening a run reads all of it, to search for the
+    run's id.
+  - A journal whose file has become larger than O(max_bytes) goes on in a new one, and keeps the old one beside it.
+  - Only one run can be open at a time, unless O(exclusive=false). Opening a second one fails and names the open run.
 extends_documentation_fragment:
   - openisb.backup.attributes
 options:
   path:
-    description: The journal file. Its folder is made where it is missing.
+    description: The journal's newest file. Its folder is created if it is missing.
     type: path
     required: true
   run_id:
@@ -28,18 +30,26 @@ options:
   event:
     description:
       - What is about to happen or has happened.
-      - V(opened) opens the run, V(closed) closes it; any other event needs an open run, but for V(adopted), by which
-        savesets are taken into the journal that no run in it made.
+      - V(opened) opens the run and V(closed) closes it. Any other event needs an open run, except V(adopted), which
+        adds savesets to the journal that none of its runs made, and V(refused), which is all there is of a run that was
+        refused before it was opened.
     type: str
     required: true
   data:
-    description: What belongs to the event.
+    description: The data of the event.
     type: dict
     default: {}
   exclusive:
     description: Whether only one run may be open at a time. Drills may overlap, runs may not.
     type: bool
     default: true
+  max_bytes:
+    description:
+      - The size above which the file is moved aside before the record is written.
+      - It is then named O(path), a dot and the number of its last record in 12 digits. All that reads the journal reads
+        these files, too.
+    type: int
+    default: 16777216
 seealso:
   - module: openisb.backup.run_journal_info
 """
@@ -62,7 +72,12 @@ record:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.journal import Journal, JournalError, check_run_id
+from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import (
+    MAX_BYTES,
+    Journal,
+    JournalError,
+    check_run_id,
+)
 
 
 def main():
@@ -73,13 +88,14 @@ def main():
             "event": {"type": "str", "required": True},
             "data": {"type": "dict", "default": {}},
             "exclusive": {"type": "bool", "default": True},
+            "max_bytes": {"type": "int", "default": MAX_BYTES},
         },
         supports_check_mode=True,
     )
     wanted = {key: module.params[key] for key in ("run_id", "event", "data")}
     try:
         check_run_id(wanted["run_id"])
-        journal = Journal(module.params["path"], module.params["exclusive"])
+        journal = Journal(*(module.params[name] for name in ("path", "exclusive", "max_bytes")))
         record = wanted if module.check_mode else journal.append(**wanted)
     except (JournalError, OSError) as error:
         module.fail_json(msg="The journal record '{}' was not written: {}".format(wanted["event"], error))

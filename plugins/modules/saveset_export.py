@@ -11,58 +11,56 @@ short_description: Serve a saveset over NBD, without restoring it first
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Serves a volume as it was at a consistency point with C(nbdkit) at a free port, encrypted, to whoever has the
-    export's own key. Nothing is restored first. What is read is taken out of the repository, and proven before it is
-    given out.
-  - It can only be read. Who wants to write puts a layer over it that takes what is written, such as nbdkit's C(cow).
-  - The export outlives the module, is recorded below O(run_dir) as those of M(openisb.backup.nbd_export) are, and
-    carries the id of the drill, so that what a dead drill left can be found and ended.
-    M(openisb.backup.nbd_export_info) lists it.
-  - As long as it serves, nothing of what the saveset uses is pruned.
-  - The repository's secret is in no file, on no command line and in no environment of what is left running.
+  - Serves a volume, as it was at a consistency point, with C(nbdkit) on a free port, encrypted, to anyone who has the
+    export's own key. Nothing is restored first. Data is taken from the repository as it is read, and verified before it
+    is served.
+  - The export is read-only. To write, put a layer over it that takes the writes, such as nbdkit's C(cow).
+  - The export outlives the module, is recorded below O(run_dir) like those of M(openisb.backup.nbd_export), and carries
+    the id of the drill, so that exports left by a dead drill can be found and ended. M(openisb.backup.nbd_export_info)
+    lists it.
+  - As long as it serves, nothing that the saveset uses is pruned.
+  - The repository's secret is in no file, on no command line and in no environment of the processes that are left
+    running.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.export
   - openisb.backup.repository
 requirements:
-  - nbdkit with its python plugin, of the same Python as the one that runs the module
+  - nbdkit with its python plugin, for the same Python as the one that runs the module
 options:
-  repository:
-    description: Folder of the repository. Needed with O(state=present).
-    type: path
-    required: false
   volume:
-    description: The volume, as C(server/name). Needed with O(state=present).
+    description: The volume, as C(server/name). Required with O(state=present).
     type: str
   run_id:
     description:
-      - The run whose saveset is served. The latest saveset of the volume where this and O(saveset) are left out.
+      - The run whose saveset is served. If this and O(saveset) are omitted, the latest saveset of the volume is served.
     type: str
   saveset:
-    description: The saveset's id. Its first digits do.
+    description: The saveset's id. Its first digits are enough.
     type: str
   name:
     description:
       - Name of the export, unique on the host.
-      - Needed with O(state=present). With O(state=absent) and without it, all exports of O(drill) are ended.
+      - Required with O(state=present). With O(state=absent) and without it, all exports of O(drill) are ended.
     type: str
   drill:
-    description: The drill that the export belongs to, recorded as the export's C(run_id). Needed with O(state=present).
+    description:
+      - The drill that the export belongs to, recorded as the export's C(run_id). Required with O(state=present).
     type: str
   readahead:
-    description: Whether to read ahead where reads are sequential.
+    description: Whether to read ahead on sequential reads.
     type: bool
     default: true
   cache:
     description:
-      - How much of what was read may be kept in memory, such as V(4G), beside the 64 MiB that are always kept. It is
-        gone when the export ends, however it ends. Nothing of a volume is written to a disk.
-      - Where there is not room for all of it, as far as half of the memory goes that is free and not promised to other
-        exports, less of it is kept, and a warning says so. What it is then is in the record.
+      - How much of the data read may be kept in memory, such as V(4G), in addition to the 64 MiB that are always kept.
+        It is gone when the export ends, however it ends. No data of a volume is written to a disk.
+      - At most half of the memory that is free and not promised to other exports is used. If that is not enough, less
+        is kept, and a warning says so. The amount is in the record.
     type: str
     default: ''
   expires:
-    description: When the export may be swept, in seconds since 1970. Only recorded. V(0) for never.
+    description: When the export may be swept, in seconds since 1970; V(0) for never. It is only recorded.
     type: int
     default: 0
 seealso:
@@ -95,9 +93,9 @@ RETURN = r"""
 export:
   description:
     - The export as recorded, with name, uri, port, run_id (the drill), path (the repository), readonly, expires, cache
-      (bytes that it may keep in memory), pid, ticks and running, and in C(saveset) what is served, with id, volume,
+      (bytes that it may keep in memory), pid, ticks and running, and in C(saveset) what it serves, with id, volume,
       run_id, time, verdict, size (bytes) and digest.
-    - Empty where it is absent.
+    - Empty if it is absent.
   returned: success
   type: dict
 psk:
@@ -107,22 +105,21 @@ psk:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import NAME
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import SavesetError
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.memory import parse_size
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.exports import SavesetExports
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     open_repository,
     require_libraries,
     saveset_facts,
     warn_of_swap,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_addresses import NAME
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import ExportError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import SavesetError
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.memory import parse_size
 
 ARGUMENTS = dict(
     REPOSITORY_ARGUMENTS,
-    repository={"type": "path"},
     volume={"type": "str"},
     run_id={"type": "str"},
     saveset={"type": "str"},
@@ -137,12 +134,12 @@ ARGUMENTS = dict(
     state={"type": "str", "choices": ["present", "absent"], "default": "present"},
 )
 
-#: What the record tells of the saveset.
+#: What the record keeps of the saveset's facts.
 SAVESET = ("id", "volume", "run_id", "time", "verdict", "size", "digest")
 
 
 def serves(current, params):
-    """Whether an export serves what is asked for; the latest saveset may be another one by now, and that is fine."""
+    """Whether an export serves what was requested. If that is the latest saveset, one that was the latest is fine."""
     saveset = current.get("saveset") or {}
     return (
         saveset.get("volume") == params["volume"]
@@ -152,11 +149,11 @@ def serves(current, params):
 
 
 def warn_of_memory(module, asked, granted):
-    """Say where less is kept than was asked for, and where what is in memory might get to a disk in clear."""
+    """Warn if less is kept than was requested, or if memory might get to a disk unencrypted."""
     if granted < asked:
         module.warn(
-            f"There is memory for {granted >> 20} of the {asked >> 20} MiB to keep of what is read, so it is "
-            "read more often: give this host more memory, or bring fewer volumes into use at once"
+            f"There is memory for only {granted >> 20} of the {asked >> 20} MiB of cache, so data is read from the "
+            "repository more often: give this host more memory, or bring fewer volumes into use at once"
         )
     warn_of_swap(module)
 
@@ -165,7 +162,7 @@ def ensure_present(module, exports, current):
     params = module.params
     if current and current["running"]:
         if not serves(current, params):
-            raise ExportError("it serves something else already: end it first, or choose another name")
+            raise ExportError("it already serves something else: end it first, or choose another name")
         if current["expires"] == params["expires"]:
             return False, current
         if module.check_mode:
@@ -211,7 +208,7 @@ def end_all(module, exports):
 def main():
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        required_if=[("state", "present", ("name", "repository", "volume", "drill", "address"))],
+        required_if=[("state", "present", ("name", "volume", "drill", "address"))],
         required_one_of=[("name", "drill")],
         supports_check_mode=True,
     )

@@ -11,14 +11,13 @@ short_description: List the savesets of a repository
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists savesets without reading the data that they hold, by volume, and those of a volume in the order in which they
-    came.
+  - Lists savesets without reading their data, by volume, and within a volume in the order in which they were added.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
   - openisb.backup.repository
 options:
   servers:
-    description: Only savesets of these servers. All where it is left out.
+    description: Only savesets of these servers. Of all servers if omitted.
     type: list
     elements: str
   volume:
@@ -38,7 +37,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 encryption:
-  description: What the repository is protected with; with V(none), nothing proves who wrote it.
+  description: How the repository is protected; with V(none), nothing proves who wrote it.
   returned: success
   type: str
 savesets:
@@ -50,13 +49,13 @@ savesets:
   type: list
   elements: dict
 free_bytes:
-  description: Bytes that can still be stored; null where the medium cannot tell.
+  description: Bytes that can still be stored; null if the medium does not report it.
   returned: success
   type: int
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     failing_as,
     open_repository,
@@ -66,7 +65,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
 
 
 def is_wanted(facts, params):
-    """Whether a saveset is among those that were asked for."""
+    """Whether a saveset is among those requested."""
     return (params["servers"] is None or facts["server"] in params["servers"]) and (
         params["run_id"] is None or facts["run_id"] == params["run_id"]
     )

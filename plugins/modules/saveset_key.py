@@ -12,40 +12,40 @@ version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Adds a passphrase, an escrow public key, or a write-only key to an encrypted repository, or removes one.
-  - To rotate, add the new key, then remove the old one. No data is written again.
-  - Needs a secret that reads savesets; a server with a write-only key is refused. So does a repository refuse to lose
-    the last key with which savesets can be read.
+  - To rotate a key, add the new one, then remove the old one. No data is rewritten.
+  - Requires a secret that can read savesets; a server with a write-only key is refused. The last key that can read
+    savesets cannot be removed.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
 options:
   state:
-    description: Whether the key is to open the repository.
+    description: Whether the key should open the repository.
     type: str
     choices: [present, absent]
     default: present
   method:
     description:
-      - V(scrypt) is a passphrase that reads and writes.
-      - V(x25519) is an escrow key; who has its private key reads and writes.
-      - V(writer) is a passphrase that only writes, for a backup server.
+      - V(scrypt) is a passphrase that can read and write.
+      - V(x25519) is an escrow key; anyone with its private key can read and write.
+      - V(writer) is a passphrase that can only write, for a backup server.
     type: str
     choices: [scrypt, x25519, writer]
   new_passphrase:
     description:
       - The passphrase of the key, for the methods V(scrypt) and V(writer).
-      - A key that it opens already is left as it is.
+      - If it already opens such a key, that key is left unchanged.
     type: str
   public_key:
     description: The public key in PEM form, for the method V(x25519).
     type: str
   label:
-    description: What people shall know a new key by. It is stored in clear.
+    description: A name for people to recognise a new key by. It is stored in clear text.
     type: str
     default: ""
   key_id:
     description:
-      - Id of the key to remove, as M(openisb.backup.saveset_key_info) tells it, in place of O(method) and its secret.
+      - Id of the key to remove, as returned by M(openisb.backup.saveset_key_info), instead of O(method) and its secret.
     type: str
 seealso:
   - module: openisb.backup.saveset_key_info
@@ -79,29 +79,29 @@ EXAMPLES = r"""
 RETURN = r"""
 key:
   description:
-    - The key, with id, method, created, label, public_key and reads; null where it is not there.
-    - In check mode a key that would be added has an empty id.
+    - The key, with id, method, created, label, public_key and reads; null if it does not exist.
+    - In check mode, a key that would be added has an empty id.
   returned: success
   type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils import confidential
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.keyfile import KeyInfo
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     failing_as,
     key_facts,
     open_repository,
     require_libraries,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.host import confidential
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.access.keyfile import KeyInfo
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import InvalidValue
 
 SECRETS = {"scrypt": "new_passphrase", "writer": "new_passphrase", "x25519": "public_key"}
 
 
 def find(files, params):
-    """The key that the module was given, None when it is not there."""
+    """The key that the module was given, None if it does not exist."""
     if params["key_id"]:
         return next((info for info in files.all() if info.id == params["key_id"]), None)
     secret = secret_of_key(params)
@@ -111,7 +111,7 @@ def find(files, params):
 
 
 def secret_of_key(params):
-    """What the key is made of.  Raises InvalidValue when it was not given."""
+    """The secret that the key is made from. Raises InvalidValue if it was not given."""
     option = SECRETS[params["method"]]
     if not params[option]:
         raise InvalidValue(f"method {params['method']}", f"it needs {option}", f"Set {option}")
@@ -133,7 +133,7 @@ def plan(files, params):
 
 
 def apply(module, files):
-    """Make the state what it is to be; the key before and after."""
+    """Ensure the requested state; return the key before and after."""
     params = module.params
     found = find(files, params)
     before = key_facts(found) if found else None

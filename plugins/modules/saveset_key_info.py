@@ -11,7 +11,7 @@ short_description: List the keys that open a repository
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Lists what opens a repository, oldest first. Nothing of what it returns is secret.
+  - Lists the keys that open a repository, oldest first. Nothing that it returns is secret.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
   - openisb.backup.repository
@@ -29,23 +29,23 @@ RETURN = r"""
 repository_keys:
   description:
     - The keys, each with id, method, created (UTC, ISO 8601), label, public_key (hex, of an escrow key) and reads
-      (whether it lets one read savesets).
+      (whether it can read savesets).
   returned: success
   type: list
   elements: dict
 problems:
-  description: Key files that are damaged or that somebody else made, each with object and problem.
+  description: Key files that are damaged or were made by somebody else, each with object and problem.
   returned: success
   type: list
   elements: dict
 write_only:
-  description: Whether the secret that was given can only write.
+  description: Whether the given secret can only write.
   returned: success
   type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     failing_as,
     key_facts,

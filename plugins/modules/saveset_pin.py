@@ -7,42 +7,42 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: saveset_pin
-short_description: Keep savesets whatever the retention policy says
+short_description: Keep savesets regardless of the retention policy
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Pins savesets, with who wants them kept and why, or removes the pins.
+  - Pins savesets, recording who wants them kept and why, or removes the pins.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
 options:
   state:
-    description: Whether the savesets are to be pinned.
+    description: Whether the savesets should be pinned.
     type: str
     choices: [present, absent]
     default: present
   saveset_id:
-    description: The saveset, by its id or the first digits of it.
+    description: The saveset, by its id or the first digits of its id.
     type: str
   run_id:
     description: The savesets of this run.
     type: str
   servers:
-    description: Of these, the savesets of these servers only.
+    description: Only savesets of these servers.
     type: list
     elements: str
   who:
     description: Who wants them kept.
     type: str
   why:
-    description: Why.
+    description: Why they should be kept.
     type: str
 seealso:
   - module: openisb.backup.saveset_prune
 """
 
 EXAMPLES = r"""
-- name: Keep what was there before the migration
+- name: Keep the savesets from before the migration
   openisb.backup.saveset_pin:
     repository: /var/lib/openisb/repository
     run_id: isb-20261123T021500Z-4f1c2a
@@ -52,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 savesets:
-  description: The savesets, each also with pin (who, why, when; null where it is not pinned).
+  description: The savesets, each also with pin (who, why, when; null if it is not pinned).
   returned: success
   type: list
   elements: dict
@@ -61,7 +61,7 @@ savesets:
 import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     failing_as,
     open_repository,
@@ -71,7 +71,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
 
 
 def chosen(repository, params):
-    """The savesets that were asked for."""
+    """The requested savesets."""
     return [
         info
         for info in repository.savesets()
@@ -87,7 +87,7 @@ def pin_facts(pin):
 
 
 def apply(module, repository, info, pin):
-    """Pin a saveset or remove its pin; the pin that it has then."""
+    """Pin a saveset or remove its pin; return the pin that it then has."""
     params = module.params
     if params["state"] == "absent":
         if not module.check_mode:
@@ -110,7 +110,7 @@ class Planned:
 
 
 def lines(savesets, pins):
-    """The pins as text, a line each."""
+    """The pins as text, one line each."""
     return "".join(
         "{} {}: {}, {}\n".format(info.volume, info.id, pin["who"], pin["why"])
         for info, pin in zip(savesets, pins)
@@ -140,7 +140,7 @@ def main():
         savesets = chosen(repository, module.params)
         if not savesets or (module.params["saveset_id"] is not None and len(savesets) > 1):
             module.fail_json(
-                msg="{} savesets are so named: give the run id, or more digits of the saveset's id (catalog.yml lists "
+                msg="{} savesets match: give the run id, or more digits of the saveset's id (catalog.yml lists "
                 "all)".format(len(savesets) or "No")
             )
         pins = repository.pins()

@@ -7,31 +7,32 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: saveset_prune
-short_description: Forget savesets by a retention policy, and give back the room that they took
+short_description: Forget savesets according to a retention policy, and free their disk space
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Keeps, of every volume, the newest savesets that the policy asks for, forgets the others, and removes what no
-    saveset uses any more. Also removes what interrupted backups have left.
-  - Every rule counts by itself, in UTC, from each volume's newest saveset on. A saveset stays when any rule wants it.
-  - Newest is the saveset that came last, whatever its time. One that does not fit into the order in which savesets
-    came, or that O(known) lacks, is set aside. It stays, and no rule counts it.
-  - Where more than O(max_percent) of a volume's savesets would go, nothing is removed unless O(confirm) is how many go.
-  - Safe beside backups and restores. What one of them may need is only marked, and removed by a later prune; see
-    RV(waiting).
+  - Keeps the newest savesets of every volume that the policy asks for, forgets the others, and removes what no saveset
+    uses any more. Also removes what interrupted backups have left.
+  - Every rule counts independently, in UTC, from each volume's newest saveset on. A saveset stays if any rule keeps it.
+  - The newest saveset is the one that was added last, whatever its time. One that does not fit into the order in which
+    savesets were added, or that is missing from O(known), is set aside. It stays, and no rule counts it.
+  - If more than O(max_percent) of a volume's savesets would be forgotten, nothing is removed unless O(confirm) is their
+    number.
+  - Safe to run alongside backups and restores. What one of them may need is only marked, and removed by a later prune;
+    see RV(waiting).
   - A policy that keeps nothing is an error.
-  - In check mode nothing is changed, and everything is returned as it would be done.
+  - In check mode nothing is changed, and the result is what would be done.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
   - openisb.backup.job
 options:
   keep_last:
-    description: How many of the newest savesets of each volume to keep.
+    description: Keep this many of the newest savesets of each volume.
     type: int
     default: 0
   keep_hourly:
-    description: Of how many hours that have savesets to keep the newest one.
+    description: Keep the newest saveset of each of this many hours that have savesets.
     type: int
     default: 0
   keep_daily:
@@ -52,18 +53,18 @@ options:
     default: 0
   keep_within:
     description:
-      - Keep every saveset that is at most so much older than the newest one of its volume, like V(14d), V(1y6m) or
+      - Keep every saveset that is at most this much older than the newest one of its volume, such as V(14d), V(1y6m) or
         V(2w3d12h).
     type: str
     default: ""
   keep_consistent:
-    description: Keep the latest application-consistent saveset of every volume, whatever the rest of the policy says.
+    description: Keep the latest application-consistent saveset of every volume, regardless of the rest of the policy.
     type: bool
     default: true
   known:
     description:
-      - What the run journal knows of the savesets, as M(openisb.backup.run_journal_info) returns it. All others are set
-        aside. Where it is left out, the order in which savesets came rules alone.
+      - The savesets that the run journal knows, as M(openisb.backup.run_journal_info) returns them. All others are set
+        aside. If omitted, only the order in which savesets were added counts.
     type: list
     elements: dict
     suboptions:
@@ -85,25 +86,25 @@ options:
         required: true
   max_percent:
     description:
-      - Stop where more than so many percent of the savesets of a volume, or of all together, would go. Fewer than five
-        savesets are no reason to stop.
+      - Stop if more than this percentage of the savesets of a volume, or of all together, would be forgotten. Fewer
+        than five savesets are no reason to stop.
     type: float
     default: 50.0
   confirm:
-    description: Go on all the same where exactly so many savesets would go.
+    description: Proceed anyway if exactly this many savesets would be forgotten.
     type: int
   servers:
-    description: Put the policy to savesets of these servers only. To all where it is left out.
+    description: Apply the policy to savesets of these servers only. To all if omitted.
     type: list
     elements: str
   punch_percent:
     description:
-      - Packs that are still in use are punched when more than so many percent of them is dead. Nothing is rewritten;
-        filesystems that cannot punch do without.
+      - Holes are punched into packs that are still in use if more than this percentage of them is dead. Nothing is
+        rewritten; on filesystems that cannot punch holes this is skipped.
     type: int
     default: 10
   everywhere:
-    description: Look for dead parts in all packs, and not only in those that forgotten savesets used.
+    description: Look for dead parts in all packs, not only in those that forgotten savesets used.
     type: bool
     default: false
 seealso:
@@ -125,22 +126,22 @@ EXAMPLES = r"""
 RETURN = r"""
 savesets:
   description:
-    - The savesets that the policy was put to, by volume and then oldest first. Each also with keep, reasons and aside,
-      which tells why it is set aside (empty where it is not).
+    - The savesets that the policy was applied to, by volume and then oldest first. Each also with keep, reasons and
+      aside, which says why it is set aside (empty if it is not).
   returned: success
   type: list
   elements: dict
 forgotten:
-  description: Ids of the savesets that are gone.
+  description: Ids of the savesets that were forgotten.
   returned: success
   type: list
   elements: str
 stopped:
-  description: In check mode, why nothing would be removed unless O(confirm) is given; empty where it would.
+  description: In check mode, why nothing would be removed unless O(confirm) is given; empty if the prune would proceed.
   returned: success
   type: str
 bytes_freed:
-  description: Bytes that the store has won.
+  description: Bytes freed in the store.
   returned: success
   type: int
 packs_deleted:
@@ -152,13 +153,13 @@ maps_deleted:
   returned: success
   type: int
 packs_punched:
-  description: Of how many packs dead parts were punched out.
+  description: How many packs had holes punched into dead parts.
   returned: success
   type: int
 waiting:
   description:
-    - What a later prune will remove, as somebody may need it now. Each with tombstone, bytes, and leases, which are
-      texts that tell whom it waits for.
+    - What a later prune will remove, because it may still be needed now. Each with tombstone, bytes, and leases, which
+      are texts that say what it waits for.
   returned: success
   type: list
   elements: dict
@@ -169,12 +170,7 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import Unconfirmed
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import MAX_PERCENT, PruneOptions
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
-    JOB_ARGUMENTS,
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     known_places,
     open_repository,
@@ -182,6 +178,11 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset_module impo
     running_job,
     saveset_facts,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.host import jobs
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import Unconfirmed
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.prune import MAX_PERCENT, PruneOptions
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.retention import Policy
 
 KNOWN = {
     "id": {"type": "str", "required": True},
@@ -193,7 +194,7 @@ COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
 def prune(module, job):
-    """Prune, or tell what would be done in check mode; the engine's report."""
+    """Prune, or in check mode find out what would be done; return the engine's report."""
     params = module.params
     policy = Policy(
         within=params["keep_within"],
@@ -221,7 +222,7 @@ def prune(module, job):
 
 
 def result_of(report):
-    """What the module returns."""
+    """The module's result."""
     return {
         "changed": bool(report.forgotten or report.packs_deleted or report.maps_deleted or report.packs_punched),
         "savesets": [
@@ -246,7 +247,7 @@ def result_of(report):
 
 
 def lines(savesets):
-    """Savesets as text, a line each."""
+    """Savesets as text, one line each."""
     return "".join(f"{info.volume} {info.time:%Y-%m-%dT%H:%M:%SZ} {info.id}\n" for info in savesets)
 
 
@@ -263,7 +264,7 @@ def main():
             servers={"type": "list", "elements": "str"},
             punch_percent={"type": "int", "default": 10},
             everywhere={"type": "bool", "default": False},
-            **JOB_ARGUMENTS,
+            **jobs.ARGUMENTS,
         ),
         supports_check_mode=True,
     )

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: saveset_repository
-short_description: Create a repository for savesets, or check that it can be opened
+short_description: Create a repository for savesets, or verify that it can be opened
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Creates the repository where there is none, and otherwise proves that it can be opened with this passphrase.
-  - Never changes or removes a repository that is there.
+  - Creates the repository if there is none, and otherwise proves that it can be opened with this passphrase.
+  - Never changes or removes an existing repository.
+  - Except in check mode, tries every operation of the medium that backups and prunes need, on a lease and a file of its
+    own that are removed afterwards. It fails if the medium refuses something, naming the operation, the error and the
+    remedy. If the medium merely behaves differently, it warns.
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.repository
@@ -22,7 +25,7 @@ options:
     type: int
     default: 262144
   state:
-    description: V(present) creates it where it is missing; V(checked) fails where it is missing.
+    description: V(present) creates it if it is missing; V(checked) fails if it is missing.
     type: str
     choices: [present, checked]
     default: present
@@ -37,46 +40,58 @@ EXAMPLES = r"""
 
 RETURN = r"""
 free_bytes:
-  description: Bytes that can still be stored; null where the medium cannot tell.
+  description: Bytes that can still be stored; null if the medium does not report it.
   returned: success
   type: int
 id:
-  description: Identity of the repository, 32 hex digits; empty in check mode where it is missing.
+  description: Id of the repository, 32 hex digits; empty in check mode if it is missing.
   returned: success
   type: str
+savesets:
+  description: All savesets, as M(openisb.backup.saveset_info) returns them.
+  returned: success with O(state=checked)
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import NotARepository
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     failing_as,
     open_repository,
     require_libraries,
+    saveset_facts,
     secret_of,
     warn_of_swap,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import NotARepository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.registry import open_store
 
 
 def create(module):
-    return Repository.create(
+    repository = Repository.create(
         open_store(module.params["repository"]),
         secret_of(module),
         encryption=module.params["encryption"],
         chunk_size=module.params["chunk_size"],
     )
+    for text in repository.warnings:
+        module.warn(text)
+    return repository
 
 
 def open_or_create(module):
-    """The repository (None in check mode where it would be made), and whether it is new."""
+    """The repository (None in check mode if it would be created), and whether it is new."""
     try:
-        return open_repository(module), False
+        repository = open_repository(module)
     except NotARepository:
         if module.params["state"] == "checked":
             raise
-    return None if module.check_mode else create(module), True
+        return None if module.check_mode else create(module), True
+    if not module.check_mode:
+        repository.try_writing()
+    return repository, False
 
 
 def main():
@@ -92,7 +107,9 @@ def main():
     warn_of_swap(module)
     with failing_as(module, "Repository {}".format(module.params["repository"])):
         repository, changed = open_or_create(module)
+        checked = module.params["state"] == "checked"
         module.exit_json(
+            **({"savesets": [saveset_facts(info) for info in repository.savesets()]} if checked else {}),
             changed=changed,
             free_bytes=repository.free_bytes() if repository else None,
             id=repository.id if repository else "",

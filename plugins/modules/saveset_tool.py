@@ -7,28 +7,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: saveset_tool
-short_description: Keep a copy of the program that restores, away from the repository
+short_description: Keep a copy of the restore program, away from the repository
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Tells the SHA-256 of C(isb-saveset.pyz), the program that lists, verifies and restores savesets without Ansible, as
-    this version of the collection makes it.
+  - Returns the SHA-256 of C(isb-saveset.pyz), the program that lists, verifies and restores savesets without Ansible,
+    as built by this version of the collection.
   - With O(path), writes the program there, with C(README.txt), C(requirements.txt) (the Python packages that it needs,
-    with their hashes) and C(SHA256SUMS). Run it on the controller, not on a backup server. Whoever can write to a
-    repository can replace the program that lies in it, and a program that is given the passphrase must not come from
-    there.
+    with their hashes) and C(SHA256SUMS). Run it on the controller, not on a backup server. Anyone who can write to a
+    repository can replace the program in it, and a program that is given the passphrase must not come from there.
 extends_documentation_fragment:
   - openisb.backup.attributes
 requirements:
   - Python 3.11 or newer
 options:
   path:
-    description: Folder for the copy, made where it is missing. Other files in it stay as they are.
+    description: Folder for the copy, created if it is missing. Other files in it are not touched.
     type: path
 """
 
 EXAMPLES = r"""
-- name: Keep a copy of the program that restores
+- name: Keep a copy of the restore program
   openisb.backup.saveset_tool:
     path: /media/recovery/openisb
   delegate_to: localhost
@@ -48,15 +47,15 @@ version:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import tool
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.names import PROGRAM
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program import tool
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.names import PROGRAM
 
 MODE = 0o644
 
 
 def write(module, path, data):
-    """Put a whole file in the place of what is there."""
+    """Replace a file atomically."""
     temporary = os.path.join(module.tmpdir, os.path.basename(path))
     with open(temporary, "wb") as stream:
         stream.write(data)
@@ -65,7 +64,7 @@ def write(module, path, data):
 
 
 def read(path):
-    """A file's content, None where it is missing; no more than can be one of ours."""
+    """A file's content, None if it is missing; no more than one of ours can have."""
     try:
         with open(path, "rb") as stream:
             return stream.read(PROGRAM.max_bytes)

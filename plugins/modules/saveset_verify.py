@@ -11,40 +11,41 @@ short_description: Prove that savesets can be restored
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Reads savesets back and names everything that is damaged, missing or swapped, with the savesets that it hurts.
-  - Finding damage makes the module fail, with all problems in RV(problems).
+  - Reads savesets back and names everything that is damaged, missing or swapped, with the savesets that it affects.
+  - If it finds damage, the module fails, with all problems in RV(problems).
 extends_documentation_fragment:
   - openisb.backup.attributes.info
   - openisb.backup.repository
   - openisb.backup.job
 options:
   servers:
-    description: Only savesets of these servers. All where it is left out.
+    description: Only savesets of these servers. All if omitted.
     type: list
     elements: str
   run_id:
-    description: Only savesets of this run. All where it is left out.
+    description: Only savesets of this run. All if omitted.
     type: str
   depth:
     description:
-      - V(structure) checks that all parts are there and belong together.
-      - V(stored) also reads all stored bytes and checks them as they are stored.
-      - V(full) also decrypts them and proves every volume against its own digest.
+      - V(structure) verifies that all parts exist and belong together.
+      - V(stored) also reads all stored bytes and verifies them as they are stored.
+      - V(full) also decrypts them and verifies every volume against its own digest.
     type: str
     choices: [structure, stored, full]
     default: full
   older_than:
     description:
-      - Pass over packs that were verified to this depth or a deeper one within so many days. V(0) reads all.
-      - What is verified is written down in the repository, so that the next verification knows.
+      - Skip packs that were verified to this depth or a deeper one within this many days. V(0) reads all.
+      - Verification records are kept in the repository for the next verification.
     type: float
     default: 0
   limit_bytes:
-    description: Begin no further pack after so many bytes. What was verified longest ago comes first. V(0) is no limit.
+    description:
+      - Start no further pack after this many bytes. Packs verified longest ago come first. V(0) means no limit.
     type: int
     default: 0
   limit_seconds:
-    description: Begin no further pack after so many seconds of reading packs. V(0) is no limit.
+    description: Start no further pack after this many seconds of reading packs. V(0) means no limit.
     type: int
     default: 0
 seealso:
@@ -58,7 +59,7 @@ EXAMPLES = r"""
     run_id: isb-20261123T021500Z-4f1c2a
     job: verify
 
-- name: An hour each night, so that everything is read once in four weeks
+- name: Verify for an hour each night, so that everything is read once in four weeks
   openisb.backup.saveset_verify:
     repository: /var/lib/openisb/repository
     older_than: 28
@@ -73,12 +74,12 @@ savesets:
   type: list
   elements: dict
 problems:
-  description: What was found, each with saveset, volume, object and problem. Empty where all is well.
+  description: What was found, each with saveset, volume, object and problem. Empty if nothing was.
   returned: always
   type: list
   elements: dict
 bytes:
-  description: Bytes that were read and checked.
+  description: Bytes that were read and verified.
   returned: always
   type: int
 bytes_total:
@@ -86,11 +87,11 @@ bytes_total:
   returned: always
   type: int
 bytes_verified:
-  description: How many of them are verified to this depth, now or within O(older_than); at any time, where that is 0.
+  description: How many of them are verified to this depth, now or within O(older_than), or at any time if that is 0.
   returned: always
   type: int
 oldest:
-  description: When the pack was verified for which that is longest ago. Empty when some never were.
+  description: When the pack that was verified longest ago was verified. Empty if some were never verified.
   returned: always
   type: str
 seconds:
@@ -102,25 +103,25 @@ seconds:
 import datetime
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import parse_name
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_module import (
-    JOB_ARGUMENTS,
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
     REPOSITORY_ARGUMENTS,
     open_repository,
     require_libraries,
     running_job,
     saveset_facts,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.host import jobs
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.commit import parse_name
 
 
 def wanted(params, volume):
-    """Whether a volume is of the servers that were asked for."""
+    """Whether a volume belongs to the requested servers."""
     return params["servers"] is None or volume.partition("/")[0] in params["servers"]
 
 
 def choose(repository, params):
-    """The savesets that were asked for, and the damaged commits that may be among them, as problems."""
+    """The requested savesets, and the damaged commits that may be among them, as problems."""
     infos, damaged = repository.scan()
     chosen = [
         info
@@ -136,17 +137,30 @@ def choose(repository, params):
     return chosen, problems
 
 
+def unproven(servers, savesets, problems):
+    """The servers that have no saveset. Damage whose server is not known may be any server's."""
+    volumes = [info.volume for info in savesets] + [problem["volume"] for problem in problems]
+    if None in volumes:
+        return []
+    return [name for name in servers if name not in {volume.partition("/")[0] for volume in volumes}]
+
+
 def verify(module, job):
-    """Verify the chosen savesets, and return what the module returns."""
+    """Verify the chosen savesets; return the module's result."""
     params = module.params
     repository = open_repository(module)
     savesets, problems = choose(repository, params)
-    if not savesets and not problems:
-        module.fail_json(msg="There is no saveset to verify: correct the run id or the servers (catalog.yml lists all)")
+    nothing_of = unproven(params["servers"] or [], savesets, problems)
+    if nothing_of or not (savesets or problems):
+        module.fail_json(
+            msg="There is no saveset to verify{}: correct the run id or the servers (catalog.yml lists all)".format(
+                " of " + ", ".join(nothing_of) if nothing_of else ""
+            )
+        )
     job.tell(RUNNING)
     everything = params["servers"] is None and params["run_id"] is None
     report = repository.verify(
-        None if everything else savesets,  # everything: also what no saveset uses, and commits that are damaged
+        None if everything else savesets,  # None: also what no saveset uses, and damaged commits
         depth=params["depth"],
         older_than=datetime.timedelta(days=params["older_than"]) if params["older_than"] else None,
         limit_bytes=params["limit_bytes"] or None,
@@ -166,10 +180,10 @@ def verify(module, job):
 
 
 def fail_damaged(module, result):
-    """Fail with every saveset that is hurt."""
+    """Fail with every saveset that is affected."""
     problems = result["problems"]
     hurt = sorted({"{} of volume {}".format(item["saveset"], item["volume"]) for item in problems if item["saveset"]})
-    hurts = "it hurts {} saveset(s): {}".format(len(hurt), ", ".join(hurt)) if hurt else "it hurts no saveset"
+    hurts = "which affects {} saveset(s): {}".format(len(hurt), ", ".join(hurt)) if hurt else "which affects no saveset"
     module.fail_json(
         msg=f"Damage found, {hurts}. First: {problems[0]['object']}: {problems[0]['problem']}. Keep the repository as "
         "it is, and restore what is damaged from another copy of it",
@@ -187,7 +201,7 @@ def main():
             older_than={"type": "float", "default": 0},
             limit_bytes={"type": "int", "default": 0},
             limit_seconds={"type": "int", "default": 0},
-            **JOB_ARGUMENTS,
+            **jobs.ARGUMENTS,
         ),
         supports_check_mode=True,
     )

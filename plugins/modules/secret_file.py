@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: secret_file
-short_description: Write a secret to the file that is to hold it, and nowhere else
+short_description: Write a secret to its file, and nowhere else
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Writes one line into a file that its owner alone can read, for programs that want a password in a file.
-  - Unlike with M(ansible.builtin.copy), neither the controller nor the host has a temporary file with it elsewhere.
+  - Writes one line into a file that only its owner can read, for programs that take a password from a file.
+  - Unlike M(ansible.builtin.copy), it puts no temporary file with the secret elsewhere, on the controller or the host.
 extends_documentation_fragment:
   - openisb.backup.attributes
 options:
   path:
-    description: The file. Its folder must be there. A file that is there keeps its owner.
+    description: The file. Its folder must exist. An existing file keeps its owner.
     type: path
     required: true
   secret:
-    description: What the file's only line is to be.
+    description: The file's only line.
     type: str
     required: true
 seealso:
@@ -48,13 +48,13 @@ import stat
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils import confidential
+from ansible_collections.openisb.backup.plugins.module_utils.host import confidential
 
 MODE = 0o600
 
 
 def is_there(path, content):
-    """Whether the file holds that already, and is for its owner alone."""
+    """Whether the file already holds that, and only its owner can access it."""
     try:
         with open(path, "rb") as stream:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
@@ -64,7 +64,7 @@ def is_there(path, content):
 
 
 def write(path, content):
-    """Replace the file as a whole, by one beside it that was for its owner alone from the beginning."""
+    """Replace the file atomically, with one that only its owner could ever access."""
     descriptor, beside = tempfile.mkstemp(prefix=".openisb-", dir=os.path.dirname(path))
     try:
         with open(descriptor, "wb") as stream:

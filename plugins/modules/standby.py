@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: standby
-short_description: Remember which saveset a disk holds that was restored to, and whether it still does
+short_description: Record which saveset a restored disk holds, and whether it still does
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - A standby is a disk or file on a DR host that is brought up to date after each run. What it holds is put on record
-    with what the kernel tells of it, which differs once anybody has written to it. As long as it does not,
-    M(openisb.backup.block_restore) writes what differs between two savesets, and reads nothing of the standby.
-  - Make the record one of an incomplete target (V(partial)) before anything is written to it, and put on record what
-    it holds (V(present)) when all is. A restore that ended in its middle leaves it so, and the next one compares
-    everything. M(openisb.backup.nbd_export) and M(openisb.backup.block_restore) do the first while they hold the
-    target.
-  - The record also vouches for the target, so that M(openisb.backup.restore_target) need not be told that it may be
-    written over. A standby is known by its own identity; what was only restored, as long as nobody has written to it.
-  - Of a block device nothing is known any more once its host was started anew. Writes that other hosts make to a shared
-    LUN are not seen; a standby must not be written by any other host.
+  - A standby is a disk or file on a DR host that is brought up to date after each run. Its content is recorded along
+    with what the kernel reports about it, which changes once anybody writes to it. Until then,
+    M(openisb.backup.block_restore) writes only what differs between two savesets, and reads only a sample of the
+    standby.
+  - Record the target as incomplete (V(partial)) before anything is written to it, and record what it holds (V(present))
+    when everything is written. An interrupted restore leaves it incomplete, and the next one compares everything.
+    M(openisb.backup.nbd_export) and M(openisb.backup.block_restore) do the first while they hold the target.
+  - The record also vouches for the target, so that M(openisb.backup.restore_target) allows it to be overwritten. A
+    standby is recognised by its own identity; what was only restored to, as long as nobody has written to it.
+  - After a restart of its host, the content of a block device is no longer known. Writes of other hosts to a shared LUN
+    are not detected; no other host may write to a standby.
 extends_documentation_fragment:
   - openisb.backup.attributes
 options:
@@ -30,29 +30,28 @@ options:
     type: path
     required: true
   volume:
-    description: The volume that it holds, as C(server/name). Needed with O(state=present) and O(state=partial).
+    description: The volume that it holds, as C(server/name). Required with O(state=present) and O(state=partial).
     type: str
   run_id:
-    description: The run of the saveset that it holds. Needed with O(state=present).
+    description: The run of the saveset that it holds. Required with O(state=present).
     type: str
   saveset:
-    description: The id of the saveset that it holds. Needed with O(state=present).
+    description: The id of the saveset that it holds. Required with O(state=present).
     type: str
   purpose:
     description:
-      - Whether it is a standby, or was only restored and may be used for anything from now on. A standby stays one
-        until something that is none was restored to it as a whole.
+      - Whether it is a standby, or was only restored to and may be used for anything from now on. A standby stays one
+        until something that is not one is restored to it as a whole.
     type: str
     choices: [standby, restored]
     default: standby
   state_dir:
-    description: Folder for what has to outlive the host's restart.
+    description: Folder for state that must survive a restart of the host.
     type: path
     default: /var/lib/openisb
   state:
     description:
-      - V(present), it is on record what it holds; V(partial), that it is being written; V(absent), nothing is on record
-        of it.
+      - With V(present), what it holds is recorded; with V(partial), that it is being written; with V(absent), nothing.
     type: str
     choices: [present, partial, absent]
     default: present
@@ -61,14 +60,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Put on record that it is being written, and see what it held
+- name: Record that it is being written, and see what it held
   openisb.backup.standby:
     path: /dev/disk/by-id/wwn-0x600140500000000000000000000000a1
     volume: fs1/m
     state: partial
   register: held
 
-- name: Put on record what it holds now
+- name: Record what it holds now
   openisb.backup.standby:
     path: /dev/disk/by-id/wwn-0x600140500000000000000000000000a1
     volume: fs1/m
@@ -83,31 +82,31 @@ held:
   type: dict
   contains:
     volume:
-      description: The volume; empty where it is not known.
+      description: The volume; empty if it is not known.
       type: str
       returned: always
     run_id:
-      description: The run; empty where it is not known.
+      description: The run; empty if it is not known.
       type: str
       returned: always
     saveset:
-      description: The saveset's id; empty where it is not known.
+      description: The saveset's id; empty if it is not known.
       type: str
       returned: always
     reason:
-      description: Why it is not known; empty where it is.
+      description: Why it is not known; empty if it is.
       type: str
       returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.standbys import RESTORED, STANDBY, Standby
+from ansible_collections.openisb.backup.plugins.module_utils.luns.standbys import RESTORED, STANDBY, Standby
 
 CONTENT = ("volume", "run_id", "saveset")
 
 
 def settle(standby, params, content):
-    """Make the record what it is to be."""
+    """Write or delete the record."""
     if params["state"] == "absent":
         standby.forget()
     elif params["state"] == "partial":

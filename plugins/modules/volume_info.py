@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volume_info
-short_description: Find a server's volumes by their LUN's serial
+short_description: Find a server's volumes by the serials of their LUNs
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Finds each volume by the serial of its LUN, checks that it is what is mounted where the inventory says, and tells
-    its size and filesystem.
+  - Finds each volume by the serial of its LUN, verifies that it is what is mounted where the inventory says, and
+    returns its size and filesystem.
   - Fails with one message that names every volume that is missing or is not what the inventory says.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
@@ -35,7 +35,7 @@ options:
         description: Where the LUN's filesystem is mounted.
         type: path
       path:
-        description: The file that is the volume, for volumes that are files and not LUNs.
+        description: The file that is the volume, for volumes that are files rather than LUNs.
         type: path
 """
 
@@ -50,14 +50,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 volumes:
-  description: Each volume with its name, serial, device, size (bytes), mount and filesystem.
+  description: >-
+    Each volume with its name, serial, device, size (bytes), mount and filesystem.
+    C(sector_size) is that of the LUN, and C(block_size) the smallest block that its filesystem reads and writes.
   returned: success
   type: list
   elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.volumes import VolumeError, describe
+from ansible_collections.openisb.backup.plugins.module_utils.host.volumes import VolumeError, describe
 
 
 def main():

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The action of every module that takes a secret: nothing that holds one is written to a disk, whatever the settings.
+"""The action of every module that takes a secret: no secret is ever written to a disk, whatever the settings.
 
-It works in every play, also from an installed collection and in AWX, as neither variables nor an ansible.cfg have a
-say in it. A module runs by a pipe (pipelining), so that its arguments are in no file, neither on the controller nor on
-the host. Where it runs asynchronously Ansible needs files: then the secrets go by a pipe first, into a file in memory
-of which confidential.option() knows. Where there is no pipe the task fails before a secret is sent.
+It works in every play, also from an installed collection and in AWX, because it depends neither on variables nor on an
+ansible.cfg. A module runs through a pipe (pipelining), so that its arguments are in no file, neither on the controller
+nor on the host. An asynchronous module needs files: then the secrets first go through a pipe into a file in memory,
+which confidential.option() reads. Without pipelining the task fails before a secret is sent.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
-from ansible_collections.openisb.backup.plugins.module_utils.confidential import NAMES, VARIABLE
+from ansible_collections.openisb.backup.plugins.module_utils.host.confidential import NAMES, VARIABLE
 
 ANSWER = "OPENISB-HANDED "
 NO_MEMORY = 3
 RUN_DIR = "/run/openisb"
 
-# Run by the module's user. Sweeps what earlier ones have left whose module was never begun.
+# Runs as the module's user. Also removes leftovers of earlier calls whose module never started.
 HAND_OVER = """umask 077
 for folder in {folders}; do
     case "$(stat -f -c %T "$folder" 2>/dev/null)" in tmpfs|ramfs) ;; *) continue ;; esac
@@ -39,7 +39,7 @@ exit {no_memory}
 
 
 class ActionModule(ActionBase):
-    """Runs the module of the task's name."""
+    """Runs the module that the task names."""
 
     _supports_check_mode = True
     _supports_async = True
@@ -55,11 +55,11 @@ class ActionModule(ActionBase):
         return merge_hash(result, done)
 
     def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
-        """Always, but for what Ansible must write to start it; there is no secret in that."""
+        """Always, except for the files that start an asynchronous module, which contain no secret."""
         return not wrap_async
 
     def _need_a_pipe(self) -> None:
-        """Fail where a module can only be run from a file."""
+        """Fail where a module can only run from a file."""
         connection = self._connection
         if not connection.has_pipelining or getattr(connection, "has_native_async", False):
             self._refuse(f"the connection plugin {connection.transport} cannot", "use ssh or local")
@@ -75,17 +75,17 @@ class ActionModule(ActionBase):
         raise AnsibleActionFail(f"{self._why_a_pipe()}, and {cause}: {remedy}")
 
     def _why_a_pipe(self) -> str:
-        return f"{self._task.action} takes secrets, which must be on no disk, so it is run by a pipe (pipelining)"
+        return f"{self._task.action} takes secrets, which must be on no disk, so it is run through a pipe (pipelining)"
 
     def _say_what_sudo_wants(self, done: dict[str, Any]) -> None:
         if done.get("failed") and "must have a tty" in str(done.get("module_stderr", "")):
-            remedy = "take 'requiretty' out of the sudoers of that host"
-            done["msg"] = f"{self._why_a_pipe()}, and sudo there wants a terminal: {remedy}"
+            remedy = "remove 'requiretty' from the sudoers of that host"
+            done["msg"] = f"{self._why_a_pipe()}, and sudo there requires a terminal: {remedy}"
 
     # Asynchronous
 
     def _start(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Start the module, which finds its secrets in memory."""
+        """Start the module asynchronously; it finds its secrets in memory."""
         secrets = {name: str(arguments.pop(name)) for name in NAMES if arguments.get(name) is not None}
         if not secrets:
             return self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True)
@@ -102,12 +102,12 @@ class ActionModule(ActionBase):
         return done
 
     def _hand_over(self, secrets: Mapping[str, str], arguments: Mapping[str, Any]) -> str:
-        """Put the secrets into a file in memory on the host, and return its path."""
+        """Write the secrets into a file in memory on the host, and return its path."""
         run_dir = shlex.quote(str(arguments.get("run_dir") or RUN_DIR))
         folders = f'{run_dir} /run "/run/user/$(id -u)" /dev/shm'
         command = HAND_OVER.format(folders=folders, answer=ANSWER, no_memory=NO_MEMORY)
         done = self._low_level_execute_command(command, in_data=json.dumps(secrets).encode())
-        told = [line for line in done["stdout"].splitlines() if line.startswith(ANSWER)]
+        told = [line for line in done["stdout"].split("\n") if line.startswith(ANSWER)]
         if done["rc"] == 0 and told:
             return told[-1][len(ANSWER) :].strip()
         if done["rc"] == NO_MEMORY:

@@ -3,24 +3,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Functions of module_utils for filters, imported when a filter is first used.
 
-In each of its workers that uses one filter of a collection, Ansible imports all its files with filters, and compiles
-anew what they import. So those files import nothing of ours by themselves.
+Each of Ansible's workers that uses one filter of a collection imports all of the collection's filter files, and
+recompiles what they import. So those files import nothing of ours when they are loaded.
 """
 
 from __future__ import annotations
 
 import importlib
 
-MODULE_UTILS = "ansible_collections.openisb.backup.plugins.module_utils."
+PLUGINS = "ansible_collections.openisb.backup.plugins."
+MODULE_UTILS = PLUGINS + "module_utils."
 
 
 def load(name):
-    """A module of module_utils, by its name there: ``idr.plan``."""
-    return importlib.import_module(MODULE_UTILS + name)
+    """Return a module by its name in module_utils (``control.text``) or in plugins (``plugin_utils.warnings``)."""
+    return importlib.import_module((PLUGINS if name.startswith("plugin_utils.") else MODULE_UTILS) + name)
 
 
 def lazy(name):
-    """A function of module_utils, by its name there: ``idr.plan.opening``."""
+    """Return a function of module_utils, by its name there: ``control.text.rate``."""
     module, _dot, function = name.rpartition(".")
 
     def call(*arguments, **options):

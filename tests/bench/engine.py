@@ -24,7 +24,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
-from saveset import changes, claim, repository, retention, secret, source, store, target
+from saveset import repository
+from saveset.backup import changes, request
+from saveset.collect import retention
+from saveset.io import claim, source, target
+from saveset.keys import secret
+from saveset.store import registry
 
 SECRET = secret.Secret(b"only a benchmark")
 VOLUME = "bench/image"
@@ -33,7 +38,7 @@ Figures = dict[str, t.Any]
 
 def create(arguments: argparse.Namespace) -> Figures:
     """Make an empty repository."""
-    repository.Repository.create(store.open_store(arguments.repository), SECRET)
+    repository.Repository.create(registry.open_store(arguments.repository), SECRET)
     return {}
 
 
@@ -47,13 +52,15 @@ def backup(arguments: argparse.Namespace) -> Figures:
             told = changes.Changes(f"bench-{arguments.number - 1}", opened.size, [tuple(item) for item in extents])
         saveset = repo.backup(
             opened,
-            VOLUME,
-            run_id=f"bench-{arguments.number}",
-            time=datetime.datetime.now(datetime.UTC),
-            verdict="crash-consistent",
-            level=arguments.level,
-            source_id=f"bench-{arguments.number}",
-            changes=told,
+            request.BackupRequest(
+                volume=VOLUME,
+                run_id=f"bench-{arguments.number}",
+                time=datetime.datetime.now(datetime.UTC),
+                verdict="crash-consistent",
+                level=arguments.level,
+                source_id=f"bench-{arguments.number}",
+                changes=told,
+            ),
         )
     origin = saveset.info.origin
     if told is not None and origin["method"] != "changed":
@@ -85,7 +92,7 @@ def prune(arguments: argparse.Namespace) -> Figures:
 
 
 def _open(arguments: argparse.Namespace) -> repository.Repository:
-    return repository.Repository.open(store.open_store(arguments.repository), SECRET)
+    return repository.Repository.open(registry.open_store(arguments.repository), SECRET)
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports  # noqa: E402
+from ansible_collections.openisb.backup.plugins.module_utils.backup.exports import SavesetExports  # noqa: E402
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports  # noqa: E402
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import Secret  # noqa: E402
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Repository  # noqa: E402
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret  # noqa: E402
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store  # noqa: E402
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports  # noqa: E402
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.registry import open_store  # noqa: E402
 
 from .contender import PASSPHRASE  # noqa: E402
 

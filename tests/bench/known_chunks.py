@@ -18,7 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
-from saveset import codec, container, extent, footer, repository, secret, store
+from saveset import repository
+from saveset.base import extent
+from saveset.format import codec, container, footer
+from saveset.keys import secret
+from saveset.store import registry
 
 #: As many as fit into a pack of real data that compresses to two fifths.
 _CHUNKS_PER_PACK = 1280
@@ -28,7 +32,7 @@ _FRAME_BYTES = 400_000
 
 def build(path: str, chunks: int) -> None:
     """Add packs that tell of ``chunks`` chunks."""
-    repo = repository.Repository.open(store.open_store(path), secret.Secret(b"only a benchmark"))
+    repo = repository.Repository.open(registry.open_store(path), secret.Secret(b"only a benchmark"))
     for first in range(0, chunks, _CHUNKS_PER_PACK):
         _put_pack(repo, _rows(first, min(_CHUNKS_PER_PACK, chunks - first)))
 

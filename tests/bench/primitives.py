@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
-from saveset import secret
+from saveset.keys import secret
 
 MIB = 1 << 20
 RANGE_BYTES = 4 * MIB

@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-LABTOOL = ROOT / "roles/lab/files/labtool"
-DEFAULTS = ROOT / "roles/lab/defaults/main.yml"
+LABTOOL = ROOT / "lab/roles/lab/files/labtool"
+DEFAULTS = ROOT / "lab/roles/lab/defaults/main.yml"
 POOL = "/srv/pool"
 #: MiB; ext4 needs little.
 VOLUME_SIZE = 16
@@ -51,7 +51,7 @@ class RealLab:
 
     def _play(self, state: str) -> None:
         options = ["-e", f"lab_dir={self.folder}", "-e", f"lab_state={state}", "-e", "lab_profile=namespaces"]
-        run(["ansible-playbook", str(ROOT / "playbooks/lab.yml"), *options], self.folder)
+        run(["ansible-playbook", str(ROOT / "lab/lab.yml"), *options], self.folder)
 
 
 class LightServers:

@@ -9,7 +9,7 @@ import math
 import statistics
 import typing as t
 
-from ansible_collections.openisb.backup.plugins.module_utils import verdict
+from ansible_collections.openisb.backup.plugins.module_utils.control import verdict
 
 Sample = dict[str, float]
 #: What is told of each sample, and in words what it is.

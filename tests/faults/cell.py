@@ -15,24 +15,25 @@ from typing import Any
 from lab import ROOT, Lab
 
 from .controller import Controller, wait_until
-from .injections import FAULTS, POOL, Stage, nothing
+from .injections import FAULTS, POOL, Fault, Stage, nothing
 from .left import Left
 from .machine import PROGRAMS, Machine
 from .matrix import Cell
 from .observer import Observer
 from .steps import STEPS, Step
+from .stuck import SERVER
 
 APPLICATION = "application-consistent"
 BUDGET = 4  # seconds: the holders' time to live
 SLACK = 1.0  # seconds
-REACH = 90  # seconds until the run is held at its step
+REACH = 300  # seconds until the run is held at its step, on a busy machine
 END = 150  # seconds until it has ended after that
 SETTLE = 0.3  # seconds in which what was struck notices
 
 SNAPSHOTS = f"{POOL}/snapshots"
 SNAPSHOT = (
     f"date +%s.%N && {PROGRAMS}/gate snapshot && btrfs subvolume snapshot -r {POOL}/luns "
-    f"{SNAPSHOTS}/{{{{ consistency_point_run_id }}}} && date +%s.%N"
+    f"{SNAPSHOTS}/{{{{ isb_run_id }}}} && date +%s.%N"
 )
 
 
@@ -88,7 +89,6 @@ class Bench:
         self.machine = Machine(lab.folder)
         self.machine.install()
         self.host_vars = host_vars(self.machine)
-        self.inventory = lab._overrides(self.host_vars)
         self.first()
         self.left = Left(self.machine, lab)
 
@@ -134,7 +134,8 @@ class Bench:
             self.machine.tell(step.gate_host, f"{step.name}.gate")
         fault.before(stage)
         private = self.folder / f"{step.name}-{outcome.fault}"
-        stage.controller = Controller(private, [ROOT / "inventories/lab", self.inventory], self._variables(step), task)
+        inventory = self.lab._overrides(self._host_vars(fault))
+        stage.controller = Controller(private, [ROOT / "inventories/lab", inventory], self._variables(step), task)
         if gated:
             wait_until(lambda: self._reached(stage, task) or not stage.controller.running(), REACH)
             if self._reached(stage, task):
@@ -148,8 +149,18 @@ class Bench:
         if not stage.controller.wait(END):
             outcome.problems.append(f"the run did not end within {END} s")
             stage.controller.end()
-        if fault.before is not nothing and not any(self.machine.told(host, "struck") for host in self.machine.names):
+        ahead = fault.before is not nothing and not fault.mount
+        if ahead and not any(self.machine.told(host, "struck") for host in self.machine.names):
             outcome.problems.append("the fault did not strike")
+
+    def _host_vars(self, fault: Fault) -> dict[str, dict[str, Any]]:
+        """How hosts differ in a run with this fault."""
+        if not fault.mount:
+            return self.host_vars
+        variables = dict(self.host_vars[SERVER])
+        *others, filesystem = variables["isb_drivers"]
+        mounts = [*filesystem["mounts"], fault.mount]
+        return {**self.host_vars, SERVER: {**variables, "isb_drivers": [*others, {**filesystem, "mounts": mounts}]}}
 
     def _reached(self, stage: Stage, task: str) -> bool:
         if task:
@@ -163,6 +174,7 @@ class Bench:
             "isb_freeze_budget": BUDGET,
             "isb_task_timeout": 25,
             "consistency_point_timeout": BUDGET + 2,
+            "block_backup_patience": 10,
             "snapshot_command": SNAPSHOT,
             **slow,
         }
@@ -178,7 +190,7 @@ class Bench:
 
     def _read_journal(self, outcome: Outcome, known: set[str]) -> None:
         mine = [record for record in self.lab.journal() if record["run_id"] not in known]
-        if not mine:
+        if not any(record["event"] == "opened" for record in mine):
             outcome.verdict = "no run was opened"
             return
         outcome.run_id = mine[0]["run_id"]
@@ -236,7 +248,7 @@ class Bench:
         outcome.next_status, output = self.play("isb.yml")
         (self.folder / f"{outcome.step}-{outcome.fault}.next.log").write_text(output)
         last = self.lab.journal()[-1]
-        outcome.next_verdict = last["data"].get("verdict", f"open ({last['event']})")
+        outcome.next_verdict = last["data"].get("verdict", last["event"])
         outcome.left_by_next = self.left.now()
 
 
@@ -244,7 +256,10 @@ def problems_of(outcome: Outcome) -> list[str]:
     """What must hold in every cell and does not."""
     found = []
     limit = BUDGET + SLACK
-    for what, seconds in (("was frozen", outcome.frozen), ("kept a write waiting", outcome.longest_write)):
+    frozen = dict(outcome.frozen)
+    if FAULTS[outcome.fault].mount:
+        frozen.pop(SERVER)  # one filesystem stays frozen until it is mended: the write to another one tells
+    for what, seconds in (("was frozen", frozen), ("kept a write waiting", outcome.longest_write)):
         found += [f"{server} {what} for {took:.1f} s" for server, took in seconds.items() if took > limit]
     if outcome.exit_status == 0 and not outcome.verdict.endswith(f"closed as {APPLICATION}"):
         found.append(f"exit status {outcome.exit_status} with verdict '{outcome.verdict}'")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .steps import WINDOW, Step
+from .stuck import MOUNT, StuckMount
 
 if TYPE_CHECKING:
     from .controller import Controller
@@ -33,7 +34,7 @@ OURS = re.compile(r"python|ansible|openisb")
 #: The step prepare, once every holder is armed.
 ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
 #: The step preflight before any host is checked: hosts are checked side by side.
-UNCHECKED = {"preflight": "Name the places of this host"}
+UNCHECKED = {"preflight": "Set the paths and addresses of this host"}
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Stage:
     machine: Machine
     controller: Controller
     step: Step
+    stuck: StuckMount | None = None
 
 
 Act = Callable[[Stage], None]
@@ -57,7 +59,8 @@ class Fault:
     """``before``: what is prepared before the run starts. ``strike``: what happens while it is held at the step.
 
     ``tasks``: by step, where the run is held instead of where the step itself says. ``ahead``: the steps in which all
-    is prepared before, and which it may keep from being reached.
+    is prepared before, and which it may keep from being reached. ``mount``: one more filesystem of its server is frozen
+    as well, the last one. It stays frozen until the fault is mended; what counts is how long the others are.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Fault:
     before: Act = nothing
     tasks: dict[str, str] = field(default_factory=dict)
     ahead: frozenset[str] = frozenset()
+    mount: str = ""
 
     def holds(self, step: str) -> bool:
         """Whether the run is held at that step, to be struck there."""
@@ -136,6 +140,33 @@ def _clock(stage: Stage) -> None:
     stage.machine.set_clock(stage.machine.servers[0], "+3600")
 
 
+def _add_mount(stage: Stage) -> None:
+    stage.stuck = StuckMount(stage.machine)
+
+
+def _stop_mount(stage: Stage) -> None:
+    """With a write under way, which the freeze has to wait for."""
+    assert stage.stuck is not None
+    stage.stuck.storage.stop()
+    if stage.step.name == "freeze":
+        stage.stuck.write()
+
+
+def _lose_mount(stage: Stage) -> None:
+    assert stage.stuck is not None
+    stage.stuck.storage.lose()
+
+
+def _end_mount(stage: Stage) -> None:
+    if stage.stuck is not None:
+        stage.stuck.end()
+        stage.stuck = None
+
+
+def _mount(name: str, what: str, strike: Act) -> Fault:
+    return Fault(name, what, before=_add_mount, strike=strike, mend=_end_mount, mount=MOUNT)
+
+
 def _module(how: str, what: str) -> Fault:
     before, strike = _python(how)
     return Fault(f"module_{how}", what, before=before, strike=strike, ahead=frozenset(POKES))
@@ -148,6 +179,8 @@ FAULTS = {
         _module("hangs", "a module on the step's host never ends"),
         Fault("driver_fails", "the driver's freeze or thaw fails once", before=_driver("fails")),
         Fault("driver_hangs", "the driver's freeze or thaw hangs once", before=_driver("hangs")),
+        _mount("mount_hangs", "the storage of one of fs1's filesystems stops answering", _stop_mount),
+        _mount("mount_lost", "the storage of one of fs1's filesystems is lost", _lose_mount),
         Fault("host_unreachable", "the step's host is cut off the network", strike=_cut()),
         Fault(
             "sshd_killed",

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ROOT / "roles/lab/files"
+FILES = ROOT / "lab/roles/lab/files"
 STAND_INS = Path(__file__).with_name("stand_ins")
 #: Where the stand-ins are on a host, and where a fault leaves word for them.
 PROGRAMS, WORD = "/var/lib/faults", "/run/faults"

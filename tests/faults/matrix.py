@@ -16,6 +16,7 @@ _NO_FREEZE = "no driver freezes or thaws in this step"
 _NO_STORAGE = "nothing in this step reaches the storage"
 _NO_REPOSITORY = "nothing in this step opens the repository"
 _NO_HOLDER = "there is no holder yet"
+_NO_MOUNT = "no filesystem is frozen or thawed in this step"
 _HOLDER_DONE = "the holder has thawed: all that it still does is to answer"
 
 #: By fault, the steps in which it does not apply, and why.
@@ -24,6 +25,13 @@ DOES_NOT_APPLY: dict[str, dict[str, str]] = {
     "module_hangs": {"thaw": _NO_MODULE},
     "driver_fails": dict.fromkeys([step for step in STEPS if step not in ("freeze", "thaw")], _NO_FREEZE),
     "driver_hangs": dict.fromkeys([step for step in STEPS if step not in ("freeze", "thaw")], _NO_FREEZE),
+    **{
+        fault: {
+            **dict.fromkeys([step for step in STEPS if step not in WINDOW], _NO_MOUNT),
+            "thaw": "filesystems are thawed first; it is struck in the snapshot, before they are",
+        }
+        for fault in ("mount_hangs", "mount_lost")
+    },
     "storage_unreachable": {
         "prepare": _NO_STORAGE,
         "freeze": "connections to the storage are open by then; it is struck in the snapshot",
@@ -58,11 +66,14 @@ SPREAD: tuple[Cell, ...] = (
     ("prepare", "holder_and_partner_killed"),
     ("freeze", "driver_fails"),
     ("freeze", "host_unreachable"),
+    ("freeze", "mount_hangs"),
     ("freeze", "sigterm"),
     ("freeze", "holder_killed"),
     ("snapshot", "storage_unreachable"),
     ("snapshot", "cancel"),
     ("snapshot", "holder_stopped"),
+    ("snapshot", "mount_hangs"),
+    ("snapshot", "mount_lost"),
     ("snapshot", "clock_jumps"),
     ("snapshot", "all_killed"),
     ("thaw", "driver_hangs"),

@@ -32,7 +32,7 @@ STEPS = {
         Step("thaw", "fs1", gate_host="fs1"),
         Step("backup", "backup1", task="block_backup : Follow the backup"),
         Step("cleanup", "fs1", task="cleanup : End the holder"),
-        Step("report", "backup1", task="report : Make the folder for reports beside the savesets"),
+        Step("report", "backup1", task="report : Create the folder for reports beside the savesets"),
     )
 }
 #: Steps inside the freeze window.

@@ -63,7 +63,7 @@ def test_an_instant_drill_of_all_servers(drills: Drills, lab: Lab, tmp_path: Pat
         ),
         (
             ["-e", "idr_mode=failover", "-e", "idr_servers=fs2"],
-            ["confirm it by their names", "a failover needs disks that stay: give fs2/m"],
+            ["confirm it by their names", "a failover needs permanent disks: give fs2/m"],
         ),
     ],
     ids=["what was asked for cannot be", "a failover that nobody confirmed"],
@@ -83,7 +83,7 @@ def test_a_check_that_is_described_wrongly(drills: Drills, lab: Lab, playbook: s
     wrong = {"fs1": {"idr_checks": [{"name": "files", "path": "/srv/m"}]}}
     drill = drills.run(playbook=playbook, host_vars=wrong)
     assert drill.status != 0 and drill.id == ""
-    assert "Nothing was started. In idr_checks of fs1: check 1 is described wrongly: check files" in drill.said
+    assert "Nothing was started. In idr_checks of fs1: the description of check 1 is wrong: check files" in drill.said
     assert len(lab.runs("fs1")) == runs
 
 
@@ -102,7 +102,7 @@ def test_what_is_in_the_way_is_told_at_once(drills: Drills, lab: Lab) -> None:
         lab.on("dr1", f"losetup -d {device}; rm -rf /srv/small /srv/idr/fs2 /dev/disk/by-id/wwn-0x6f70656e69736221")
     assert drill.status != 0 and drill.id == ""
     assert "production's own LUN 6f70656e69736221 is attached to this host" in drill.said
-    assert f"{MOUNT.format('fs2')} has files in it" in drill.said
+    assert f"{MOUNT.format('fs2')} is not empty" in drill.said
     assert f"{device}: it has 1048576 bytes and the volume has" in drill.said
 
 
@@ -136,7 +136,7 @@ def test_kept_drills(drills: Drills, lab: Lab) -> None:
 
 def test_a_drill_whose_playbook_was_killed(drills: Drills, lab: Lab, tmp_path: Path) -> None:
     known = drills.opened()
-    with drills.held("idr : Mount it", tmp_path, "-e", "idr_servers=fs2,fs3") as process:
+    with drills.held("idr : Mount the volume", tmp_path, "-e", "idr_servers=fs2,fs3") as process:
         kill_family(process.pid)
         process.communicate()
     (dead,) = [drill for drill in drills.opened() if drill not in known]
@@ -164,7 +164,7 @@ def test_a_drill_whose_playbook_was_killed(drills: Drills, lab: Lab, tmp_path: P
     assert lab.left_of_drills() == {}
     report = lab.drill_report(dead)
     assert report["verdict"] == "failed"
-    assert any("its playbook ended in the middle" in problem for problem in report["problems"])
+    assert any("its playbook was interrupted" in problem for problem in report["problems"])
 
 
 def test_drill_proves_the_server_that_was_not_proven_for_longest(drills: Drills, lab: Lab) -> None:
@@ -176,4 +176,4 @@ def test_drill_proves_the_server_that_was_not_proven_for_longest(drills: Drills,
     drill = drills.run(playbook="drill.yml")
     assert drill.status == 0, drill.output
     assert list(drill.report["servers"]) == [oldest]
-    assert f"{oldest}: proven last on {last[oldest]}" in drill.said
+    assert f"{oldest}: last proven on {last[oldest]}" in drill.said

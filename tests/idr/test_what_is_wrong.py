@@ -99,7 +99,7 @@ def test_wrong_in_several_ways_at_once(drills: Drills, lab: Lab) -> None:
     }
     begun = time.monotonic()
     drill = drills.run("-e", f"idr_point=fs1={first},fs2={second},fs3={second}", host_vars=host_vars)
-    assert time.monotonic() - begun < 200
+    assert time.monotonic() - begun < 900  # and not the 8,765 s of the check that hangs
     problems = not_passed(drill)
     verdicts = {server: entry["verdict"] for server, entry in drill.report["servers"].items()}
     assert verdicts == {"fs1": "failed", "fs2": "failed", "fs3": "passed"}
@@ -121,7 +121,7 @@ def test_the_network_is_cut_in_mid_mount(drills: Drills, lab: Lab, tmp_path: Pat
     """Nothing waits for ever for a backup server that has fallen silent, and the drill says what it was."""
     known = drills.opened()
     address = lab.on("dr1", "hostname -I").split()[0]
-    with drills.held("idr : Mount it", tmp_path, "-e", "idr_servers=fs2", "-e", "idr_lun_timeout=5") as process:
+    with drills.held("idr : Mount the volume", tmp_path, "-e", "idr_servers=fs2", "-e", "idr_lun_timeout=5") as process:
         lab.on("backup1", f"ip route add blackhole {address}")
         try:
             begun = time.monotonic()

@@ -29,7 +29,7 @@ class Run:
         return [
             event
             for event in self.events
-            if event["event"] in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_retry")
+            if event["event"] in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable")
             and event["event_data"].get("resolved_role") == f"openisb.backup.{role}"
             and event["event_data"].get("host") == host
         ]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from lab import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 RESTORE = {
     "restore_server": "{{ groups.file_servers | join(',') }}",
@@ -47,7 +47,7 @@ def test_a_second_run_reads_only_what_changed(lab: Lab, tmp_path: Path) -> None:
 
     for playbook, variables in [
         ("restore.yml", {**RESTORE, "restore_run_id": second["run_id"]}),
-        ("playbooks/lab_compare.yml", {"compare_run_id": second["run_id"]}),
+        ("lab/lab_compare.yml", {"compare_run_id": second["run_id"]}),
     ]:
         status, output = lab.play(playbook, "-e", json.dumps(variables))
         assert status == 0, output

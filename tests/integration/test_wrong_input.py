@@ -8,24 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lab import Lab
+from lab import Lab, refused
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 SERIAL = "6f70656e69736211"  # of volume fs1/m in the lab
 UNKNOWN = "00000000deadbeef"
-
-
-def refused(lab: Lab, *options: str, **more: object) -> str:
-    """Run isb.yml, which must be refused; what its last word was."""
-    before = lab.journal()
-    status, output = lab.play("isb.yml", *options, **more)
-    assert status != 0, output
-    assert lab.journal() == before, "a run was opened"
-    assert lab.holders() == {}, "a holder was armed"
-    messages = [line for line in output.splitlines() if "Nothing was started" in line and "[ERROR]" in line]
-    assert len(messages) == 1, output
-    return messages[0]
 
 
 def test_unknown_volume(lab: Lab) -> None:
@@ -109,7 +97,7 @@ def full_repository(lab: Lab) -> Iterator[str]:
 def test_full_repository(lab: Lab, full_repository: str) -> None:
     message = refused(lab, "-e", f"repository_path={full_repository}")
     assert f"the repository {full_repository} has" in message
-    assert "free some, or enlarge it" in message
+    assert "free disk space, or enlarge it" in message
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-FILES = Path(__file__).resolve().parents[2] / "roles/lab/files"
+FILES = Path(__file__).resolve().parents[2] / "lab/roles/lab/files"
 
 
 def load_programs(folder: str, *names: str) -> dict[str, ModuleType]:

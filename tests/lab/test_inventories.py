@@ -17,7 +17,8 @@ from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
 ROOT = Path(__file__).resolve().parents[2]
-HOSTS = {host["name"]: host for host in yaml.safe_load((ROOT / "roles/lab/defaults/main.yml").read_text())["lab_hosts"]}
+DEFAULTS = yaml.safe_load((ROOT / "lab/roles/lab/defaults/main.yml").read_text())
+HOSTS = {host["name"]: host for host in DEFAULTS["lab_hosts"]}
 GROUPS = {
     "file_servers": {"fs1", "fs2", "fs3"},
     "storage_hosts": {"storage1"},

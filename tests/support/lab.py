@@ -67,13 +67,13 @@ class Lab:
                     os.killpg(process.pid, signal.SIGKILL)
         return process.returncode, output
 
-    def on(self, host: str, command: str) -> str:
+    def on(self, host: str, command: str, timeout: float = TIMEOUT) -> str:
         """Run a command on a host, over SSH as a person would; its output. Raises where it fails."""
         done = subprocess.run(
             ["ssh", "-F", self.folder / "ssh_config", host, command],
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=False,
         )
         assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
@@ -199,13 +199,27 @@ class Lab:
             for server, entry in record["data"]["servers"].items()
             for volume in entry["volumes"]
         ]
-        # The folder of a LUN has this name: see module_utils/idr/luns_names.py.
+        # The folder of a LUN has this name: see module_utils/luns/names.py.
         marks = [hashlib.sha256(name.encode()).hexdigest()[:16] for name in names] + names
         return [
             f"{path.parent.parent.name} {backing}"
             for path in Path("/sys/block").glob("loop*/loop/backing_file")
             if any(mark in (backing := _text(path)) for mark in marks)
         ]
+
+
+def refused(lab: Lab, *options: str, **more: Any) -> str:
+    """Run isb.yml, which must be refused; what its last word was."""
+    before = lab.journal()
+    status, output = lab.play("isb.yml", *options, **more)
+    assert status != 0, output
+    assert lab.holders() == {}, "a holder was armed"
+    messages = [line for line in output.splitlines() if "Nothing was started" in line and "[ERROR]" in line]
+    assert len(messages) == 1, output
+    (record,) = lab.journal()[len(before) :]
+    assert record["event"] == "refused", "a run was opened"
+    assert all(problem[:100] in " ".join(messages[0].split()) for problem in record["data"]["problems"])
+    return messages[0]
 
 
 def _text(path: Path) -> str:

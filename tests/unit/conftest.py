@@ -42,14 +42,13 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 @pytest.fixture
 def play(tmp_path: Path, project_root: Path) -> Play:
     """Runs tasks on the host `local`, and returns the result of each; all of them run, also after failures."""
-    environment = dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(tmp_path / "ansible.cfg"),  # none of the project's callbacks
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-        ANSIBLE_PIPELINING="true",
-        ANSIBLE_HOME=str(tmp_path / "home"),
-    )
+    settings = {
+        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),  # none of the project's callbacks
+        "ANSIBLE_COLLECTIONS_PATH": str(project_root / "collections"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_HOME": str(tmp_path / "home"),
+    }
 
     (tmp_path / "ansible.cfg").touch()
 
@@ -62,7 +61,7 @@ def play(tmp_path: Path, project_root: Path) -> Play:
         done = subprocess.run(
             [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.json", *arguments]
             + [tmp_path / "play.json"],
-            env=environment,
+            env={**os.environ, **settings},
             capture_output=True,
             text=True,
             check=False,

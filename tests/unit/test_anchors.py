@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTHON = sorted(path for folder in ("plugins", "roles", "scripts") for path in (ROOT / folder).rglob("*.py"))
+PYTHON = sorted(path for folder in ("lab", "plugins", "roles", "scripts") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("inventories", "lab", "playbooks", "roles")
 YAML = sorted(
     path
-    for pattern in ("*.yml", "playbooks/*.yml", "roles/**/*.yml", "roles/**/*.j2", "inventories/**/*.yml")
+    for pattern in ("*.yml", *(f"{folder}/**/*.{suffix}" for folder in FOLDERS for suffix in ("yml", "j2")))
     for path in ROOT.glob(pattern)
 )
 FUNCTIONS = {"compile", "match", "fullmatch", "search", "findall", "finditer", "split", "sub", "subn"}
@@ -76,8 +77,8 @@ def test_no_playbook_takes_a_line_feed_for_the_end() -> None:
 
 def test_there_is_something_to_look_at() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in [*PYTHON, *YAML]}
-    assert {"plugins/module_utils/journal.py", "roles/lab/files/labtool/spec.py", "playbooks/isb.yml"} <= names
-    assert "roles/preflight/tasks/decide.yml" in names
+    assert {"plugins/module_utils/journal/journal.py", "lab/roles/lab/files/labtool/spec.py"} <= names
+    assert {"playbooks/isb.yml", "roles/preflight/tasks/decide.yml"} <= names
 
 
 @pytest.mark.parametrize(

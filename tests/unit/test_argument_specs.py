@@ -18,7 +18,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.openisb.backup.plugins.modules import block_backup
 
-ROLES = sorted(path for path in (Path(__file__).parents[2] / "roles").iterdir() if path.is_dir())
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path for folder in ("lab/roles", "roles") for path in (ROOT / folder).iterdir() if path.is_dir())
 # Variables of the whole collection, which more than one role reads; all others carry their role's name.
 SHARED_PREFIXES = ("isb_", "openisb_")
 

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import clones, inventory, journal, snapshots, volumes
-from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_errors, luns_names
+from ansible_collections.openisb.backup.plugins.module_utils.control import inventory
+from ansible_collections.openisb.backup.plugins.module_utils.host import volumes
+from ansible_collections.openisb.backup.plugins.module_utils.journal import journal
+from ansible_collections.openisb.backup.plugins.module_utils.luns import errors as luns_errors
+from ansible_collections.openisb.backup.plugins.module_utils.luns import names as luns_names
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import records
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.mbf import settings
+from ansible_collections.openisb.backup.plugins.module_utils.storage import clones, snapshots
 from ansible_collections.openisb.backup.plugins.modules import nbd_export, saveset_export
 
 RUN, DRILL, SERIAL = "isb-20261123T021500Z-4f1c2a", "idr-20261123T021500Z-4f1c2a", "6000000000000001"

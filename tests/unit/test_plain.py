@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.plain import plain, plain_all
+from ansible_collections.openisb.backup.plugins.module_utils.host.plain import plain, plain_all
 
 
 @pytest.mark.parametrize("text", ["", "/srv/m/mumps.dat", "Befund – größer", "病院", "😀", "a b", "\\x1b"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import ansible_collections
 import pytest
 import yaml
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.requirements import REQUIREMENTS
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program.requirements import REQUIREMENTS
 
 LOCKS = {"dev": "requirements-dev.txt", "controller": "requirements.txt", "engine": "requirements-engine.txt"}
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible.plugins.loader import action_loader
-from ansible_collections.openisb.backup.plugins.module_utils.confidential import NAMES
+from ansible_collections.openisb.backup.plugins.module_utils.host.confidential import NAMES
 from ansible_collections.openisb.backup.plugins.plugin_utils.confidential import ActionModule
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,9 @@ NOT_SECRET = re.compile(r"_file$|_by$|_folder$|^on_|_exposed_|public|^session_")
 
 #: A variable in a template, with its attributes, and the filter or the test that comes next.
 USE = re.compile(r"(?<![\w.])(\w+)((?:\.\w+|\[[^]]*\])*)(?:\s*\|\s*([\w.]+)|\s+(is)\b)?")
+#: What returns the secrets of a repository; they are for one action group, all of whose modules take them.
+LOOKUP = re.compile(r"lookup\('(openisb\.backup\.repository)'")
+GROUP = "group/openisb.backup.repository"
 #: Filters of this collection that make nothing secret of what has a secret in it.
 WITHOUT_SECRETS = {"openisb.backup.failure_text", "openisb.backup.held_saveset", "openisb.backup.nbd_address"}
 
@@ -46,7 +49,7 @@ TASKS = ("tasks", "handlers", "pre_tasks", "post_tasks")
 KEYWORDS = """
     name when register loop loop_control vars delegate_to until retries delay async poll timeout no_log tags
     ignore_unreachable ignore_errors failed_when changed_when check_mode notify environment become become_user
-    any_errors_fatal diff run_once throttle delegate_facts listen apply
+    any_errors_fatal module_defaults diff run_once throttle delegate_facts listen apply
 """
 
 Task = dict[str, t.Any]
@@ -94,7 +97,7 @@ def tasks_in(node: t.Any) -> t.Iterator[Task]:
         for role in each.get("roles", []):
             yield {"ansible.builtin.include_role": role, "name": "role", "vars": role if isinstance(role, dict) else {}}
         if "hosts" in each or set(BLOCKS) & set(each):
-            own = {key: each[key] for key in ("vars", "environment") if key in each}
+            own = {key: each[key] for key in ("vars", "environment", "module_defaults") if key in each}
             yield {"ansible.builtin.meta": "noop", "name": each.get("name"), **own}
         else:
             yield each
@@ -115,6 +118,7 @@ def secrets_in(value: t.Any, known: t.Collection[str]) -> set[str]:
     text = " ".join(re.findall(r"{{.*?}}|{%.*?%}", json.dumps(value), re.DOTALL))
     # Names in quotes are what is looked up of something else by that name, so they count, too.
     named = {word for word in re.findall(r"\w+", text) if SECRET.fullmatch(word) and not NOT_SECRET.search(word)}
+    named |= set(LOOKUP.findall(text))
     for name, attributes, next_filter, test in USE.findall(text):
         attribute = attributes and not attributes.startswith(".results")
         harmless = attribute or test or next_filter in WITHOUT_SECRETS
@@ -124,13 +128,14 @@ def secrets_in(value: t.Any, known: t.Collection[str]) -> set[str]:
 
 def given(task: Task) -> dict[str, t.Any]:
     """What reaches the host with a task: its arguments, and what its own variables make of them."""
-    return {"arguments": task[action_of(task)], "vars": task.get("vars", {})}
+    defaults = {name: value for name, value in task.get("module_defaults", {}).items() if name != GROUP}
+    return {"arguments": task[action_of(task)], "vars": task.get("vars", {}), "defaults": defaults}
 
 
 def returns_secrets(task: Task) -> bool:
     """Whether a task's module documents that it returns a secret, of something that is not just ended."""
     action = action_of(task)
-    if not action.startswith(OURS) or task[action].get("state") == "absent":
+    if not action.startswith(OURS) or (task[action] or {}).get("state") == "absent":
         return False
     source = (ROOT / "plugins/modules" / f"{action.removeprefix(OURS)}.py").read_text()
     told = re.search(r'^RETURN = r"""\n(.*?)"""', source, re.DOTALL | re.MULTILINE)

@@ -22,7 +22,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import confidential
+from ansible_collections.openisb.backup.plugins.module_utils.host import confidential
 
 from .saveset.test_serve import needs_nbdkit
 
@@ -49,7 +49,6 @@ SET_UP = """
   gather_facts: false
   tasks:
     - ansible.builtin.include_role: {name: openisb.backup.repository, tasks_from: create}
-    - ansible.builtin.include_role: {name: openisb.backup.repository, tasks_from: keys}
     - ansible.builtin.include_role: {name: openisb.backup.ring}
 """
 
@@ -88,8 +87,6 @@ BACKUP = """
             verdict: crash-consistent
             job: r.one.m
             run_dir: "{{ openisb_host.run_dir }}"
-          async: 120
-          poll: 1
       always:
         - openisb.backup.nbd_export: {name: lun, run_id: r, run_dir: "{{ openisb_host.run_dir }}", state: absent}
 """
@@ -265,13 +262,14 @@ def handed_over() -> list[Path]:
     return [path for folder in ("/dev/shm", "/run") for path in Path(folder).glob("openisb-handed.*")]
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("user", "settings"),
     [
         (0, {}),
-        pytest.param(0, {"ANSIBLE_KEEP_REMOTE_FILES": "1"}, marks=pytest.mark.slow),
-        pytest.param(NOBODY, {}, marks=pytest.mark.slow),
+        (0, {"ANSIBLE_KEEP_REMOTE_FILES": "1"}),
+        (NOBODY, {}),
     ],
     ids=["root", "root, remote files kept", "a plain login with sudo"],
 )
@@ -320,7 +318,7 @@ def test_jobs_get_their_secrets_all_the_same(folder: Path, collections: Path, di
     ("playbook", "message"),
     [
         ("prune", "takes secrets, which must be on no disk, and none of .* /dev/shm is a tmpfs"),
-        ("preflight", "no folder for secrets is in memory, as they must be on no disk: mount a tmpfs"),
+        ("preflight", "found no folder in memory for secrets, which must not be written to a disk: mount a tmpfs"),
     ],
 )
 def test_a_host_without_memory_to_hand_it_over_in_gets_none(
@@ -368,7 +366,8 @@ def test_what_can_only_run_modules_from_files_is_refused(play: t.Any, variables:
     (refused,) = play([task])
     assert refused["failed"]
     assert (
-        "takes secrets, which must be on no disk, so it is run by a pipe" in refused["msg"] and cause in refused["msg"]
+        "takes secrets, which must be on no disk, so it is run through a pipe" in refused["msg"]
+        and cause in refused["msg"]
     )
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What two runs leave behind on the lab's hosts: savesets and reports, the base of the next run, and nothing else.
 
-Looked at over plain SSH with the hosts' own tools, not through the collection.
+Inspected over plain SSH with the hosts' own tools, not through the collection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LAB = Path(os.environ["LAB_DIR"])
 
 
 def connect(name: str) -> Any:
-    """A host of the lab, reached as `ssh -F .../ssh_config NAME` does."""
+    """Connect to a host of the lab as `ssh -F .../ssh_config NAME` does."""
     return testinfra.get_host(f"ssh://{name}", ssh_config=str(LAB / "ssh_config"))
 
 
@@ -56,7 +56,7 @@ def storage() -> Any:
 
 @pytest.fixture(scope="module")
 def backup_server() -> Any:
-    """The backup server, which is the listener too."""
+    """The backup server, which is also the listener."""
     return connect("backup1")
 
 
@@ -74,7 +74,7 @@ def test_no_holder_is_left(file_server: Any) -> None:
 
 @pytest.mark.parametrize("server", FILE_SERVERS)
 def test_filesystems_are_writable(server: str) -> None:
-    """A filesystem that is still frozen would let nobody write."""
+    """Nobody could write to a filesystem that is still frozen."""
     host = connect(server)
     for volume in VOLUMES[server]:
         probe = f"/srv/{volume}/.after-the-run"
@@ -82,7 +82,7 @@ def test_filesystems_are_writable(server: str) -> None:
 
 
 def test_one_base_of_each_lun_is_left(storage: Any, reports: list[dict[str, Any]]) -> None:
-    """The snapshot of the last run, and neither a folder nor a btrfs subvolume of any other."""
+    """The snapshot of the last run is left, and no folder or btrfs subvolume of any other run."""
     last = reports[-1]["run_id"]
     assert storage.file(SNAPSHOTS).listdir() == [last]
     assert sorted(storage.file(f"{SNAPSHOTS}/{last}").listdir()) == sorted(storage.file(LUNS).listdir())
@@ -91,7 +91,7 @@ def test_one_base_of_each_lun_is_left(storage: Any, reports: list[dict[str, Any]
 
 
 def test_no_export_is_left(any_host: Any) -> None:
-    """No record of an export, and no process that serves one or reads from one."""
+    """No record of an export is left, and no process that serves or reads one."""
     assert any_host.run("ls /run/openisb/exports/*.json").rc != 0
     assert any_host.run("ps -eo comm= | grep -E '^(nbdkit|nbdcopy|nbd-client)'").stdout == ""
 
@@ -102,13 +102,13 @@ def test_no_mount_of_a_snapshot_is_left(any_host: Any) -> None:
 
 
 def test_every_volume_has_a_saveset_of_each_run(backup_server: Any) -> None:
-    """In the repository's own folder."""
+    """The savesets are in the repository's own folder."""
     found = backup_server.check_output(f"find {REPOSITORY}/savesets -type f").split()
     assert len(found) == RUNS * sum(map(len, VOLUMES.values()))
 
 
 def test_the_runs_were_good(reports: list[dict[str, Any]]) -> None:
-    """Both reports stand beside the savesets and call every server's copy application-consistent."""
+    """Both reports are beside the savesets and call every server's copy application-consistent."""
     assert len(reports) == RUNS
     for report in reports:
         assert report["exit_status"] == 0
@@ -129,13 +129,13 @@ def test_the_second_run_read_only_what_changed(reports: list[dict[str, Any]]) ->
 
 
 def volumes_of(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """All volumes of a run, in the same order for each run."""
+    """Return all volumes of a run, in the same order for each run."""
     volumes = [volume for entry in report["servers"].values() for volume in entry["volumes"]]
     return sorted(volumes, key=lambda volume: volume["volume"])
 
 
 def test_every_run_was_closed(backup_server: Any) -> None:
-    """In the journal nothing is open that recover.yml would have to look after."""
+    """The journal has no open run that recover.yml would have to handle."""
     records = [json.loads(line) for line in backup_server.check_output(f"cat {JOURNAL}").splitlines()]
     opened = [record["run_id"] for record in records if record["event"] == "opened"]
     closed = [record["run_id"] for record in records if record["event"] == "closed"]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab as a MEDITECH site, used from outside: playbooks as a person starts them, and commands on its hosts."""
+"""The lab as a MEDITECH site, used from outside: playbooks as an operator starts them, and commands on its hosts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT = 300  # seconds
 RINGS = {"npr": ["fs1", "fs2"], "mat": ["fs3"]}
 SERVERS = [server for servers in RINGS.values() for server in servers]
 
-# A writer to a frozen filesystem cannot be killed, so nobody waits for it: it ends with the freeze.
+# A writer to a frozen filesystem cannot be killed, so nothing waits for it: it ends when the freeze ends.
 WRITE = r"""
 said=/tmp/free-$$
 (sh -c 'for m in $(findmnt --noheadings --output TARGET --raw | grep ^/srv/)
@@ -38,7 +38,7 @@ class Site:
         self.password = self.on("backup1", "cat /root/mbf-password").strip()
 
     def start(self, playbook: str, *options: str) -> subprocess.Popen[bytes]:
-        """Start a playbook in a process group of its own; its output goes to a file, see `said`."""
+        """Start a playbook in its own process group; its output goes to a file, see `said`."""
         return self._start("ansible-playbook", playbook, *options)
 
     def _start(self, program: str, *options: str) -> subprocess.Popen[bytes]:
@@ -53,16 +53,16 @@ class Site:
             )
 
     def said(self) -> str:
-        """What the last playbook has printed."""
+        """Return what the last playbook has printed."""
         return (self.folder / "said").read_text()
 
     def play(self, playbook: str, *options: str) -> tuple[int, str]:
-        """Run a playbook; its exit status and output."""
+        """Run a playbook; return its exit status and output."""
         process = self.start(playbook, *options)
         return process.wait(TIMEOUT), self.said()
 
     def module(self, command: str) -> tuple[int, str]:
-        """Run the module mbf by itself, for the ring npr; its exit status and output in one line."""
+        """Run the module mbf alone for the ring npr; return its exit status, and its output in one line."""
         options = (
             f"command={command} executable=/lab/mbf/mbf intermediaries=localhost:2987 "
             "user=backup password_file=/root/mbf-password timeout=8"
@@ -71,14 +71,14 @@ class Site:
         return process.wait(TIMEOUT), " ".join(self.said().split())
 
     def isb(self, *options: str) -> tuple[int, str, dict[str, Any]]:
-        """Run isb.yml; its exit status, output and report."""
+        """Run isb.yml; return its exit status, output and report."""
         path = self.folder / "report.json"
         path.unlink(missing_ok=True)
         status, output = self.play("isb.yml", "-e", f"isb_report_path={path}", *options)
         return status, output, json.loads(path.read_text()) if path.exists() else {}
 
     def on(self, host: str, command: str) -> str:
-        """Run a command on a host, over SSH as a person would; its output. Raises where it fails."""
+        """Run a command on a host over SSH, as an operator would; return its output. Raises an error if it fails."""
         done = subprocess.run(
             ["ssh", "-F", self.folder / "ssh_config", host, command],
             capture_output=True,
@@ -90,16 +90,16 @@ class Site:
         return done.stdout
 
     def inject(self, ring: str, **faults: Any) -> None:
-        """Have a ring's listener misbehave: by command how, as `listener.py` describes it."""
+        """Make MEDITECH's listener of a ring misbehave, per command, as `listener.py` describes it."""
         text = json.dumps(faults).replace("'", "")
         self.on("backup1", f"mkdir -p /var/lib/mbf && echo '{text}' > /var/lib/mbf/fault-{ring}.json")
 
     def heal(self) -> None:
-        """No listener misbehaves any more."""
+        """Stop all misbehaviour of MEDITECH's listeners."""
         self.on("backup1", "rm -f /var/lib/mbf/fault-*.json")
 
     def frozen(self) -> list[str]:
-        """The servers whose database, by its own file, is frozen, or to whose filesystems nobody can write."""
+        """Return the servers whose database file says that it is frozen, or whose filesystems cannot be written to."""
         found = []
         for server in SERVERS:
             header = self.on(server, "timeout 5 sh -c '. /root/.profile; mupip dumpfhead -region DEFAULT'")
@@ -108,7 +108,7 @@ class Site:
         return found
 
     def holders(self) -> str:
-        """What holders have left on the machine of the rings."""
+        """Return the leftovers of holders on the machine of the rings."""
         return self.on("backup1", "ls /run/openisb-*/ | grep -E '^(hold|holder)-' || true")
 
 

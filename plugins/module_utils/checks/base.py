@@ -1,31 +1,31 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every check is: its options, and how it is run."""
+"""The base class of checks: their options, and how they run."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
-from ..quiesce.drivers.base import Option
+from ..host.options import Option
 from .bench import Bench
 from .places import Places
 
 LINE = 300
-"""Characters of a command's words that one line of a result repeats."""
+"""Characters of a command's output that one line of a result repeats."""
 
 COMMON = {
     "timeout": Option("number", "Seconds that the check may take.", default=600),
-    "what": Option("str", "What is checked, for reports, if the check's own words do not suit."),
+    "what": Option("str", "What is checked, for reports, instead of the check's own text."),
 }
 
 
 class Surroundings(NamedTuple):
-    """What is there on this host.
+    """What is available on this host.
 
-    ``devices``: volume -> device. ``context``: what checks by commands are told. Both as the drill knows them.
-    ``user``: as whom programs work on the copy; empty for a user that owns nothing. ``disposable``: whether what is
-    mounted goes with the drill. ``unconfined``: whether a host will do that cannot shut programs off.
+    ``devices``: volume -> device. ``context``: the input of command checks. Both come from the drill.
+    ``user``: the user that programs run as on the copy; empty for a user that owns nothing. ``disposable``: whether the
+    mounts are discarded with the drill. ``unconfined``: whether a host that cannot isolate programs is accepted.
     """
 
     places: Places
@@ -37,17 +37,21 @@ class Surroundings(NamedTuple):
 
 
 class Check:
-    """Base of the checks. Each is made anew for one run, in the process that does it.
+    """Base of the checks. Each is created for one execution, in the process that executes it.
 
     Paths in the options are production's, unless an option's help says otherwise.
     """
 
     name: ClassVar[str]
+    label: ClassVar[str]
+    """Its name in reports."""
+    proves: ClassVar[bool] = False
+    """Whether a server on which it passes is proven to be usable."""
     options: ClassVar[dict[str, Option]] = {}
     network: ClassVar[bool] = False
-    """Whether what it starts may reach the network. A copied database must not: it would talk to production."""
+    """Whether its programs may use the network. A copied database must not: it would talk to production."""
     confined: bool = False
-    """Whether it starts programs that read what is in the copy: they have no rights, and nothing to gain."""
+    """Whether it starts programs that read the content of the copy: they run without privileges."""
 
     def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
         self.values = values
@@ -57,30 +61,32 @@ class Check:
 
     @property
     def what(self) -> str:
-        """What is checked, in a few words."""
+        """A short name of what is checked."""
         return str(self.values["what"] or self.subject())
 
     def subject(self) -> str:
-        """What is checked, in the check's own words."""
+        """The check's own name of what is checked."""
         raise NotImplementedError
 
     def account(self) -> str:
-        """The user of this host that confined programs run as; empty for one that owns nothing."""
+        """The user of this host that confined programs run as; empty for a user that owns nothing."""
         return self.surroundings.user
 
     def run(self, bench: Bench) -> str:
-        """Check, and return what was found, in one line. Raises CheckFailed, OSError and DriverError where it is not
-        as it has to be. Leaves nothing running."""
+        """Check, and return the finding in one line. Leaves nothing running.
+
+        Raises CheckFailed, OSError or DriverError if the check fails.
+        """
         raise NotImplementedError
 
 
 def telling(output: str, *sought: str) -> str:
-    """The line of an output that says most: the first with the first of these words that is there; else its last."""
-    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
+    """The most telling line of an output: the first with the first of these words that occurs; else the last."""
+    lines = [" ".join(line.split()) for line in output.split("\n") if line.strip()]
     found = [line for word in sought for line in lines if word in line]
-    return (found or lines[-1:] or ["it said nothing"])[0][:LINE]
+    return (found or lines[-1:] or ["it printed nothing"])[0][:LINE]
 
 
 def first_line(output: str) -> str:
     """The first line of an output."""
-    return telling(output, "")  # which is in every line
+    return telling(output, "")  # every line contains it

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a check works with: a deadline, a folder of its own, and commands that are bounded and go on record."""
+"""The tools of a check: a deadline, its own directory, and commands that have a time limit and are recorded."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import tempfile
 import time
 from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, cast
 
-from ..quiesce.clock import Deadline
-from ..quiesce.commands import quoted
-from ..quiesce.processes import descendants, identity
+from ..host.clock import Deadline
+from ..host.commands import quoted
+from ..host.processes import descendants, identity
 from .ending import send
 from .errors import CheckFailed
 from .isolation import User, confinement
@@ -25,52 +25,52 @@ from .record import Output, Record
 
 POLL = 0.05
 GRACE = 2.0
-"""Seconds between the polite and the hard end of a command that took too long."""
+"""Seconds between SIGTERM and SIGKILL for a command that timed out."""
 GIVE_UP = 7.0
-"""Seconds after which a command that does not end is left: it waits for a disk, and nothing but that can end it."""
+"""Seconds after which an unkillable command is left behind: it waits for a disk."""
 CLEAN_UP = 15.0
-"""Seconds that a check may take to clean up after itself, whatever its own time was."""
+"""Seconds that a check may take to clean up, in addition to its time limit."""
 READ_SIZE = 65536
 JUDGED = 32768
-"""Characters of one command's output, at its beginning and at its end, by which a check judges it."""
+"""Characters of a command's output, from its start and from its end, by which a check judges it."""
 
 
 class Finished(NamedTuple):
-    """How a command ended: exit status (negative: the signal), and its output and errors in one text."""
+    """The result of a command: exit status (negative: the signal), and its output and errors as one text."""
 
     rc: int
     output: str
 
 
 class Bench:
-    """``work`` is a folder that is removed after the check. ``report`` is called whenever the record has news."""
+    """``work``: a directory that is removed after the check. ``report`` is called after each change of the record."""
 
     def __init__(self, record: Record, work: str, seconds: float, mark: str, report: Callable[[], None]) -> None:
         self.record = record
         self.work = work
         self.own_mounts = False
-        """Whether what is mounted is seen by this check alone, and ends with it."""
+        """Whether mounts are visible only to this check, and end with it."""
         self.disposable = False
-        """Whether what is mounted goes with the drill, so that owners and links in it may be changed."""
+        """Whether the mounts are discarded with the drill, so that owners and links in them may be changed."""
         self.confined = False
-        """Whether programs give up all rights before they begin."""
+        """Whether programs drop all privileges before they start."""
         self.user: User | None = None
-        """As whom they run then; None: as this process does, which is nobody's but an ordinary user's."""
+        """The user they then run as; None: as this process, which is an unprivileged user's."""
         self._mark = mark
         self._report = report
         self._seconds = seconds
         self._deadline = Deadline(seconds)
 
     def left(self) -> float:
-        """Seconds that the check may still take. Raises CheckFailed once there are none."""
+        """Seconds left for the check. Raises CheckFailed if none are left."""
         left = self._deadline.left()
         if not left:
-            raise CheckFailed(f"it took longer than its {self._seconds:g} s: look at what it did, or raise 'timeout'")
+            raise CheckFailed(f"it took longer than its {self._seconds:g} s: see what it did, or increase 'timeout'")
         return left
 
     @contextlib.contextmanager
     def cleaning_up(self) -> Iterator[None]:
-        """Within this, commands have time of their own, also where the check has none left. Failures end it early."""
+        """Give commands their own time limit, even if the check has no time left. A failure ends the block early."""
         before, self._deadline = self._deadline, Deadline(CLEAN_UP)
         try:
             with contextlib.suppress(CheckFailed):
@@ -79,7 +79,7 @@ class Bench:
             self._deadline = before
 
     def folder(self, name: str) -> str:
-        """A new folder in ``work``, which belongs to the user that programs run as."""
+        """A new directory in ``work``, owned by the user that programs run as."""
         path = os.path.join(self.work, name)
         os.mkdir(path, 0o700)
         if self.user is not None:
@@ -87,7 +87,7 @@ class Bench:
         return path
 
     def need(self, program: str, package: str) -> str:
-        """A program's path. Raises CheckFailed where it is not installed."""
+        """A program's path. Raises CheckFailed if it is not installed."""
         found = shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         if found is None:
             raise CheckFailed(f"{program} is not installed on this host: install it (Debian: package {package})")
@@ -101,10 +101,10 @@ class Bench:
         folder: str = "/",
         with_rights: bool = False,
     ) -> Finished:
-        """Run a command with nothing but ``environment``, and ``text`` as its input, and wait for its end.
+        """Run a command with only ``environment``, and ``text`` as its input, and wait for its end.
 
-        ``with_rights``: it keeps the rights of this process, as what mounts and copies has to.
-        Raises CheckFailed where it cannot be started, or does not end in time; then it is ended, with what it started.
+        ``with_rights``: it keeps the privileges of this process, as needed to mount and copy.
+        Raises CheckFailed if it cannot be started or does not end in time; then it is ended with all that it started.
         """
         self.left()
         entry = self.record.begin(argv, quoted(argv))
@@ -120,15 +120,15 @@ class Bench:
             cast(BinaryIO, process.stdout).close()
             self._report()
         if not in_time:
-            why = "was ended" if process.returncode is not None else "cannot be ended, as it waits for a disk"
+            why = "was ended" if process.returncode is not None else "cannot be ended because it waits for a disk"
             raise CheckFailed(
                 f"'{quoted(argv)}' {why}: the check took longer than its {self._seconds:g} s: "
-                "look at what it did, or raise 'timeout'"
+                "see what it did, or increase 'timeout'"
             )
         return Finished(process.returncode, heard.text())
 
     def serve(self, argv: list[str], environment: dict[str, str], log: str, folder: str) -> subprocess.Popen[bytes]:
-        """Start a server with its output in a file. Whoever calls has to end it. Raises CheckFailed."""
+        """Start a server with its output in a file. The caller must end it. Raises CheckFailed."""
         self.left()
         self.record.begin(argv, f"{quoted(argv)} &")
         self._report()
@@ -143,7 +143,7 @@ class Bench:
     ) -> subprocess.Popen[bytes]:
         if text is None:
             return self._popen(argv, environment, subprocess.DEVNULL, subprocess.PIPE, folder, with_rights)
-        with tempfile.TemporaryFile(dir=self.work) as stream:  # a file: a command that does not read it keeps nobody
+        with tempfile.TemporaryFile(dir=self.work) as stream:  # a pipe could block if unread
             stream.write(text.encode())
             stream.seek(0)
             return self._popen(argv, environment, stream, subprocess.PIPE, folder, with_rights)
@@ -164,13 +164,13 @@ class Bench:
                 preexec_fn=confinement(self.user) if self.confined and not with_rights else None,
             )
         except subprocess.SubprocessError as error:
-            raise CheckFailed(f"{argv[0]} is not started, as this host does not let it give up its rights") from error
+            raise CheckFailed(f"{argv[0]} was not started: this host does not let it drop its privileges") from error
         except OSError as error:
             where = f" in {folder}" if folder != "/" else ""
             raise CheckFailed(f"{argv[0]} cannot be started{where}: {error.strerror}") from error
 
     def _listen(self, process: subprocess.Popen[bytes], heard: _Heard) -> bool:
-        """Hear a command out; whether it ended by itself in time. What it leaves running is not waited for."""
+        """Read a command's output. Returns whether it ended in time. Does not wait for what it leaves running."""
         pipe = cast(BinaryIO, process.stdout).fileno()
         os.set_blocking(pipe, False)
         poll = select.poll()
@@ -192,13 +192,13 @@ class Bench:
                 return False
 
     def _hear(self, pipe: int, heard: _Heard) -> bool:
-        """Take what there is; whether nothing comes any more."""
+        """Read what is available. Returns whether the output has ended."""
         piece = os.read(pipe, READ_SIZE)
         heard.add(piece)
         return not piece
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """End a command with all that it has started: what hangs may be below it."""
+        """End a command and all that it started: a descendant may be what hangs."""
         begun = time.monotonic()
         below: dict[int, dict[str, Any]] = {}
         while time.monotonic() - begun < GIVE_UP:
@@ -214,7 +214,7 @@ class Bench:
 
 
 class _Heard:
-    """What one command has printed: its beginning and its end, and all of it into the check's own output."""
+    """The start and the end of one command's output; all of it also goes to the check's output."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

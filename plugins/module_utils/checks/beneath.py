@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Opens what is in a copy, and nothing else: no link is followed on the way, no fifo or device waited for."""
+"""Opens files of a copy, and nothing else: follows no link, and never blocks on a FIFO or a device."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_beneath(root: str, below: str, flags: int) -> int:
-    """A descriptor of ``below`` (relative; empty for ``root`` itself). Raises OSError, for a link, too.
+    """A descriptor of ``below`` (relative; empty for ``root`` itself). Raises OSError, also for a link.
 
-    Folder by folder, each from the descriptor of the one before it: whoever exchanges a folder for a link meanwhile
-    only makes this fail.
+    Opens directory by directory, each from the previous descriptor: if a directory is swapped for a link meanwhile,
+    this only fails.
     """
     *folders, last = [part for part in below.split("/") if part not in ("", ".")] or [""]
     if ".." in (*folders, last):
@@ -42,7 +42,7 @@ def _open(name: str, flags: int, folder: int, root: str) -> int:
 
 
 def _path(folder: int, root: str) -> str:
-    """How errors call a folder."""
+    """The name of a directory in errors."""
     try:
         return os.readlink(f"/proc/self/fd/{folder}")
     except OSError:
@@ -50,7 +50,7 @@ def _path(folder: int, root: str) -> str:
 
 
 def is_file(root: str, below: str) -> bool:
-    """Whether it is a regular file, and no link leads to it."""
+    """Whether it is a regular file whose path has no link."""
     try:
         descriptor = open_beneath(root, below, os.O_PATH)
     except OSError:
@@ -62,15 +62,15 @@ def is_file(root: str, below: str) -> bool:
 
 
 def read_file(root: str, below: str, most: int, name: str) -> bytes:
-    """All of a small file. Raises CheckFailed where it is no regular file, or larger than ``most`` bytes; and OSError.
+    """The content of a small file. Raises OSError, and CheckFailed if it is not regular or exceeds ``most`` bytes.
 
-    ``name``: how the error calls it.
+    ``name``: its name in the error.
     """
     descriptor = open_beneath(root, below, os.O_RDONLY)
     with open(descriptor, "rb", buffering=0) as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise CheckFailed(f"{name} in the copy is no file: the copy is damaged, or somebody has tampered with it")
+            raise CheckFailed(f"{name} in the copy is not a regular file: the copy is damaged or was tampered with")
         if status.st_size > most:
-            raise CheckFailed(f"{name} in the copy has {status.st_size} bytes, and {most} at most: the copy is damaged")
+            raise CheckFailed(f"{name} in the copy has {status.st_size} bytes, more than {most}: the copy is damaged")
         return stream.read(most) or b""

@@ -1,13 +1,12 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs one check in a process of its own, bounded in time, and ends whatever it has started.
+"""Runs one check in its own process, with a time limit, and ends everything that it started.
 
-As root that process is the first of those that see nothing but themselves, and all of them end with it. Its parent, in
-between, only waits for it.
+For root that process is the first in its own PID namespace, and all others in it end with it. Its parent only waits.
 
-The process tells what it has found as it goes on, a line of JSON each time: where it has to be killed, because it
-waits for a disk that does not answer, what it found until then is on record.
+The process reports its findings as it goes, one line of JSON each time: if it must be killed because it waits for a
+disk that does not respond, its findings so far are on record.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ import time
 import traceback
 from typing import Any
 
-from ..plain import plain, plain_all
-from ..quiesce.errors import QuiesceError
-from ..quiesce.mounts import current
-from ..quiesce.processes import identity
+from ..host.errors import HostError
+from ..host.mounts import current
+from ..host.plain import plain, plain_all
+from ..host.processes import identity
 from . import ending
 from .base import Check
 from .bench import CLEAN_UP, Bench
@@ -37,11 +36,11 @@ from .record import LINES, Record
 
 MARK = "OPENISB_CHECK"
 GRACE = 1.0
-"""Seconds between the polite and the hard end of what a check leaves running."""
+"""Seconds between SIGTERM and SIGKILL for what a check leaves running."""
 PATIENCE = 10.0
-"""Seconds that killed processes may take to be gone."""
+"""Seconds that killed processes may take to end."""
 LATE = CLEAN_UP + GRACE + PATIENCE + 5
-"""Seconds after its time that the process of a check may take to end by itself."""
+"""Seconds after its time limit that the process of a check may take to end on its own."""
 READ_SIZE = 65536
 RIGHTS = "rights"
 SOCKETS = "/run"
@@ -50,7 +49,7 @@ UNREADABLE = "the copy is damaged, or its disk does not answer"
 
 
 def run(check: Check, scratch: str) -> dict[str, Any]:
-    """The result of a check. ``scratch`` is a folder for what it writes. Raises OSError where that cannot be used."""
+    """The result of a check. ``scratch``: a directory for what it writes. Raises OSError if that cannot be used."""
     os.makedirs(scratch, mode=0o711, exist_ok=True)
     work = tempfile.mkdtemp(prefix="openisb-check-", dir=scratch)
     os.chmod(work, 0o711)  # a check may run programs as another user
@@ -67,12 +66,12 @@ def run(check: Check, scratch: str) -> dict[str, Any]:
 
 
 def _result(check: Check, told: dict[str, Any], seconds: float, left: list[str]) -> dict[str, Any]:
-    """``left``: what is still there."""
+    """``left``: the leftovers."""
     result = {"kind": check.name, "what": check.what, "ok": False, "detail": "", **told, "seconds": seconds}
     if "ok" not in told:
         hung = seconds >= check.timeout
         result["detail"] = (
-            f"it did not end within {check.timeout:g} s, and was killed: a disk or a mount may not answer"
+            f"it did not end within {check.timeout:g} s and was killed: a disk or a mount may not answer"
             if hung
             else "the process of the check was ended by somebody else"
         )
@@ -82,7 +81,7 @@ def _result(check: Check, told: dict[str, Any], seconds: float, left: list[str])
 
 
 def _cannot_end(processes: list[int]) -> list[str]:
-    return [f"process {pid} cannot be ended, as it waits for a disk" for pid in processes]
+    return [f"process {pid} cannot be ended because it waits for a disk" for pid in processes]
 
 
 def _fork(check: Check, work: str, mark: str) -> tuple[int, int]:
@@ -96,7 +95,7 @@ def _fork(check: Check, work: str, mark: str) -> tuple[int, int]:
 
 
 def _listen(reader: int, seconds: float) -> dict[str, Any]:
-    """What the process has told last, once it has ended, or is given up."""
+    """The last report of the process, once it has ended or is given up."""
     give_up, heard, told = time.monotonic() + seconds, b"", b"{}"
     try:
         while select.select([reader], [], [], max(give_up - time.monotonic(), 0))[0]:
@@ -112,7 +111,7 @@ def _listen(reader: int, seconds: float) -> dict[str, Any]:
 
 
 def _end(pid: int, mark: str) -> list[int]:
-    """End the process with all that it has started; returns those that cannot be ended."""
+    """End the process and all that it started. Returns the processes that cannot be ended."""
     worker = identity(pid)
     left = ending.end_below(pid, mark, 0, PATIENCE)
     if not ending.end(worker, PATIENCE):
@@ -124,10 +123,10 @@ def _end(pid: int, mark: str) -> list[int]:
 
 
 def _remove(work: str) -> list[str]:
-    """Remove the folder of a check; what hinders. Mounts in it there only are where these could not be shut off."""
+    """Remove the directory of a check; returns obstacles. Mounts can be left only by a check without its own mounts."""
     mounted = [mount.point for mount in current() if mount.point.startswith(work + "/")]
     if mounted:
-        return [f"{point} is still mounted: unmount it, and remove {work}" for point in mounted]
+        return [f"{point} is still mounted: unmount it and remove {work}" for point in mounted]
     shutil.rmtree(work, ignore_errors=True)
     return [f"{work} cannot be removed"] if os.path.lexists(work) else []
 
@@ -146,11 +145,11 @@ def _in_child(check: Check, work: str, mark: str, writer: int) -> None:
         if shared is not None and (PROCESSES in shared or _is_first(writer)):
             _check(check, work, mark, teller, shared)
     finally:
-        os._exit(0)  # nothing may return into the module's own code
+        os._exit(0)  # never return into the module's code
 
 
 def _shut_off(check: Check, teller: _Teller) -> list[str] | None:
-    """What this process still shares with the host; None where that went wrong, and has been told."""
+    """What this process still shares with the host; None after an error, which was reported."""
     teller.tell()
     try:
         return shut_off(check.network)
@@ -160,7 +159,7 @@ def _shut_off(check: Check, teller: _Teller) -> list[str] | None:
 
 
 def _is_first(writer: int) -> bool:
-    """Fork; true in the first of the processes that see each other alone, and in its parent false once that ended."""
+    """Fork; returns True in the first process of the PID namespace, and False in its parent once that has ended."""
     pid = os.fork()
     if pid:
         os.close(writer)
@@ -171,13 +170,13 @@ def _is_first(writer: int) -> bool:
 def _check(check: Check, work: str, mark: str, teller: _Teller, shared: list[str]) -> None:
     ok, detail = _attempt(check, work, mark, teller, shared)
     left = _cannot_end(ending.end_below(os.getpid(), mark, GRACE, PATIENCE))
-    if PROCESSES not in shared:  # whoever sees all processes names those that stay, by the ids that they have there
+    if PROCESSES not in shared:  # the parent outside the namespace reports leftovers, with the host's ids
         left = []
     teller.tell(ok=ok and not left, detail="; ".join([detail, *left]))
 
 
 class _Teller:
-    """Tells the module what there is to know of the check until now."""
+    """Reports the state of the check to the module."""
 
     def __init__(self, check: Check, writer: int) -> None:
         self.record = Record()
@@ -194,7 +193,7 @@ class _Teller:
 
 
 def _attempt(check: Check, work: str, mark: str, teller: _Teller, shared: list[str]) -> tuple[bool, str]:
-    """Whether the check passed, and what it found, in one line."""
+    """Whether the check passed, and its finding in one line."""
     bench = Bench(teller.record, work, check.timeout, mark, teller.tell)
     try:
         if PROCESSES not in shared:
@@ -204,26 +203,26 @@ def _attempt(check: Check, work: str, mark: str, teller: _Teller, shared: list[s
         if check.confined:
             _confine(check, bench, shared)
         return True, _line(check.run(bench))
-    except (CheckFailed, QuiesceError) as error:
+    except (CheckFailed, HostError) as error:
         return False, _line(str(error))
     except OSError as error:
-        where = f"{check.places.there(str(error.filename))} cannot be read" if error.filename else "it broke off"
+        where = f"{check.places.there(str(error.filename))} cannot be read" if error.filename else "it was aborted"
         return False, _line(f"{where} ({error.strerror or error}): {UNREADABLE}")
-    except Exception as error:  # one check that breaks off must not keep the others from their turn
+    except Exception as error:  # a bug in one check must not prevent the others
         teller.record.say(traceback.format_exc())
-        return False, _line(f"the check broke off: {error!r}")
+        return False, _line(f"the check was aborted: {error!r}")
 
 
 def _confine(check: Check, bench: Bench, shared: list[str]) -> None:
-    """Have the check's programs run without rights. Raises CheckFailed where this host cannot do all of that."""
+    """Have the check's programs run without privileges. Raises CheckFailed if this host cannot fully isolate them."""
     if os.geteuid() == 0:
         bench.user = _user(check.account())
     else:
         shared = [*shared, RIGHTS]
     if shared and not check.surroundings.unconfined:
         raise CheckFailed(
-            f"programs that read the copy cannot be shut off here from this host's {', '.join(shared)}: let root check "
-            "on a host that allows namespaces, or accept what a hostile copy could do (idr_checks_unconfined)"
+            f"programs that read the copy cannot be isolated from this host's {', '.join(shared)}: run the check as "
+            "root on a host that allows namespaces, or accept what a hostile copy could do (idr_checks_unconfined)"
         )
     bench.confined = True
     if bench.own_mounts:
@@ -232,10 +231,10 @@ def _confine(check: Check, bench: Bench, shared: list[str]) -> None:
 
 
 def _show_work(check: Check, bench: Bench) -> None:
-    """Show the check's folder where any user gets to, whoever may pass through the folders above the other place.
+    """Mount the check's directory where any user can reach it, whatever the permissions above its original path.
 
-    A check without a network has it in place of the sockets of the host's services, so that its programs find none.
-    Nothing is done where the drill itself is mounted there.
+    Without a network the mount hides the sockets of the host's services, so that the check's programs find none.
+    Nothing is done if the drill itself uses that path.
     """
     place, mode = (TEMPORARY, "1777") if check.network else (SOCKETS, "0755")
     used = [bench.work, *check.places.roots, *check.surroundings.devices.values()]
@@ -255,7 +254,7 @@ def _user(name: str) -> User:
     except KeyError as error:
         raise CheckFailed(f"there is no user {name} on this host: correct 'user'") from error
     if entry.pw_uid == 0:
-        raise CheckFailed(f"{name} has all rights on this host, so nothing of a copy is read as {name}: correct 'user'")
+        raise CheckFailed(f"{name} has all privileges on this host, so no copy is read as {name}: correct 'user'")
     return User(entry.pw_uid, entry.pw_gid)
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A command of the site's own."""
+"""A check by the site's own command."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import json
 import os
 from typing import Any
 
-from ..quiesce.commands import quoted
-from ..quiesce.drivers.base import Option
-from ..quiesce.users import environment_of
+from ..host.commands import quoted
+from ..host.options import Option
+from ..host.users import environment_of
 from .base import Check, Surroundings, telling
 from .bench import Bench
 from .errors import CheckFailed
@@ -20,21 +20,23 @@ ROOT = "root"
 
 
 class CommandCheck(Check):
-    """A command as a list, run without a shell; it is told of all servers of the drill as JSON on its input.
+    """A command as a list, run without a shell. Its input describes all servers of the drill, as JSON.
 
-    It finds the drill in ``OPENISB_DRILL``, and in ``OPENISB_SCRATCH`` a folder that is removed after it. It has no
-    rights, unless the site names root as its user.
+    ``OPENISB_DRILL`` is the drill, and ``OPENISB_SCRATCH`` a directory that is removed afterwards. It has no privileges
+    unless the site sets root as its user.
     """
 
     name = "command"
+    label = "Command"
+    proves = True
     options = {
-        "argv": Option("command", "The command, which begins with a path of this host.", required=True),
-        "environment": Option("dict", "More environment variables.", default={}),
-        "user": Option("str", "The user of this host that it runs as; 'root', for a program that needs all rights."),
-        "chdir": Option("path", "The folder of this host that it runs in.", default="/"),
-        "accept": Option("statuses", "Exit statuses that mean that all is well.", default=[0]),
+        "argv": Option("command", "The command; its first item is a path on this host.", required=True),
+        "environment": Option("dict", "Additional environment variables.", default={}),
+        "user": Option("str", "The user of this host that it runs as; 'root' if it needs all privileges."),
+        "chdir": Option("path", "The directory of this host that it runs in.", default="/"),
+        "accept": Option("statuses", "Exit statuses of a passed check.", default=[0]),
     }
-    network = True  # the site knows what it asks
+    network = True  # the site is responsible for its command
 
     def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
         super().__init__(values, surroundings)
@@ -49,7 +51,7 @@ class CommandCheck(Check):
     def run(self, bench: Bench) -> str:
         if not self.confined and os.geteuid() != 0:
             raise CheckFailed(
-                "the check is to run as root, and is not run by root: have root run it, or correct 'user'"
+                "the check must run as root, but this user is not root: have root run it, or correct 'user'"
             )
         drill = str(self.surroundings.context.get("drill", ""))
         own = {"OPENISB_DRILL": drill, "OPENISB_SCRATCH": bench.folder("scratch")}

@@ -9,10 +9,10 @@ from typing import Any
 
 
 def default_checks(drivers: list[dict[str, Any]], volumes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The checks of one server that gives none itself, in the order of its drivers.
+    """The checks of a server whose inventory lists none, in the order of its drivers.
 
-    Filesystems are not among them: every volume's is checked anyway, as what it is. What a driver of another kind
-    quiesces is not known well enough to check it; the inventory has to say.
+    Filesystem checks are not among them: every volume's filesystem is checked anyway. What other drivers quiesce is not
+    known well enough; the inventory must list checks for it.
     """
     mounts = [volume["mount"] for volume in volumes or [] if volume.get("mount")]
     found = []
@@ -25,7 +25,7 @@ def default_checks(drivers: list[dict[str, Any]], volumes: list[dict[str, Any]])
 
 
 def _gtm(driver: dict[str, Any], mounts: list[str]) -> dict[str, Any]:
-    """By the global directory, where that is on a volume; else whatever looks like a database on the volumes."""
+    """By the global directory, if that is on a volume; else every file that looks like a database on the volumes."""
     check = {"name": "gtm", "gtm_dist": driver["gtm_dist"]}
     if driver.get("environment"):
         check["environment"] = driver["environment"]

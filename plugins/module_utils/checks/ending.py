@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ends what a check has started, and says what cannot be ended."""
+"""Ends the processes of a check, and reports those that cannot be ended."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import signal
 import time
 from typing import Any
 
-from ..quiesce.processes import descendants, identity, is_running
+from ..host.processes import descendants, identity, is_running
 
 POLL = 0.02
 
 
 def below(pid: int, mark: str) -> list[dict[str, Any]]:
-    """Identities of the processes below ``pid``, and of those that bear ``mark`` in their environment, but not it."""
+    """Identities of the descendants of ``pid`` and of processes with ``mark`` in their environment, without ``pid``."""
     found = {process["pid"]: process for process in descendants(pid)}
     for number in _marked(mark):
         found.setdefault(number, identity(number))
@@ -33,14 +33,14 @@ def _environment(pid: str) -> list[bytes]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as stream:
             return stream.read().split(b"\0")
-    except OSError:  # it has ended, or belongs to somebody else
+    except OSError:  # it has ended, or belongs to another user
         return []
 
 
 def end_below(pid: int, mark: str, grace: float, patience: float) -> list[int]:
-    """End all processes of a check but ``pid``: politely, and after ``grace`` seconds by force.
+    """End all processes of a check except ``pid``: with SIGTERM, after ``grace`` seconds with SIGKILL.
 
-    Returns those that are still there after ``patience`` seconds: they wait for a disk that does not answer.
+    Returns those still there after ``patience`` seconds: they wait for a disk that does not respond.
     """
     polite_until, give_up = time.monotonic() + grace, time.monotonic() + patience
     asked: set[int] = set()
@@ -58,14 +58,14 @@ def end_below(pid: int, mark: str, grace: float, patience: float) -> list[int]:
 
 
 def send(process: dict[str, Any], number: int) -> None:
-    """Send a signal to that process and to no other."""
+    """Send a signal to a process, guarding against PID reuse."""
     if is_running(process):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process["pid"], number)
 
 
 def end(process: dict[str, Any], patience: float) -> bool:
-    """Kill one process; whether it is gone in time."""
+    """Kill one process. Returns whether it is gone in time."""
     give_up = time.monotonic() + patience
     while is_running(process):
         if time.monotonic() >= give_up:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that have to be there: hashed, and as large and as new as expected."""
+"""Checks required files: their hash, minimum size and age."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import os
 import stat
 from typing import Any
 
-from ..plain import plain
-from ..quiesce.drivers.base import Option
-from ..quiesce.errors import OptionError
+from ..host.errors import OptionError
+from ..host.options import Option
+from ..host.plain import plain
 from .base import Check, Surroundings
 from .bench import Bench
 from .errors import CheckFailed
@@ -25,18 +25,18 @@ MANY = 3
 
 
 class Wanted:
-    """One entry of ``paths``: a path or pattern, and what its files must be like."""
+    """One entry of ``paths``: a path or pattern, and the requirements for its files."""
 
     def __init__(self, item: Any) -> None:
         given = {"path": item} if isinstance(item, str) else dict(item) if isinstance(item, dict) else {}
         unknown = sorted(set(given) - {"path", "sha256", "min_size", "newer_than"})
         if unknown:
             raise OptionError(
-                f"check files: an entry of 'paths' has no '{unknown[0]}': it knows path, sha256, min_size, newer_than"
+                f"check files: an entry of 'paths' has no key '{unknown[0]}': use path, sha256, min_size, newer_than"
             )
         self.path = given.get("path")
         if not isinstance(self.path, str) or not self.path.startswith("/"):
-            raise OptionError(f"check files: an entry of 'paths' must be an absolute path or have one, not {item!r}")
+            raise OptionError(f"check files: an entry of 'paths' must be or contain an absolute path, not {item!r}")
         self.sha256 = _hash(given.get("sha256"))
         self.min_size = _size(given.get("min_size"))
         self.newer_than = _time(given.get("newer_than"))
@@ -59,7 +59,7 @@ def _size(value: Any) -> int:
 
 
 def _time(value: Any) -> float | None:
-    """Seconds since the epoch, from such a number or from a time in ISO 8601, which is UTC unless it says otherwise."""
+    """Seconds since the epoch, from such a number or from an ISO 8601 time, which is UTC unless it has an offset."""
     if value is None:
         return None
     try:
@@ -76,17 +76,21 @@ def _time(value: Any) -> float | None:
 
 
 class FilesCheck(Check):
-    """Every entry has to match a file at least. Hashing is bounded by number and size; a wanted hash always is made."""
+    """Every entry must match at least one file. Hashing is limited by number and size, except for expected hashes.
+
+    That files exist proves nothing about their content.
+    """
 
     name = "files"
+    label = "Files"
     options = {
         "paths": Option(
             "items",
-            "Paths or patterns ('**' for all folders below), or dicts of path, sha256, min_size and newer_than.",
+            "Paths or patterns ('**' for all directories below), or dicts of path, sha256, min_size and newer_than.",
             required=True,
         ),
-        "max_files": Option("number", "Files that are hashed at most.", default=1000),
-        "max_bytes": Option("number", "Bytes that are hashed at most.", default=100 * 1024**3),
+        "max_files": Option("number", "Maximum number of files that are hashed.", default=1000),
+        "max_bytes": Option("number", "Maximum number of bytes that are hashed.", default=100 * 1024**3),
     }
 
     def __init__(self, values: dict[str, Any], surroundings: Surroundings) -> None:
@@ -109,7 +113,7 @@ class FilesCheck(Check):
             except CheckFailed as failure:
                 problems.append(str(failure))
                 bench.record.say(plain(str(failure)))
-                bench.left()  # one that took too long is no problem of this file alone
+                bench.left()  # a timeout ends the whole check
         if problems:
             more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
             raise CheckFailed(problems[0] + more)
@@ -124,7 +128,7 @@ class FilesCheck(Check):
             try:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
-                    raise CheckFailed(f"{self.places.there(path)} in the copy is no file")
+                    raise CheckFailed(f"{self.places.there(path)} in the copy is not a regular file")
                 if entry is None or (wanted.sha256 and not entry["sha256"]):
                     entry = self._look(path, descriptor, wanted, bench, entry)
                 _judge(entry, status, wanted)
@@ -134,7 +138,7 @@ class FilesCheck(Check):
     def _look(
         self, path: str, descriptor: int, wanted: Wanted, bench: Bench, known: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Size and hash of a file, on record."""
+        """Record the size and the hash of a file."""
         name = self.places.there(path)
         entry = known or {"path": plain(name), "size": os.fstat(descriptor).st_size, "sha256": ""}
         if wanted.sha256 or self._within_limits(int(entry["size"])):
@@ -158,9 +162,9 @@ class FilesCheck(Check):
 def _judge(entry: dict[str, Any], status: os.stat_result, wanted: Wanted) -> None:
     name = entry["path"]
     if entry["size"] < wanted.min_size:
-        raise CheckFailed(f"{name} has {entry['size']} bytes, {wanted.min_size} are the least that was expected")
+        raise CheckFailed(f"{name} has {entry['size']} bytes, fewer than the expected {wanted.min_size}")
     if wanted.sha256 and entry["sha256"] != wanted.sha256:
-        raise CheckFailed(f"{name} is not what was expected: its SHA-256 is {entry['sha256']}")
+        raise CheckFailed(f"{name} is not the expected file: its SHA-256 is {entry['sha256']}")
     changed = status.st_mtime
     if wanted.newer_than is not None and changed <= wanted.newer_than:
         raise CheckFailed(f"{name} was last changed at {_iso(changed)}, not after {_iso(wanted.newer_than)}")
@@ -171,14 +175,14 @@ def _iso(seconds: float) -> str:
 
 
 def digest(descriptor: int, path: str, bench: Bench) -> str:
-    """The SHA-256 of an open file. Raises CheckFailed where there is no time left, OSError where it cannot be read."""
+    """The SHA-256 of an open file. Raises CheckFailed if no time is left, OSError if it cannot be read."""
     hashed = hashlib.sha256()
     with open(descriptor, "rb", buffering=0, closefd=False) as stream:
         while True:
             bench.left()
             try:
                 piece = stream.read(PIECE)
-            except OSError as error:  # which does not know the file
+            except OSError as error:  # it has no file name
                 raise OSError(error.errno, error.strerror, path) from error
             if not piece:
                 return hashed.hexdigest()

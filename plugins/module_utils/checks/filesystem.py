@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A filesystem that is not mounted, by its own checker, which changes nothing.
+"""Checks an unmounted filesystem with its own checker, read-only.
 
-The checker reads what a stranger may have written, so it runs without rights; the device is lent to it by a node of the
-check's own. Only to replay a log the kernel itself has to mount it.
+The checker reads untrusted content, so it runs without privileges; it gets the device through a node of the check's
+own. Only to replay a log must the kernel itself mount it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import os
 import stat
 from typing import Any, Iterator, NamedTuple
 
-from ..quiesce.drivers.base import Option
-from ..quiesce.errors import OptionError
-from ..quiesce.mounts import MOUNTINFO
-from ..quiesce.users import environment_of
+from ..host.errors import OptionError
+from ..host.mounts import current
+from ..host.options import Option
+from ..host.users import environment_of
 from .base import Check, Surroundings, first_line, telling
 from .bench import Bench, Finished
 from .errors import CheckFailed
@@ -28,11 +28,11 @@ ENVIRONMENT = environment_of(None)
 NEEDS_RECOVERY = "needs_recovery"
 SAFE = "nosuid,nodev,noexec"
 ADDED = {"xfs": ",nouuid", "ext3": ",errors=remount-ro", "ext4": ",errors=remount-ro"}
-"""A copy has its original's identity, and may say itself that the kernel has to panic where it is damaged."""
+"""A copy has its original's UUID, and may request a kernel panic on damage."""
 
 
 class Checker(NamedTuple):
-    """How a type is checked. ``sound``: how lines begin that say nothing of damage."""
+    """The checker of a filesystem type. ``sound``: beginnings of lines that report no damage."""
 
     program: str
     package: str
@@ -41,7 +41,8 @@ class Checker(NamedTuple):
 
 
 XFS_SOUND = ("- ", "Phase ", "No modify flag", "Cannot get host", "Repair may fail", "the image and the host")
-BTRFS_SOUND = ("Opening filesystem", "Checking filesystem", "UUID:", "[")
+# Without privileges, btrfs cannot determine whether the device is mounted if any loop device is: --force continues.
+BTRFS_SOUND = ("Opening filesystem", "Checking filesystem", "UUID:", "[", "WARNING: cannot check mount status")
 NTFS_SOUND = ("Mounting volume... OK", "Processing of $MFT", "Checking the alternate", "NTFS volume version")
 EXT = Checker("e2fsck", "e2fsprogs", ("-f", "-n"), ("e2fsck ", "Pass ", "Warning!"))
 CHECKERS = {
@@ -49,23 +50,25 @@ CHECKERS = {
     "ext3": EXT,
     "ext4": EXT,
     "xfs": Checker("xfs_repair", "xfsprogs", ("-n",), XFS_SOUND),
-    "btrfs": Checker("btrfs", "btrfs-progs", ("check", "--readonly"), BTRFS_SOUND),
+    "btrfs": Checker("btrfs", "btrfs-progs", ("check", "--readonly", "--force"), BTRFS_SOUND),
     "ntfs": Checker("ntfsfix", "ntfs-3g", ("-n",), NTFS_SOUND),
 }
 
 
 class FilesystemCheck(Check):
-    """Logs that wait for their replay are replayed first, by a mount: a checker would call what they mend damaged.
+    """Pending logs are replayed first, by a mount: the checker would report what the replay repairs as damage.
 
-    A frozen xfs always leaves a record in its log; an ext4 only says that it needs recovery where it was not frozen.
+    A frozen xfs always leaves a record in its log; an ext4 needs recovery only if it was not frozen.
     """
 
     name = "filesystem"
+    label = "Filesystem"
+    proves = True
     confined = True
     options = {
-        "volume": Option("str", "The volume, whose device is known."),
+        "volume": Option("str", "The volume."),
         "device": Option("path", "The device, or a file, on this host; instead of 'volume'."),
-        "type": Option("str", "The filesystem's type, as blkid calls it. Found out where it is left out."),
+        "type": Option("str", "The filesystem's type, as blkid names it. Detected by default."),
         "replay": Option("bool", "Whether the log may be replayed: the device is an overlay.", default=True),
     }
 
@@ -81,16 +84,16 @@ class FilesystemCheck(Check):
     def run(self, bench: Bench) -> str:
         called = self._device()
         _refuse_used(called)
-        bench.confined = bench.own_mounts  # else a device cannot be lent, and somebody has said that it may be so
+        bench.confined = bench.own_mounts  # without own mounts there is no device node; the site has accepted that
         with _as_device(called, bench) as device:
             return self._check(called, device, _lent(device, bench), bench)
 
     def _check(self, called: str, device: str, node: str, bench: Bench) -> str:
-        """``node``: by which programs without rights find the device."""
+        """``node``: the device node for unprivileged programs."""
         self._type = self._type or _type(called, node, bench)
         checker = CHECKERS.get(self._type)
         if checker is None:
-            raise CheckFailed(f"there is no checker for a filesystem of type {self._type} on a Linux host: {called}")
+            raise CheckFailed(f"{called}: there is no checker for the filesystem type {self._type} on Linux")
         program = bench.need(checker.program, checker.package)
         replayed = self._replay(called, device, node, bench)
         finished = bench.call([program, *checker.arguments, node], ENVIRONMENT)
@@ -110,7 +113,7 @@ class FilesystemCheck(Check):
         return self.surroundings.devices[volume]
 
     def _replay(self, called: str, device: str, node: str, bench: Bench) -> bool:
-        """Whether the log was replayed. Raises CheckFailed where it cannot be."""
+        """Replay the log if needed. Returns whether it was replayed. Raises CheckFailed if that fails."""
         if not self.values["replay"] or not self._has_log(node, bench):
             return False
         folder = bench.folder("mnt")
@@ -133,25 +136,25 @@ class FilesystemCheck(Check):
 
 @contextlib.contextmanager
 def _as_device(path: str, bench: Bench) -> Iterator[str]:
-    """The device; for a file, one of its own, which goes with this process whatever happens."""
+    """The device; for a file, a loop device, which goes away with this process in any case."""
     if bench.user is None or _is_block_device(path):
         yield path
         return
     read_only = [] if os.access(path, os.W_OK) else ["--read-only"]
     made = bench.call(["losetup", "--find", "--show", *read_only, path], ENVIRONMENT, with_rights=True)
     if made.rc != 0:
-        raise CheckFailed(f"{path} cannot be made a device: {telling(made.output, 'losetup:')}")
+        raise CheckFailed(f"{path} cannot be attached to a loop device: {telling(made.output, 'losetup:')}")
     device = made.output
     descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        bench.call(["losetup", "--detach", device], ENVIRONMENT, with_rights=True)  # once nobody has it open any more
+        bench.call(["losetup", "--detach", device], ENVIRONMENT, with_rights=True)  # effective once it is closed
         yield device
     finally:
         os.close(descriptor)
 
 
 def _lent(device: str, bench: Bench) -> str:
-    """A node of the device that the check's user may read. Raises CheckFailed."""
+    """A device node that the check's user may read. Raises CheckFailed."""
     if bench.user is None or not bench.own_mounts:
         return device
     folder = bench.folder("dev")
@@ -161,8 +164,8 @@ def _lent(device: str, bench: Bench) -> str:
         os.mknod(node, stat.S_IFBLK | 0o400, os.stat(device).st_rdev)
     except OSError as error:
         raise CheckFailed(
-            f"{device} cannot be lent to a program without rights, as this host makes no node for it "
-            f"({error.strerror}): allow mknod there, as hosts do that are no containers"
+            f"{device} cannot be given to an unprivileged program, because this host cannot create a node for it "
+            f"({error.strerror}): allow mknod, or use a host that is not a container"
         ) from error
     os.chown(node, *bench.user)
     return node
@@ -173,7 +176,7 @@ def _is_block_device(path: str) -> bool:
 
 
 def _refuse_used(device: str) -> None:
-    """Raise CheckFailed where the device is mounted: a checker would see what changes under its eyes."""
+    """Raise CheckFailed if the device is mounted: it could change while the checker reads it."""
     try:
         exclusive = os.O_EXCL if _is_block_device(device) else 0
         os.close(os.open(device, os.O_RDONLY | os.O_CLOEXEC | exclusive))
@@ -187,10 +190,8 @@ def _refuse_used(device: str) -> None:
 
 
 def _mounted_at(device: str) -> list[str]:
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
-        lines = [line.split(" - ") for line in stream]
     real = os.path.realpath(device)
-    return [words[0].split()[4] for words in lines if os.path.realpath(words[1].split()[1]) == real]
+    return [mount.point for mount in current() if os.path.realpath(mount.source) == real]
 
 
 def _type(called: str, node: str, bench: Bench) -> str:
@@ -202,16 +203,16 @@ def _type(called: str, node: str, bench: Bench) -> str:
 
 
 def _outcome(checker: Checker, finished: Finished) -> str:
-    lines = finished.output.splitlines()
+    lines = finished.output.split("\n")
     said = "\n".join(line for line in lines if not line.strip().startswith(checker.sound)) or finished.output
     return f"{checker.program} found damage (exit status {finished.rc}): {first_line(said)}"
 
 
 def _check_clusters(device: str, bench: Bench) -> None:
-    """Have all of the MFT read and its clusters counted, which ntfsfix does not do. Raises CheckFailed."""
+    """Read the whole MFT and count its clusters, which ntfsfix does not do. Raises CheckFailed."""
     program = bench.need("ntfsresize", "ntfs-3g")
     finished = bench.call([program, "--info", "--force", "--no-progress-bar", device], ENVIRONMENT)
     counted = "Collecting resizing constraints" in finished.output or "Space in use" in finished.output
-    if finished.rc != 0 and not counted:  # a full volume cannot be made smaller; that is no damage
+    if finished.rc != 0 and not counted:  # a full volume cannot shrink; that is not damage
         trouble = ("accounting failed", "Corrupt", "corrupt", "ERROR", "failed")
         raise CheckFailed(f"ntfsresize found damage (exit status {finished.rc}): {telling(finished.output, *trouble)}")

@@ -1,14 +1,14 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Databases of GT.M and YottaDB: each file closed, as after a crash of its server, and checked by ``mupip integ``.
+"""Checks databases of GT.M and YottaDB: each file is closed as after a server crash, and checked by ``mupip integ``.
 
-A copied file says that it is frozen and names shared memory of its server, and has to be told that both are over. That
-changes its header, so it is done on an overlay, or else on a copy. Journal files are left alone: a database that was
-frozen is complete without them.
+A copied file is marked as frozen and names its server's shared memory; both must be reset first. That changes its
+header, so it is done on an overlay, or else on a copy. Journal files are not used: a frozen database is complete
+without them.
 
-GT.M's programs are told nothing that the copy names: GDE's input is a language with a command that runs others. They
-find each file under a name of the check's own, in the check's own folder.
+GT.M's programs get no names from the copy: GDE's input language can run commands. They find each file under the check's
+own name, in the check's own directory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import os
 import re
 from typing import Any
 
-from ..plain import plain
-from ..quiesce.drivers.base import Option
-from ..quiesce.errors import OptionError
+from ..host.errors import OptionError
+from ..host.options import Option
+from ..host.plain import plain
 from .base import Check, Surroundings, telling
 from .bench import Bench, Finished
 from .beneath import read_file
@@ -31,9 +31,9 @@ from .patterns import is_wild, literal, matching
 CLEAN = "No errors detected by integ"
 DESIGN = 'change -segment DEFAULT -file="{file}"\nexit\n'
 LARGEST_DIRECTORY = 64 * 1024 * 1024
-"""Bytes that a global directory may have: one with a thousand regions has less than one."""
+"""Maximum bytes of a global directory: one with a thousand regions has less than 1 MiB."""
 IN_GDE = re.compile(r"[A-Za-z0-9/._-]+")
-"""What may stand in GDE's input."""
+"""What GDE's input may contain."""
 SHOW = "show -command\nexit\n"
 REGION = re.compile(r"^ADD -REGION (\S+) -DYNAMIC(?:_SEGMENT)?=(\S+)")
 SEGMENT = re.compile(r'^ADD -SEGMENT (\S+) -FILE(?:_NAME)?="(.*)"\Z')
@@ -43,19 +43,21 @@ TROUBLE = ("%GTM-E", "%YDB-E", "%GTM-F", "%SYSTEM-E", "Error ")
 
 
 class GtmCheck(Check):
-    """The files of a global directory's regions, or those that are named."""
+    """The files of a global directory's regions, or the listed ones."""
 
     name = "gtm"
+    label = "M database"
+    proves = True
     confined = True
     options = {
-        "gtm_dist": Option("path", "The folder of GT.M or YottaDB on this host, with mupip in it.", required=True),
-        "gbldir": Option("path", "The global directory, which tells the database files."),
+        "gtm_dist": Option("path", "The directory of GT.M or YottaDB on this host, with mupip in it.", required=True),
+        "gbldir": Option("path", "The global directory, which names the database files."),
         "regions": Option("list", "The regions of 'gbldir'; '*' for all.", default=["*"]),
-        "files": Option("list", "The database files, or patterns of them; instead of 'gbldir'."),
-        "copy": Option("bool", "Whether to work on copies even where the files may be changed.", default=False),
-        "user": Option("str", "The user of this host to run as, if it is not that of all checks."),
+        "files": Option("list", "The database files, or patterns for them; instead of 'gbldir'."),
+        "copy": Option("bool", "Whether to work on copies even if the files may be changed.", default=False),
+        "user": Option("str", "The user of this host to run as, if not that of all checks."),
         "environment": Option(
-            "dict", "More environment variables, also for names in the global directory.", default={}
+            "dict", "Additional environment variables, also for names in the global directory.", default={}
         ),
         "timeout": Option("number", "Seconds that the check may take.", default=3600),
     }
@@ -76,7 +78,9 @@ class GtmCheck(Check):
 
     def run(self, bench: Bench) -> str:
         if not IN_GDE.fullmatch(bench.work):
-            raise CheckFailed(f"GDE takes no file in {bench.work}: name a 'scratch' of letters, digits, '/._-' alone")
+            raise CheckFailed(
+                f"GDE accepts no file in {bench.work}: set 'scratch' to a path of only letters, digits and '/._-'"
+            )
         self._folder = bench.folder("gtm")
         for program in ("mupip", "mumps"):
             if not os.access(self._in_dist(program), os.X_OK):
@@ -106,14 +110,16 @@ class GtmCheck(Check):
         return found
 
     def _files_of_directory(self, bench: Bench) -> list[str]:
-        """The files of the chosen regions. GDE reads a copy of the directory, and opens none of the files, which it
-        names as production does."""
+        """The files of the selected regions.
+
+        GDE reads a copy of the directory and prints production's file names; it opens none of the files.
+        """
         (there,) = matching(self.places, literal(self.values["gbldir"]))
         directory = os.path.join(self._folder, "regions.gld")
         content = read_file(*self.places.split(self.places.there(there)), LARGEST_DIRECTORY, self.values["gbldir"])
         _write(directory, content, bench)
         told = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=SHOW)
-        lines = told.output.splitlines()
+        lines = told.output.split("\n")
         regions = [(found[1], found[2]) for found in map(REGION.match, lines) if found]
         files = {found[1]: found[2] for found in map(SEGMENT.match, lines) if found}
         if told.rc != 0 or not regions or not all(segment in files for _region, segment in regions):
@@ -128,18 +134,18 @@ class GtmCheck(Check):
         return any(fnmatch.fnmatchcase(region.upper(), name.upper()) for name in self.values["regions"])
 
     def _file_name(self, name: str) -> str:
-        """A file as the global directory names it: with variables, and relative to the directory itself."""
+        """A file by its name in the global directory: with variables, and relative to that directory."""
         for variable, value in self.values["environment"].items():
             name = name.replace(f"${{{variable}}}", value).replace(f"${variable}", value)
         if "$" in name:
-            raise CheckFailed(f"{self.values['gbldir']} names {name}: tell its variable in 'environment'")
+            raise CheckFailed(f"{self.values['gbldir']} names {name}: set its variable in 'environment'")
         path = os.path.join(os.path.dirname(self.values["gbldir"]), name)
         return path if "." in os.path.basename(path) else f"{path}.dat"
 
     # One file
 
     def _check(self, number: int, path: str, bench: Bench) -> str:
-        """What is wrong with a database file; empty for nothing."""
+        """The problem of a database file; empty if there is none."""
         name = self.places.there(path)
         bench.left()
         file = own_file(self.places, path, f"db-{number}.dat", bench, self.values["copy"])
@@ -147,11 +153,11 @@ class GtmCheck(Check):
         directory = os.path.join(self._folder, f"{number}.gld")
         made = self._call(bench, "mumps", "-run", "GDE", gbldir=directory, text=DESIGN.format(file=file))
         if made.rc != 0 or not os.path.exists(directory):
-            return f"{name}: no global directory can be made for it: {telling(made.output, '%GDE-E', '%GTM-E')}"
+            return f"{name}: no global directory can be created for it: {telling(made.output, '%GDE-E', '%GTM-E')}"
         try:
             return self._judge(name, file, directory, bench)
         finally:
-            with bench.cleaning_up():  # leave no shared memory behind
+            with bench.cleaning_up():  # leaves no shared memory behind
                 self._call(bench, "mupip", "rundown", "-file", file, "-override", gbldir=directory)
 
     def _judge(self, name: str, file: str, directory: str, bench: Bench) -> str:
@@ -178,12 +184,12 @@ class GtmCheck(Check):
         base = {"HOME": folder, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "gtm_tmp": folder}
         own = {"gtm_dist": self.values["gtm_dist"], "gtmgbldir": gbldir, "gtm_log": folder}
         library, dist = self._in_dist("libgtmutil.so"), self.values["gtm_dist"]
-        routines = f"{library} {dist}" if os.path.exists(library) else f".({dist})"  # older ones are compiled first
+        routines = f"{library} {dist}" if os.path.exists(library) else f".({dist})"  # older versions compile them first
         return {**base, **self.values["environment"], "gtmroutines": routines, **own}
 
 
 def _joined(output: str) -> str:
-    """What integ says, with the place and the kind of an error in one line with its name."""
+    """The output of integ, with the place and the kind of an error on one line with its name."""
     return re.sub(r"(Nature: \S+)\n", r"\1 ", output)
 
 

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shows files of a copy as a user's of this host, without a change to them: a mount that maps their owner to the user.
+"""Makes files of a copy belong to a user of this host, without changing them: an ID-mapped mount.
 
-From Linux 5.12 on, for the filesystems that know it (ext4 and xfs since 5.12, btrfs since 5.15).
+Requires Linux 5.12 and filesystem support (ext4 and xfs since 5.12, btrfs since 5.15).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .isolation import User
 
 CLONE_NEWUSER = 0x10000000
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
-"""Numbers of system calls, which are the same on all processors since these came."""
+"""System call numbers; those of recent calls are the same on all architectures."""
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC, AT_EMPTY_PATH = 1, os.O_CLOEXEC, 0x1000
 FROM_DESCRIPTOR, TO_DESCRIPTOR = 0x4, 0x40
 NOSUID, NODEV, NOEXEC, IDMAP = 0x2, 0x4, 0x8, 0x100000
@@ -28,10 +28,10 @@ class _Attributes(ctypes.Structure):
 
 
 def mapped(descriptor: int, owner: User, user: User) -> Callable[[int], None] | None:
-    """What a descriptor stands for as a mount in which ``owner``'s files are ``user``'s; None where that is not to be.
+    """A mount of the descriptor's file or directory that maps ``owner`` to ``user``; None if that is not possible.
 
-    What others own belongs to nobody there. Nothing in it is run, or is a device. The mount is nowhere until what is
-    returned is called with the descriptor of a place for it; that raises OSError.
+    In it other users' files belong to nobody, and no file is executable or a device. The mount is detached until the
+    returned function is called with the descriptor of its mount point; that may raise OSError.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     flags = AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
@@ -66,7 +66,7 @@ def _map(libc: ctypes.CDLL, tree: int, owner: User, user: User) -> bool:
 
 @contextlib.contextmanager
 def _namespace(libc: ctypes.CDLL, owner: User, user: User) -> Iterator[int | None]:
-    """A descriptor of a user namespace that says who is who; None where there can be none."""
+    """A descriptor of a user namespace with the mapping; None if it cannot be created."""
     ready, told = os.pipe()
     done, wait = os.pipe()
     pid = os.fork()

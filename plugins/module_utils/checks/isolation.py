@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shuts off the process of one check, and takes all rights from the programs that work on a copy.
+"""Isolates the process of a check, and drops all privileges of the programs that work on a copy.
 
-What a check mounts, shares in memory, starts or serves is its own, and goes with it. The content of a copy is hostile:
-a program that reads it may come to run its writer's code, which then has a user that owns nothing here, no
-capabilities, no way to get more, and nobody to talk to.
+A check has its own mounts, shared memory, processes and network, which end with it. The content of a copy is untrusted:
+a program that reads it may be made to run an attacker's code. That code then runs as a user that owns nothing here,
+with no capabilities, no way to gain any, and nobody to talk to.
 """
 
 from __future__ import annotations
@@ -28,39 +28,38 @@ LAST_CAPABILITY = "/proc/sys/kernel/cap_last_cap"
 
 
 class User(NamedTuple):
-    """Who a program runs as, by numbers."""
+    """The user and group ids that a program runs as."""
 
     uid: int
     gid: int
 
 
 NOBODYS = User(65530, 65530)
-"""A user that no distribution, systemd or container gives to anybody: nothing on a host belongs to it."""
+"""A user id that no distribution, systemd or container assigns: it owns nothing on a host."""
 
 
 def shut_off(network: bool) -> list[str]:
-    """Shut off this process, and all that it starts, as far as this user and this host allow.
+    """Isolate this process and all that it starts, as far as this user and this host allow.
 
-    Mounts: its own are seen by nobody else and end with it; those that the host takes away go here too. Shared memory:
-    its own, so that a copied database cannot be taken for the one whose shared memory it names. Processes: what is
-    forked from here on sees itself and what it starts, and all of it ends with the first that is forked (see
-    ``enter``). Network, unless ``network``: none at all. Processes that lose their parent become children of this one.
-    Returns what is not shut off.
+    Mounts: its own are invisible to others and end with it; unmounts on the host take effect here too. Shared memory:
+    its own, so that a copied database cannot attach to the shared memory that it names. Processes: those forked from
+    now on see only each other, and all end with the first one (see ``enter``). Network, unless ``network``: none.
+    Orphans become children of this process. Returns what is not isolated.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     shared = [] if _own_mounts(libc) else [MOUNTS]
     shared += [] if libc.unshare(CLONE_NEWIPC) == 0 else [SHARED_MEMORY]
-    shared += [] if not shared and libc.unshare(CLONE_NEWPID) == 0 else [PROCESSES]  # /proc needs mounts of its own
+    shared += [] if not shared and libc.unshare(CLONE_NEWPID) == 0 else [PROCESSES]  # /proc needs its own mounts
     if not network:
         shared += [] if libc.unshare(CLONE_NEWNET) == 0 else [NETWORK]
     return shared
 
 
 def enter() -> None:
-    """To be called by the first process that is forked once processes are shut off. Raises CheckFailed.
+    """Called by the first process forked after processes were isolated. Raises CheckFailed.
 
-    It ends with its parent, and all others with it; /proc tells of these alone.
+    It ends with its parent, and all others end with it; /proc shows only these.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -80,19 +79,19 @@ def mount(source: str | None, target: str, flags: int, kind: str | None = None, 
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]) != 0:
         why = os.strerror(ctypes.get_errno())
-        raise CheckFailed(f"{target} cannot be mounted for this check alone, on mounts of its own: {why}")
+        raise CheckFailed(f"{target} cannot be mounted in the check's own mount namespace: {why}")
 
 
 def bind(source: str, target: str) -> None:
-    """Show a file or folder at another place as well, where nothing of it is a device or is run. Raises CheckFailed."""
+    """Bind-mount a file or directory, with no devices and no executables. Raises CheckFailed."""
     mount(source, target, MS_BIND)
     mount(None, target, MS_REMOUNT | MS_BIND | HARMLESS)
 
 
 def confinement(user: User | None) -> Callable[[], None]:
-    """What a program's process calls last before the program begins: it gives up all rights for good.
+    """A function that a program's process calls just before the program starts: it drops all privileges permanently.
 
-    ``user`` is None where this process is nobody's but an ordinary user's, who stays who he is.
+    ``user`` is None if this process is an unprivileged user's; then the user does not change.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     capabilities = range(_last_capability() + 1)
@@ -105,7 +104,7 @@ def confinement(user: User | None) -> Callable[[], None]:
                 libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
             os.setgroups([])
             os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)  # and with it go the capabilities of the process
+            os.setresuid(user.uid, user.uid, user.uid)  # this also drops the process's capabilities
         if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "no_new_privs")
 
@@ -118,7 +117,7 @@ def _last_capability() -> int:
 
 
 def may(user: User | None, path: str, how: int) -> bool:
-    """Whether a program without rights may use a path, in the way of ``os.access``."""
+    """Whether an unprivileged program may use a path, like ``os.access``."""
     confine = confinement(user)
     pid = os.fork()
     if pid == 0:

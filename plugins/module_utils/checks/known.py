@@ -1,14 +1,14 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The checks by name."""
+"""The checks, by name."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..quiesce.drivers.base import complete
-from ..quiesce.errors import OptionError
+from ..host.errors import OptionError
+from ..host.options import complete
 from .base import COMMON, Check, Surroundings
 from .command import CommandCheck
 from .files import FilesCheck
@@ -24,13 +24,13 @@ NAMES = ", ".join(sorted(CHECKS))
 
 
 def problems_of(descriptions: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with descriptions of checks, as far as that can be told without the copy."""
+    """The errors in descriptions of checks, as far as they can be found without the copy."""
     found = []
     for number, description in enumerate(descriptions, start=1):
         try:
             build(description, Surroundings(Places({}), {}, {}))
         except OptionError as error:
-            found.append(f"check {number} is described wrongly: {error}")
+            found.append(f"the description of check {number} is wrong: {error}")
     return found
 
 

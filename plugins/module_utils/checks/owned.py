@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gives the programs of a check, which run as a user who owns nothing, what they are to work on.
+"""Gives the programs of a check, which run as a user who owns nothing, access to their files.
 
-a mount that maps the owner to the user   costs nothing and changes nothing; needs Linux 5.12 and mounts of its own
-changing the owner                        where what is mounted goes with the drill anyway
-a copy                                    where neither is possible, and where nothing may be written
+a mount that maps the owner to the user   costs nothing and changes nothing; needs Linux 5.12 and its own mounts
+changing the owner                        if the mounts are discarded with the drill anyway
+a copy                                    if neither is possible, or nothing may be written
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ READ_WRITE = stat.S_IRUSR | stat.S_IWUSR
 
 
 def own_file(places: Places, path: str, name: str, bench: Bench, copy: bool = False) -> str:
-    """A file of the copy as one of the check's own: its place in the check's folder, under a name of ours.
+    """The path in the check's directory, under our own name, at which the check's user can use a file of the copy.
 
-    ``path`` is what ``Places.resolve`` has found. With ``copy``, or where it cannot be written, it is a copy. Raises
+    ``path`` is a result of ``Places.resolve``. With ``copy``, or if the file cannot be written, it is a copy. Raises
     CheckFailed, OSError.
     """
     target, called = os.path.join(bench.work, name), places.there(path)
     descriptor = places.open(path, os.O_PATH)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise CheckFailed(f"{called} in the copy is no file")
+            raise CheckFailed(f"{called} in the copy is not a regular file")
         read_only = os.fstatvfs(descriptor).f_flag & os.ST_RDONLY
         if copy or read_only or not _lent(descriptor, path, target, bench):
             copy_file(_of(descriptor), target, called, bench)
@@ -43,7 +43,7 @@ def own_file(places: Places, path: str, name: str, bench: Bench, copy: bool = Fa
 
 
 def _lent(descriptor: int, path: str, target: str, bench: Bench) -> bool:
-    """Whether the file itself is at ``target`` now, to be read and written by the check's user."""
+    """Whether the file itself is now at ``target``, where the check's user can read and write it."""
     if bench.user is None:  # an ordinary user's own check
         return _linked(path, target, bench)
     status = os.fstat(descriptor)
@@ -83,7 +83,7 @@ def _of(descriptor: int) -> str:
 
 
 class Volumes:
-    """The drill's mounts, as they are for the programs of a check in which ``owner``'s files are their own."""
+    """The drill's mounts, as seen by a check's programs, to which ``owner``'s files belong."""
 
     def __init__(self, places: Places, owner: User, bench: Bench) -> None:
         self._places = places
@@ -93,12 +93,12 @@ class Volumes:
         self._given: set[str] = set()
 
     def map(self) -> None:
-        """Show the owner's files as the check's user's, at their places, on all mounts that can be shown so."""
+        """Map the owner's files to the check's user, in place, on all mounts that support it."""
         if self._bench.user is None or not self._bench.own_mounts:
             return
         roots = {here: os.open(here, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for here in self._places.roots}
         found = {here: mapped(root, self._owner, self._bench.user) for here, root in roots.items()}
-        for here, attach in sorted(found.items()):  # a mount before those that are below it
+        for here, attach in sorted(found.items()):  # a mount before those below it
             if attach is not None:
                 place = os.open(here, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 attach(place)
@@ -108,7 +108,7 @@ class Volumes:
             os.close(root)
 
     def lend(self, path: str) -> bool:
-        """Whether a folder is the check's user's now, with all that is the owner's in it. Raises CheckFailed."""
+        """Give a directory with all the owner's content to the check's user, if possible. Raises CheckFailed."""
         root, _below = self._places.split(self._places.there(path))
         if root in self._mapped or self._bench.user is None:
             return True

@@ -1,8 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paths and patterns of production, expanded to what the copy has. Not by ``glob``: it would follow links to this host,
-and pass over folders that cannot be read, as if nothing were in them."""
+"""Expands paths and patterns of production to files of the copy.
+
+It does not use ``glob``, which would follow links to this host and treat unreadable directories as empty.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,16 @@ def is_wild(pattern: str) -> bool:
 
 
 def literal(path: str) -> str:
-    """A path as a pattern that matches nothing but it."""
+    """A path as a pattern that matches only this path."""
     return "".join(f"[{sign}]" if sign in WILD else sign for sign in path)
 
 
 def matching(places: Places, pattern: str, must: bool = True) -> list[str]:
     """The regular files of this host that match a pattern of production, without links.
 
-    ``*``, ``?`` and ``[...]`` match within a name, but for a dot at its beginning, and ``**`` any folders. Links to
-    what is not in the copy match nothing, but are an error where one is named. Raises CheckFailed, with ``must`` also
-    where there is no file; and OSError.
+    ``*``, ``?`` and ``[...]`` match within a name, except a leading dot; ``**`` matches any directories. Links to what
+    is not in the copy do not match a pattern, but are an error for a plain path. Raises CheckFailed, with ``must`` also
+    if no file matches; and OSError.
     """
     folder, below = places.split(pattern)
     found = [folder]
@@ -57,7 +59,7 @@ def _is_file(path: str) -> bool:
 
 
 def _step(folder: str, part: str, last: bool) -> Iterator[str]:
-    """What one part of a pattern matches in a folder."""
+    """The matches of one part of a pattern in a directory."""
     if not folder or not os.path.isdir(folder):
         return
     if part == DEEP:
@@ -73,7 +75,7 @@ def _step(folder: str, part: str, last: bool) -> Iterator[str]:
 
 
 def _folders(top: str) -> Iterator[str]:
-    """A folder and all folders below, but none that links lead to. Raises OSError where one cannot be read."""
+    """A directory and all directories below, without following links. Raises OSError if one cannot be read."""
     for folder, folders, _files in os.walk(top, onerror=_raise):
         folders.sort()
         yield folder

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A copied data folder of PostgreSQL, made one that a server can start on without leaving the copy.
+"""Prepares a copied PostgreSQL data directory so that a server can start on it without leaving the copy.
 
-PostgreSQL follows whatever links it finds, waits for whatever fifo it opens, and obeys a file of settings in the folder
-itself. So all of the folder is looked at first, and of the folders that links in it lead to.
+PostgreSQL follows every link, blocks on every FIFO that it opens, and obeys a settings file in the directory itself. So
+the whole directory is inspected first, and the directories that its links lead to.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from .space import copy_folder, writable
 STANDBY = ("standby.signal", "recovery.signal", "recovery.conf")
 OF_ITS_SERVER = ("postmaster.pid", "postmaster.opts")
 SETTINGS = "postgresql.auto.conf"
-"""What ALTER SYSTEM has set: read by every server, wherever else its settings are."""
+"""The settings of ALTER SYSTEM: read by every server, wherever its other settings are."""
 SPACES = "tablespace_map"
-"""Where a server that begins from a backup makes links to: lines of a number and a path."""
+"""The links that a server creates when it starts from a backup: lines of a number and a path."""
 LARGEST_MAP = 1024 * 1024
 OF_THE_HOST = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "run", "sbin", "sys", "usr")
-"""Folders over which nothing of a copy is mounted, not even for one check: what this host runs is there."""
+"""Directories over which nothing of a copy is mounted, not even for one check: this host's programs are there."""
 ESCAPED = "\n\r\\"
-"""What is not written as it is in ``tablespace_map``."""
+"""Characters that ``tablespace_map`` escapes."""
 
 
 class Link(NamedTuple):
-    """A link in the data folder, or in a folder of it elsewhere. ``target``: as it says. ``real``: where it is here."""
+    """A link in the data directory or below its links. ``target``: its text. ``real``: where that is on this host."""
 
     path: str
     target: str
@@ -44,7 +44,7 @@ class Link(NamedTuple):
 
 
 def entries(folder: str, bench: Bench, deep: int = 1 << 30) -> Iterator[os.DirEntry[str]]:
-    """All that is in a folder and ``deep`` folders below; no link is followed. Raises CheckFailed, OSError."""
+    """All entries of a directory and ``deep`` levels below, following no links. Raises CheckFailed, OSError."""
     ahead = [(folder, deep)]
     while ahead:
         bench.left()
@@ -57,7 +57,7 @@ def entries(folder: str, bench: Bench, deep: int = 1 << 30) -> Iterator[os.DirEn
 
 
 class DataFolder:
-    """``found`` is where the copy has it, without links in the way. ``path`` is where the server's programs find it."""
+    """``found``: its path in the copy, free of links. ``path``: where the server's programs find it."""
 
     def __init__(self, found: str, places: Places, bench: Bench) -> None:
         self.path = found
@@ -70,7 +70,7 @@ class DataFolder:
         self._spaces: list[Link] = []
 
     def make_startable(self) -> None:
-        """Raises CheckFailed where a server must not start on it, or cannot; and OSError."""
+        """Make it startable. Raises OSError, and CheckFailed if a server cannot or must not start on it."""
         for name in STANDBY:
             if os.path.lexists(os.path.join(self._found, name)):
                 raise CheckFailed(f"this is a copy of a standby server ({name} is in it): check its primary's instead")
@@ -85,7 +85,7 @@ class DataFolder:
         if self._bench.disposable and in_place:
             self._set_map_right(self._found)
         if not in_place:
-            self._copy(inside)  # before owners are mapped: root may not read then what is nobody's
+            self._copy(inside)  # before owners are mapped: then root may not read unmapped files
         volumes.map()
         if in_place and not volumes.lend(self._found):
             in_place = False
@@ -103,10 +103,10 @@ class DataFolder:
     # What is in it
 
     def _look(self) -> None:
-        """Find all links, in the folders that they lead to as well, and refuse what PostgreSQL never makes."""
+        """Find all links, also below their targets, and refuse what PostgreSQL never creates."""
         for link in self._map():
             self._follow(link, self._spaces)
-        for folder in self._folders:  # which grows meanwhile
+        for folder in self._folders:  # grows during the loop
             for entry in entries(folder, self._bench):
                 mode = entry.stat(follow_symlinks=False).st_mode
                 name = self._places.there(entry.path)
@@ -115,22 +115,22 @@ class DataFolder:
                     self._follow(Link(entry.path, os.readlink(entry.path), real), self._links)
                 elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISSOCK(mode)):
                     raise CheckFailed(
-                        f"{name} is no file, folder or link, and PostgreSQL makes nothing else: somebody has put it "
-                        "there. Find out who, and remove it from production"
+                        f"{name} is not a file, directory or link, and PostgreSQL creates nothing else: find out who "
+                        "put it there, and remove it from production"
                     )
 
     def _follow(self, link: Link, links: list[Link]) -> None:
         if not os.path.lexists(link.real):
             raise CheckFailed(
-                f"{self._places.there(link.path)} leads to {link.target}, which is not in the copy: have its volume "
-                "backed up and mounted too, or remove the link from production"
+                f"{self._places.there(link.path)} leads to {link.target}, which is not in the copy: back up and mount "
+                "its volume too, or remove the link from production"
             )
         links.append(link)
         if os.path.isdir(link.real) and not any(f"{link.real}/".startswith(f"{each}/") for each in self._folders):
             self._folders.append(link.real)
 
     def _map(self) -> Iterator[Link]:
-        """The tablespaces that a server would make links to."""
+        """The tablespaces that a server would create links to."""
         path = os.path.join(self._found, SPACES)
         if not os.path.lexists(path):
             return
@@ -138,20 +138,20 @@ class DataFolder:
         for line in filter(None, text.split("\n")):
             number, _space, target = line.partition(" ")
             if not number.isdigit() or not os.path.isabs(target) or set(target) & set(ESCAPED):
-                raise CheckFailed(f"{self._places.there(path)} has the line '{line}', which is none of PostgreSQL's")
+                raise CheckFailed(f"{self._places.there(path)} has the line '{line}', which PostgreSQL never writes")
             yield Link(f"{path} {number}", target, self._places.resolve(self._places.here(target)))
 
     # What is changed
 
     def _copy(self, links: list[Link]) -> None:
-        """Have the server work on a copy, whose own links lead where the copied ones ought to."""
+        """Have the server work on a copy, with links that lead to the targets of the original links."""
         self.path = os.path.join(self._bench.work, "data")
         copy_folder(self._found, self.path, self._name, self._bench)
         self._set_right([Link(*(_moved(path, self._found, self.path) for path in link)) for link in links])
         self._set_map_right(self.path)
 
     def _set_right(self, links: list[Link]) -> None:
-        """Have links lead to where the copy has what they name."""
+        """Point links to the places of their targets in the copy."""
         for path, _target, real in links:
             if os.path.realpath(path) == os.path.realpath(real):
                 continue
@@ -171,7 +171,7 @@ class DataFolder:
         os.chown(path, entry.st_uid, entry.st_gid)
 
     def _refuse_wrong(self, links: list[Link]) -> None:
-        """Where nothing may be changed, as on the disks of a failover, links have to be right as they are."""
+        """Refuse wrong links if nothing may be changed, as on the disks of a failover."""
         wrong = [] if self._bench.disposable else [link for link in links if self._is_wrong(link)]
         if wrong:
             raise CheckFailed(
@@ -180,7 +180,7 @@ class DataFolder:
             )
 
     def _is_wrong(self, link: Link) -> bool:
-        """Whether this host would go to another place than production."""
+        """Whether the link leads elsewhere on this host than on production."""
         if link in self._spaces:
             return link.real != link.target
         return os.path.realpath(link.path) != os.path.realpath(link.real)
@@ -189,14 +189,14 @@ class DataFolder:
         for folder in self._folders[1:]:
             if not writable(folder) or not volumes.lend(folder):
                 raise CheckFailed(
-                    f"{self._places.there(folder)}, to which {self._name} leads, cannot be written here by the user of "
-                    "the check: mount it from an overlay, on a kernel from 5.12 on where it is not a drill's"
+                    f"{self._places.there(folder)}, to which {self._name} leads, is not writable here for the check's "
+                    "user: mount it from an overlay; if it is not a drill's mount, use kernel 5.12 or newer"
                 )
 
     def _cover(self, link: Link) -> None:
-        """Have a path of production lead to the copy, as long as the check lasts, where this host has such a path, too.
+        """Mount the copy over this host's directory at production's path, for the duration of the check.
 
-        Replayed WAL names tablespaces by where they were made, and PostgreSQL makes them there again.
+        Replayed WAL names tablespaces by their original paths, and PostgreSQL recreates them there.
         """
         target, here = link.target, link.real
         if not os.path.isabs(target) or not os.path.isdir(target) or not os.path.isdir(here):
@@ -207,18 +207,17 @@ class DataFolder:
         free = not any(f"{os.path.realpath(path)}/".startswith(f"{real}/") for path in (here, self._bench.work))
         if not self._bench.own_mounts or not free or real.split("/")[1] in ("", *OF_THE_HOST):
             raise CheckFailed(
-                f"{target} is a folder of this host, too, into which the copy might write: check the copy on another "
-                "host"
+                f"{target} also exists on this host, and the copy might write to it: check the copy on another host"
             )
         mount(here, real, MS_BIND)
 
     def _leave_settings(self) -> None:
-        """Have the server find none of the copy's settings. Raises CheckFailed where that cannot be."""
+        """Hide the copy's settings from the server. Raises CheckFailed if that is not possible."""
         path = os.path.join(self.path, SETTINGS)
         if not os.path.lexists(path):
             return
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise CheckFailed(f"{self._name}/{SETTINGS} is no file: PostgreSQL makes it one; correct it on production")
+            raise CheckFailed(f"{self._name}/{SETTINGS} is not a regular file: correct it on production")
         if self._bench.own_mounts:
             empty = os.path.join(self._bench.work, SETTINGS)
             with open(empty, "x", encoding="ascii"):
@@ -230,8 +229,8 @@ class DataFolder:
             os.unlink(path)
         else:
             raise CheckFailed(
-                f"{self._name}/{SETTINGS} would be obeyed: this host has no mounts that are the check's alone, and the "
-                "file may not be changed"
+                f"{self._name}/{SETTINGS} would take effect: this host cannot give the check its own mounts, and the "
+                "file must not be changed"
             )
 
     def _check_access(self) -> None:
@@ -240,8 +239,8 @@ class DataFolder:
             if not may(self._bench.user, path, how):
                 who = os.geteuid() if self._bench.user is None else self._bench.user.uid
                 raise CheckFailed(
-                    f"user {who}, as whom the check runs, cannot enter {path}: let others pass through the folders "
-                    "above (chmod o+x), or name another 'scratch'"
+                    f"user {who}, as whom the check runs, cannot access {path}: make the directories above accessible "
+                    "(chmod o+x), or set 'scratch' to another directory"
                 )
 
 

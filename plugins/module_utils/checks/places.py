@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where production's paths are on this host: below the mounts of the drill."""
+"""Maps production's paths to this host: below the mounts of the drill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .beneath import open_beneath
 from .errors import CheckFailed
 
 MOST_LINKS = 40
-"""As many as the kernel follows in one path."""
+"""The kernel's limit for one path."""
 
 
 class Places:
@@ -23,34 +23,33 @@ class Places:
 
     @property
     def mounts(self) -> list[str]:
-        """Production's mounts."""
+        """Production's mount points."""
         return sorted(there for there, _here in self._mounts)
 
     @property
     def roots(self) -> list[str]:
-        """Where they are on this host."""
+        """Their mount points on this host."""
         return sorted(here for _there, here in self._mounts)
 
     def split(self, path: str) -> tuple[str, str]:
-        """The folder here, and the path below it (empty for the folder itself), of a path of production.
+        """The mount point here, and the path below it (empty for the mount point itself), of a path of production.
 
-        The mount with the longest name counts. Raises CheckFailed.
+        The longest matching mount point counts. Raises CheckFailed.
         """
         path = os.path.normpath(path)
         on = self._on(path)
         if on is None:
             raise CheckFailed(
-                f"{path} is on none of the mounted volumes ({self._known()}): correct the path, or have its volume "
-                "mounted too"
+                f"{path} is on none of the mounted volumes ({self._known()}): correct the path, or mount its volume too"
             )
         return on
 
     def here(self, path: str) -> str:
-        """Where a path of production is on this host. Raises CheckFailed."""
+        """The path on this host of a path of production. Raises CheckFailed."""
         return _join(*self.split(path))
 
     def there(self, path: str) -> str:
-        """How production calls a path of this host; as it is where it is on none of the mounts."""
+        """Production's name of a path of this host; unchanged if it is on none of the mounts."""
         for there, here in sorted(self._mounts, key=lambda mount: len(mount[1]), reverse=True):
             below = _below(path, here)
             if below is not None:
@@ -58,11 +57,11 @@ class Places:
         return path
 
     def resolve(self, path: str) -> str:
-        """A path of this host with its links followed as production would: absolute ones lead to the mounts.
+        """Resolve a path of this host as production would: absolute links lead to the mounts.
 
-        Every link counts, in the middle of the path as well, and so does every mount: the way is the one that
-        production would go, and no link is followed by this host. What comes out has none in it, and is on the mounts;
-        it need not exist. Raises CheckFailed where the way leads to what is not in the copy.
+        Every link and every mount in the path counts, as on production, and this host's kernel follows no link. The
+        result has no links and is on the mounts; it need not exist. Raises CheckFailed if the path leads out of the
+        copy.
         """
         named = self.there(path)
         ahead, gone, links = _parts(named), "/", 0
@@ -77,27 +76,24 @@ class Places:
                 continue
             links += 1
             if links > MOST_LINKS:
-                raise CheckFailed(f"{named} is a link that leads in a circle")
+                raise CheckFailed(f"{named} is a link that leads to itself")
             if os.path.isabs(target):
                 gone = "/"
-                target = target if self._on(target) else self.there(target)  # one that a check has set right
+                target = target if self._on(target) else self.there(target)  # a link that a check has corrected
             ahead = [*_parts(target), *ahead]
         if not links or self._on(gone):
             return self.here(gone)
         raise CheckFailed(
-            f"{named} leads to {gone}, which is on none of the mounted volumes ({self._known()}): have its volume "
-            "mounted too, or name what is in the copy"
+            f"{named} leads to {gone}, which is on none of the mounted volumes ({self._known()}): mount its volume "
+            "too, or name a path that is in the copy"
         )
 
     def open(self, path: str, flags: int) -> int:
-        """A descriptor of what ``resolve`` has found: no link is followed any more, nothing waited for.
-
-        Raises CheckFailed, OSError.
-        """
+        """A descriptor of a result of ``resolve``; follows no link and does not block. Raises CheckFailed, OSError."""
         return open_beneath(*self.split(self.there(path)), flags)
 
     def _link(self, path: str) -> str | None:
-        """Where a path of production leads to by itself; None where it is no link, or above all mounts."""
+        """The target of a link at a path of production; None if it is not a link, or not below a mount point."""
         on = self._on(path)
         if not on or not on[1]:
             return None
@@ -126,7 +122,7 @@ def _join(folder: str, below: str) -> str:
 
 
 def _below(path: str, folder: str) -> str | None:
-    """The path as seen from a folder; empty for the folder itself, None where it is not in there."""
+    """The path relative to a directory; empty for the directory itself, None if it is not below it."""
     if path == folder:
         return ""
     prefix = folder.rstrip("/") + "/"

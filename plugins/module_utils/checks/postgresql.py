@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A PostgreSQL cluster: started on its copied data folder, so that it recovers as after a crash, and checked whole.
+"""Checks a PostgreSQL cluster: starts it on its copied data directory, where it recovers as after a crash.
 
-Nothing of the copy's own configuration files is read: a copied ``archive_command`` or ``primary_conninfo`` would reach
-for production, and a copied ``shared_preload_libraries`` run whatever its writer wanted. What the database itself holds
-may run all the same, as functions of its indexes do; so the server has no rights, and nothing to gain.
+The copy's configuration files are not read: a copied ``archive_command`` or ``primary_conninfo`` would reach out to
+production, and a copied ``shared_preload_libraries`` could run an attacker's code. Code in the database itself may
+still run, such as functions of its indexes; so the server runs without privileges.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import stat
 import subprocess
 import time
 
-from ..quiesce.drivers.base import Option
-from ..quiesce.users import environment_of
+from ..host.options import Option
+from ..host.users import environment_of
 from .base import Check, telling
 from .bench import Bench, Finished
 from .beneath import is_file, read_file
@@ -28,15 +28,15 @@ from .pgdata import DataFolder, entries
 BINARIES = ("/usr/lib/postgresql/{version}/bin", "/usr/pgsql-{version}/bin")
 PORT = 5432
 LONGEST_SOCKET = 107 - len(f"/.s.PGSQL.{PORT}.lock")
-"""Characters that the folder of a socket may have."""
+"""Maximum length of a socket's directory."""
 POLL = 0.1
 DEEP = 4
-"""Folders below a mount in which a data folder is looked for."""
+"""Directory levels below a mount that are searched for a data directory."""
 READY = "ready"
 LONGEST_VERSION, LONGEST_STATE = 64, 4096
-"""Bytes of PG_VERSION, and of a server's file about itself."""
+"""Maximum bytes of PG_VERSION, and of postmaster.pid."""
 LOGGED = 256 * 1024
-"""Bytes of a server's log, at its end, by which it is judged."""
+"""Bytes at the end of a server's log by which it is judged."""
 SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -54,7 +54,10 @@ SETTINGS = {
     "session_preload_libraries": "",
     "local_preload_libraries": "",
 }
-"""What keeps the server to itself, and still."""
+"""Settings that isolate the server and keep it quiet."""
+LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+"""Limits that the copy may set for a role or a database, which must not apply to a full check."""
+PATIENT = " ".join(f"-c {name}=0" for name in LIMITS)
 CONTROLLED = {
     "max_connections": "max_connections setting",
     "max_worker_processes": "max_worker_processes setting",
@@ -62,26 +65,28 @@ CONTROLLED = {
     "max_prepared_transactions": "max_prepared_xacts setting",
     "max_locks_per_transaction": "max_locks_per_xact setting",
 }
-"""Settings that recovery needs as production had them: setting -> how pg_controldata calls it."""
+"""Settings that recovery needs as on production: setting -> its name in pg_controldata."""
 FACTS = "SELECT count(*) || ' databases, ' || pg_size_pretty(sum(pg_database_size(oid))) FROM pg_database"
 AMCHECK = ["--heapallindexed", "--parent-check"]
-"""Also whether every row is in its indexes, and whether the levels of an index agree; nobody else uses the server."""
+"""Also check that every row is in its indexes and that index levels agree; nobody else uses the server."""
 
 
 class PostgresqlCheck(Check):
-    """Start, recover, ask, ``pg_amcheck``, stop; then ``pg_checksums`` where the cluster has checksums."""
+    """Start, recover, query, ``pg_amcheck``, stop; then ``pg_checksums`` if the cluster has checksums."""
 
     name = "postgresql"
+    label = "PostgreSQL"
+    proves = True
     confined = True
     options = {
-        "data": Option("path", "The data folder. Looked for on the mounts where it is left out."),
-        "user": Option("str", "The user of this host to run as, if it is not that of all checks."),
+        "data": Option("path", "The data directory. Searched for on the mounts by default."),
+        "user": Option("str", "The user of this host to run as, if not that of all checks."),
         "role": Option("str", "The superuser of the cluster.", default="postgres"),
-        "bin": Option("path", "The folder of this host with PostgreSQL's programs, if it is not found."),
-        "settings": Option("dict", "More settings of the server, such as shared_preload_libraries.", default={}),
+        "bin": Option("path", "The directory of this host with PostgreSQL's programs, if it is not found."),
+        "settings": Option("dict", "More server settings, such as shared_preload_libraries.", default={}),
         "amcheck": Option("bool", "Whether tables and indexes are checked.", default=True),
-        "amcheck_options": Option("list", "Options of pg_amcheck beyond --all.", default=AMCHECK),
-        "checksums": Option("bool", "Whether checksums are verified, where the cluster has them.", default=True),
+        "amcheck_options": Option("list", "Options of pg_amcheck besides --all.", default=AMCHECK),
+        "checksums": Option("bool", "Whether checksums are verified, if the cluster has them.", default=True),
         "timeout": Option("number", "Seconds that the check may take.", default=3600),
     }
 
@@ -112,30 +117,30 @@ class PostgresqlCheck(Check):
             server.verify_checksums()
         told = [f"PostgreSQL {version} recovered, {facts}"]
         told += ["no corruption found" if self.values["amcheck"] else "not checked for corruption"]
-        return ", ".join(told + (["checksums right"] if summed else []))
+        return ", ".join(told + (["checksums correct"] if summed else []))
 
     def _data_folder(self, bench: Bench) -> str:
         if self.values["data"] is not None:
             folder = self.places.resolve(self.places.here(self.values["data"]))
             if not _is_data_folder(folder):
-                raise CheckFailed(f"{self.values['data']} is no data folder of PostgreSQL: it has no PG_VERSION")
+                raise CheckFailed(f"{self.values['data']} is not a PostgreSQL data directory: it has no PG_VERSION")
             return folder
         found = [folder for mount in self.places.mounts for folder in _search(self.places.here(mount), bench)]
         if not found:
-            raise CheckFailed(f"there is no data folder of PostgreSQL {self.subject()}: name its place in 'data'")
+            raise CheckFailed(f"there is no PostgreSQL data directory {self.subject()}: set its path in 'data'")
         if len(found) > 1:
             known = ", ".join(self.places.there(folder) for folder in found)
-            raise CheckFailed(f"there is more than one data folder of PostgreSQL: check each by 'data' ({known})")
+            raise CheckFailed(f"there is more than one PostgreSQL data directory: check each with 'data' ({known})")
         return found[0]
 
     def _programs(self, version: str) -> str:
-        """The folder with the programs of that version."""
+        """The directory with the programs of that version."""
         folders = [self.values["bin"]] if self.values["bin"] else [each.format(version=version) for each in BINARIES]
         for folder in folders:
             if os.access(os.path.join(folder, "postgres"), os.X_OK):
                 return str(folder)
         raise CheckFailed(
-            f"the copy is one of PostgreSQL {version}, which is not in {' or '.join(folders)} on this host: "
+            f"the copy is from PostgreSQL {version}, which is not in {' or '.join(folders)} on this host: "
             "install it, or correct 'bin'"
         )
 
@@ -145,7 +150,7 @@ def _is_data_folder(folder: str) -> bool:
 
 
 def _search(mount: str, bench: Bench) -> list[str]:
-    """The data folders on a mount, but for those within another."""
+    """The data directories on a mount, except those inside another."""
     folders = [entry.path for entry in entries(mount, bench, DEEP - 1) if entry.is_dir(follow_symlinks=False)]
     found: list[str] = []
     for folder in sorted([mount, *folders], key=lambda path: path.count("/")):
@@ -157,7 +162,7 @@ def _search(mount: str, bench: Bench) -> list[str]:
 def _version(data: str, name: str) -> str:
     text = read_file(data, "PG_VERSION", LONGEST_VERSION, f"{name}/PG_VERSION").decode("ascii", "replace").strip()
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        raise CheckFailed(f"PG_VERSION in the copy says {text!r}, which is no version: the copy is damaged")
+        raise CheckFailed(f"PG_VERSION in the copy contains {text!r}, which is not a version: the copy is damaged")
     return text
 
 
@@ -166,9 +171,9 @@ def _recovery(control: dict[str, str]) -> dict[str, str]:
 
 
 class Server:
-    """A server of its own on a data folder, with its socket in a folder that only its user can enter.
+    """A private server on a data directory, with its socket in a directory that only its user can enter.
 
-    Its programs work in the data folder, and are told no path of it.
+    Its programs run in the data directory and get no path to it.
     """
 
     def __init__(self, bench: Bench, programs: str, data: str, role: str) -> None:
@@ -177,26 +182,32 @@ class Server:
         self._data = data
         self._folder = bench.folder("server")
         if len(self._folder) > LONGEST_SOCKET:
-            raise CheckFailed(f"{self._folder} is too long for a socket's folder: name a shorter 'scratch'")
+            raise CheckFailed(f"the path {self._folder} is too long for a socket's directory: set a shorter 'scratch'")
         self._log = os.path.join(bench.work, "postgresql.log")
         self._process: subprocess.Popen[bytes] | None = None
-        own = {"PGHOST": self._folder, "PGPORT": str(PORT), "PGUSER": role, "PGDATABASE": "postgres"}
+        own = {
+            "PGHOST": self._folder,
+            "PGPORT": str(PORT),
+            "PGUSER": role,
+            "PGDATABASE": "postgres",
+            "PGOPTIONS": PATIENT,
+        }
         self._environment = {**environment_of(None), **own}
 
     def control(self) -> dict[str, str]:
-        """What pg_controldata tells of the cluster."""
+        """The output of pg_controldata for the cluster."""
         told = self._call("pg_controldata", "-D", ".")
         if told.rc != 0:
             raise CheckFailed(f"pg_controldata failed (exit status {told.rc}): {telling(told.output, 'pg_control')}")
         if "WARNING" in told.output:
             raise CheckFailed(f"pg_controldata: {telling(told.output, 'WARNING')}")
-        pairs = [line.partition(":") for line in told.output.splitlines()]
+        pairs = [line.partition(":") for line in told.output.split("\n")]
         return {name.strip(): value.strip() for name, _colon, value in pairs}
 
     def start(self, settings: dict[str, str]) -> None:
         """Start, and return once it has recovered. Raises CheckFailed."""
         self._write("postgresql.conf", "")
-        self._write("pg_hba.conf", "local all all trust\n")  # who gets to the socket is its user, or root
+        self._write("pg_hba.conf", "local all all trust\n")  # only its user and root can reach the socket
         own = {
             "config_file": os.path.join(self._folder, "postgresql.conf"),
             "hba_file": os.path.join(self._folder, "pg_hba.conf"),
@@ -214,10 +225,10 @@ class Server:
             time.sleep(min(POLL, self._bench.left()))
 
     def _is_ready(self) -> bool:
-        """Whether the server says so, in the last line of its file."""
+        """Whether the server reports ready, in the last line of postmaster.pid."""
         try:
             text = read_file(self._data, "postmaster.pid", LONGEST_STATE, "postmaster.pid").decode("utf-8", "replace")
-            return text.splitlines()[7].strip() == READY
+            return text.split("\n")[7].strip() == READY
         except (OSError, IndexError):
             return False
 
@@ -240,7 +251,7 @@ class Server:
             raise CheckFailed(f"pg_amcheck found damage (exit status {done.rc}): {said}")
 
     def stop(self) -> None:
-        """Stop as an administrator would, which writes everything to the copy. Raises CheckFailed."""
+        """Stop regularly, which writes everything to the copy. Raises CheckFailed."""
         if self._process is None:
             raise CheckFailed("PostgreSQL was never started, so it cannot be stopped")
         self._process.send_signal(signal.SIGINT)
@@ -251,7 +262,7 @@ class Server:
             raise CheckFailed(f"PostgreSQL did not stop cleanly (exit status {self._process.returncode}): {said}")
 
     def kill(self) -> None:
-        """End it at once, if it has not ended, and put what it said on record."""
+        """End it at once, if it still runs, and record its log."""
         if self._process is None:
             return
         for number, patience in ((signal.SIGQUIT, 5.0), (signal.SIGKILL, 2.0)):

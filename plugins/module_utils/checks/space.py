@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copies for checks that change what they look at, where that may not be changed.
+"""Makes copies for checks that change their files, if those must not be changed.
 
-Content and links are copied, and nothing else: what may be run as somebody else on production must not come to lie
-on this host's own disk. ``cp`` finds what it copies by a link of ours, so no name of the copy is on its command line.
+Only content and links are copied: production's setuid programs must not end up on this host's own disk. ``cp`` finds
+its source through our own link, so no name from the copy is on its command line.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from __future__ import annotations
 import os
 import shutil
 
-from ..quiesce.users import environment_of
+from ..host.users import environment_of
 from .base import telling
 from .bench import Bench
 from .errors import CheckFailed
 
 RESERVE = 64 * 1024 * 1024
-"""Bytes that a copy leaves free."""
+"""Bytes that a copy must leave free."""
 COPY = ("cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode,ownership")
 
 
 def writable(path: str) -> bool:
-    """Whether a file or folder may be changed here."""
+    """Whether a file or directory may be changed here."""
     return os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY
 
 
 def copy_file(source: str, target: str, name: str, bench: Bench) -> None:
-    """Copy a file, for the check's programs to own. ``name``: how errors call it. Raises CheckFailed."""
+    """Copy a file for the check's programs, which own the copy. ``name``: its name in errors. Raises CheckFailed."""
     size = os.stat(source).st_blocks * 512
     _copy(["--dereference"], source, "", target, size, name, bench)
     _give(target, 0o600, bench)
 
 
 def copy_folder(source: str, target: str, name: str, bench: Bench) -> None:
-    """Copy a folder with all that is in it, links as they are, for the check's programs to own. Raises CheckFailed.
+    """Copy a directory tree for the check's programs, which own the copy; links stay links. Raises CheckFailed.
 
-    What is neither file, folder nor link must not be in it.
+    It must contain only files, directories and links.
     """
     size = 0
     for folder, _folders, files in os.walk(source, onerror=_raise):
@@ -49,7 +49,7 @@ def copy_folder(source: str, target: str, name: str, bench: Bench) -> None:
 
 
 def give_folder(path: str, bench: Bench) -> None:
-    """Make the check's user the owner of a folder with all that is in it. Raises CheckFailed, OSError."""
+    """Make the check's user the owner of a directory tree. Raises CheckFailed, OSError."""
     if bench.user is None:
         return
     for _folder, folders, files, descriptor in os.fwalk(path, onerror=_raise, follow_symlinks=False):
@@ -73,8 +73,8 @@ def _copy(options: list[str], source: str, below: str, target: str, size: int, n
     free = shutil.disk_usage(bench.work).free - RESERVE
     if size > free:
         raise CheckFailed(
-            f"{name} cannot be changed where it is, and its copy needs {size} bytes, of which there are "
-            f"{max(free, 0)} in {os.path.dirname(bench.work)}: mount it from an overlay, or name another 'scratch'"
+            f"{name} cannot be changed in place, and a copy needs {size} bytes, but only {max(free, 0)} are free in "
+            f"{os.path.dirname(bench.work)}: mount it from an overlay, or set 'scratch' to another directory"
         )
     link = f"{target}.source"
     os.symlink(source, link)

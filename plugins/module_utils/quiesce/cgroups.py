@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes a process out of the control group (cgroup) that it was started in.
+"""Moves a process out of the control group (cgroup) in which it was started.
 
-Whoever ends a cgroup ends all that is in it: systemd-oomd, ``cgroup.kill``, the memory limit of a service or a session.
+A cgroup is killed as a whole: by systemd-oomd, ``cgroup.kill``, or the memory limit of a service or a session.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ import select
 import subprocess
 from typing import Dict, Iterator
 
-from .mounts import current
-from .users import PATH
+from ..host.mounts import current
+from ..host.users import PATH
+from ..saveset.base import kerneltables
 
 SYSTEMD = "/run/systemd/system"
-"""There is a folder of that name where systemd is the system's first process."""
+"""This directory exists if systemd is the init process."""
 
 ROOT, STAYED = "the root cgroup", "the holder's own cgroup"
 
 SYSTEMD_TIMEOUT = 5.0
-"""Seconds that systemd may take to make a unit."""
+"""Seconds that systemd may take to start a unit."""
 
 PROPERTIES = (["--property=ManagedOOMPreference=omit", "--property=TimeoutStopSec=5"], ["--property=TimeoutStopSec=5"])
-"""What the unit is to be like; then what systemd before version 248 knows of it."""
+"""The unit's properties; then those that systemd before version 248 supports."""
 
 Paths = Dict[str, str]
-"""Where a process is, by hierarchy: its controllers, separated by commas; empty for the one of cgroup v2."""
+"""A process's cgroup in each hierarchy, named by its comma-separated controllers; empty for cgroup v2."""
 
 
 def leave(name: str) -> str:
-    """Take this process into a unit of systemd of its own, called ``name`` and some letters; else to the root cgroup.
+    """Move this process into its own systemd unit, named ``name`` and random letters; else to the root cgroup.
 
-    Returns in words where it is now. The unit is gone when the process is.
+    Returns in words where it is now. The unit ends with the process.
     """
     before = _paths("self")
     if os.path.isdir(SYSTEMD):
@@ -49,7 +50,7 @@ def leave(name: str) -> str:
 
 
 def _into_scope(unit: str, properties: list[str], before: Paths) -> bool:
-    """Make a unit and go there, and to the root of hierarchies in which it is no other place. Whether that worked."""
+    """Start a unit and move there; to the root in hierarchies without a new cgroup. Returns whether that worked."""
     with contextlib.suppress(OSError, subprocess.SubprocessError), _scope(unit, properties) as member:
         if member:
             there = _paths(str(member))
@@ -60,11 +61,11 @@ def _into_scope(unit: str, properties: list[str], before: Paths) -> bool:
 
 @contextlib.contextmanager
 def _scope(unit: str, properties: list[str]) -> Iterator[int]:
-    """A unit with a process in it that waits for the end of this block: its id; 0 where there is no such unit.
+    """A unit with a process that waits for the end of this block: its id; 0 if the unit could not be started.
 
-    A scope is a unit of processes that systemd has not started itself, so that this process can go into it as it is.
+    A scope is a unit of processes that systemd did not start itself, so this process can join it.
     """
-    text = "Thaws what an OpenISB holder has frozen, if that is killed"
+    text = "Thaws what an OpenISB holder has frozen, if the holder is killed"
     command = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", f"--description={text}", *properties]
     with subprocess.Popen(
         [*command, "--", "cat"],
@@ -87,7 +88,7 @@ def _scope(unit: str, properties: list[str]) -> Iterator[int]:
 
 
 def _answers(process: subprocess.Popen[bytes]) -> bool:
-    """Whether cat runs: systemd-run becomes it once the unit is there."""
+    """Whether cat runs: systemd-run executes it once the unit exists."""
     if process.stdin is None or process.stdout is None:
         return False
     process.stdin.write(b"x")
@@ -95,19 +96,18 @@ def _answers(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _paths(process: str) -> Paths:
-    """Where a process is. Raises OSError."""
-    with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
-        fields = [line.rstrip("\n").split(":", 2) for line in stream]
+    """The cgroups of a process. Raises OSError."""
+    fields = [os.fsdecode(line).split(":", 2) for line in kerneltables.lines(f"/proc/{process}/cgroup")]
     return {controllers: path for _number, controllers, path in fields}
 
 
 def _is_out(before: Paths) -> bool:
-    """Whether this process is in none of the cgroups that it was in, but for roots."""
+    """Whether this process has left all its former cgroups, except roots."""
     return all(path == "/" or path != before.get(hierarchy) for hierarchy, path in _paths("self").items())
 
 
 def _move(wanted: Paths) -> None:
-    """Go to these places, as far as this system lets."""
+    """Move to these cgroups, as far as the system allows."""
     now = _paths("self")
     for hierarchy, path in wanted.items():
         if path == now.get(hierarchy):
@@ -119,7 +119,7 @@ def _move(wanted: Paths) -> None:
 
 
 def _mounted(hierarchy: str) -> list[str]:
-    """Where a hierarchy is mounted with its root."""
+    """The mount points of a hierarchy's root."""
     controllers = set(hierarchy.split(",")) if hierarchy else set()
     return [
         mount.point

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes a process that outlives the module which starts it, and that keeps working when others have to wait."""
+"""Starts a process that outlives its module and keeps working when other processes are blocked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import signal
 import traceback
 from typing import Callable, NamedTuple
 
-from .children import protect_from_oom
+from ..host.children import protect_from_oom
 from .errors import HolderError
 
 MCL_CURRENT, MCL_FUTURE = 1, 2
@@ -23,18 +23,18 @@ STARTED = b"started"
 
 
 class Protection(NamedTuple):
-    """Whether a process is kept in memory as a whole, and is spared when memory runs out."""
+    """Whether a process has its memory locked and is exempt from the OOM killer."""
 
     memory_locked: bool
     oom_protected: bool
 
 
 def start(main: Callable[[Callable[[], None]], None], timeout: float) -> None:
-    """Run ``main`` in a new process, away from this one's session, descriptors and parents.
+    """Run ``main`` in a new process, detached from this one's session, descriptors and parents.
 
-    ``main`` is given a function to call once it is ready; this returns then. Raises HolderError where that does not
-    happen within ``timeout`` seconds, with what went wrong. Everything that ``main`` needs must be imported already, as
-    the file that this code came from goes away when the module ends.
+    ``main`` gets a function to call once it is ready; then this returns. Raises HolderError with the cause if that does
+    not happen within ``timeout`` seconds. Everything that ``main`` needs must already be imported, because the file
+    with this code is removed when the module ends.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -57,7 +57,7 @@ def _read_message(reader: int, timeout: float) -> bytes:
         message += piece
         if not piece or message == STARTED:
             return message
-    raise HolderError(f"the holder did not start within {timeout:g} s: look for what keeps that server so busy")
+    raise HolderError(f"the holder did not start within {timeout:g} s: find out what keeps that server busy")
 
 
 def _in_child(main: Callable[[Callable[[], None]], None], writer: int) -> None:
@@ -67,7 +67,7 @@ def _in_child(main: Callable[[Callable[[], None]], None], writer: int) -> None:
         os.setsid()
         if os.fork():
             os._exit(0)
-        os.setsid()  # a session of its own, so that the partner can end what it leaves behind
+        os.setsid()  # its own session, so that the partner can end what it leaves behind
         detach([writer])
         main(lambda: report(STARTED))
         status = 0
@@ -78,7 +78,7 @@ def _in_child(main: Callable[[Callable[[], None]], None], writer: int) -> None:
 
 
 class _Report:
-    """Says one thing to whoever started the process, and no more: the descriptor may be something else's afterwards."""
+    """Sends one message to the parent, and only one: the descriptor may be reused afterwards."""
 
     def __init__(self, writer: int) -> None:
         self._writer: int | None = writer
@@ -87,13 +87,13 @@ class _Report:
         writer, self._writer = self._writer, None
         if writer is None:
             return
-        with contextlib.suppress(OSError):  # nobody waits any more
+        with contextlib.suppress(OSError):  # the parent is gone
             os.write(writer, message)
         os.close(writer)
 
 
 def detach(keep: list[int]) -> None:
-    """Let go of everything inherited but the descriptors in ``keep``. The umask stays, for what drivers run."""
+    """Drop everything inherited except the descriptors in ``keep``. The umask stays, for the drivers' commands."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
@@ -108,12 +108,12 @@ def detach(keep: list[int]) -> None:
 
 
 def ignore(number: int) -> None:
-    """Survive a signal, in a way that programs which this process starts do not inherit."""
+    """Ignore a signal in this process only: programs that it starts do not inherit this."""
     signal.signal(number, lambda _number, _frame: None)
 
 
 def max_descriptors() -> int:
-    """One more than the highest descriptor that is open."""
+    """One more than the highest open descriptor."""
     try:
         return max(int(name) for name in os.listdir("/proc/self/fd")) + 1
     except (OSError, ValueError):
@@ -121,7 +121,7 @@ def max_descriptors() -> int:
 
 
 def lock_memory() -> bool:
-    """Keep all of this process in memory, so that it never waits for a disk to read itself. Whether it worked."""
+    """Lock this process in memory, so that it never waits for a disk to page in. Returns whether it worked."""
     try:
         return bool(ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT | MCL_FUTURE) == 0)
     except (OSError, AttributeError):
@@ -129,12 +129,12 @@ def lock_memory() -> bool:
 
 
 def protect() -> Protection:
-    """Lock this process in memory and have it spared when memory runs out, as far as that is allowed."""
+    """Lock this process in memory and exempt it from the OOM killer, as far as allowed."""
     return Protection(lock_memory(), protect_from_oom())
 
 
 def rename(name: str) -> bool:
-    """Show this process under another name in ps, without arguments. Whether that worked."""
+    """Show this process under another name in ps, without arguments. Returns whether it worked."""
     try:
         ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
         with open("/proc/self/stat", encoding="utf-8", errors="replace") as stream:

@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guard: a third process, which thaws when holder and partner are both killed, or both hang.
+"""The guard: a third process, which thaws if holder and partner are both killed or both hang.
 
-Holder and partner share a name and a cgroup, and whoever ends one of them in the way of ``pkill`` or of systemd-oomd
-ends both. So the guard has another name, and leaves the cgroup that it was started in, for a unit of systemd of its own
-where there is systemd. It is nobody's child, keeps its memory locked, and has no file open but a pipe. It ends as soon
-as nothing is frozen any more.
+Holder and partner share a name and a cgroup, so ``pkill`` or systemd-oomd would end both. So the guard has another name
+and leaves the cgroup in which it was started, for its own systemd unit if there is systemd. It has no parent process,
+locks its memory and has no file open except a pipe. It ends as soon as nothing is frozen any more.
 """
 
 from __future__ import annotations
@@ -18,28 +17,29 @@ import signal
 import time
 from typing import Any
 
-from . import cgroups, daemon, processes, records, takeover, watch
+from ..host import processes
+from ..host.processes import identity, is_running
+from . import cgroups, daemon, records, takeover, watch
 from .errors import HolderError
 from .hold import BY_GUARD, FREEZING, FROZEN, THAWING
-from .processes import identity, is_running
 
 NAME = "thaw-guard"
-"""What ps shows: nothing that a pattern for OpenISB, Ansible or Python finds, and no longer than Python's own path."""
+"""The name in ps: no pattern for OpenISB, Ansible or Python matches it, and it is no longer than Python's own path."""
 
-KILLED = "the holder and its partner died or hung before they had thawed, and the guard thawed in their place"
+KILLED = "the holder and its partner died or hung before they thawed, and the guard thawed in their place"
 
 PATIENCE = watch.Patience(late=0.65, silence=4.0)
-"""More than the partner's, whose turn comes first."""
+"""Longer than the partner's, so that the partner acts first."""
 
 START_TIMEOUT = 30.0
-"""Seconds that the guard may take to be in its place."""
+"""Seconds that the guard may take to start."""
 
 END_PATIENCE = 2.0
-"""Seconds to wait for the guard's end, and for that of processes that hang."""
+"""Seconds to wait for the end of the guard, and of hung processes."""
 
 
 class Guard:
-    """What holder and partner know of the guard. ``told`` is what it has told of itself when it started."""
+    """What holder and partner know about the guard. ``told``: what it reported about itself at its start."""
 
     def __init__(self, writer: int, told: dict[str, Any]) -> None:
         self.teller = watch.Teller(writer)
@@ -52,11 +52,11 @@ class Guard:
         return self.teller.is_heard()
 
     def status(self) -> dict[str, Any]:
-        """What there is to know of it."""
+        """Its state, for the holder's status."""
         return dict(self._facts, alive=self.alive())
 
     def dismiss(self) -> None:
-        """Tell it that all is well, so that it ends; one that hangs is killed."""
+        """Report that all is well, so that it ends; kill it if it hangs."""
         self.teller.end()
         end = time.monotonic() + END_PATIENCE
         while is_running(self.identity) and time.monotonic() < end:
@@ -65,7 +65,7 @@ class Guard:
 
 
 def start(run_dir: str, run_id: str, hold_ttl: float) -> Guard:
-    """Start the guard of a run; returns once it watches. Raises HolderError where it does not start."""
+    """Start the guard of a run; returns once it watches. Raises HolderError if it does not start."""
     reader, writer = os.pipe()
     answers, report = os.pipe()
     child = os.fork()
@@ -92,7 +92,7 @@ def _read_report(answers: int) -> dict[str, Any]:
         if not piece:
             told: dict[str, Any] = json.loads(message or b"{}")
             return told
-    return {"error": f"it did not answer within {START_TIMEOUT:g} s: look for what keeps that server so busy"}
+    return {"error": f"it did not answer within {START_TIMEOUT:g} s: find out what keeps that server busy"}
 
 
 def _in_child(reader: int, report: int, run_dir: str, run_id: str, hold_ttl: float) -> None:
@@ -109,7 +109,7 @@ def _in_child(reader: int, report: int, run_dir: str, run_id: str, hold_ttl: flo
 
 
 def _watch(reader: int, report: int, run_dir: str, run_id: str, hold_ttl: float) -> None:
-    """The guard's whole life."""
+    """The main function of the guard."""
     for number in (signal.SIGTERM, signal.SIGINT):
         daemon.ignore(number)  # the holder thaws on these
     try:
@@ -128,13 +128,13 @@ def _watch(reader: int, report: int, run_dir: str, run_id: str, hold_ttl: float)
 
 
 def _mend(run_dir: str, run_id: str, protection: daemon.Protection) -> None:
-    """Thaw what is on record, once nobody else can any more."""
+    """Thaw what is on record, once no other process can."""
     record = records.read(run_dir, run_id)
     if record is None:
         return
     processes.end_all([process for process in (record["holder"], record["partner"]) if process], END_PATIENCE)
     takeover.end_session(record["holder"]["pid"])
-    record = records.read(run_dir, run_id)  # it may have changed until then
+    record = records.read(run_dir, run_id)  # it may have changed meanwhile
     if record is not None and _is_unfinished(record):
         record["guard"] = None
         takeover.take_over(run_dir, record, protection, (BY_GUARD, KILLED))

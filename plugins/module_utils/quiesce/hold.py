@@ -1,25 +1,26 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state machine of one hold: pure logic, told the time and what happened, and asked what to do next.
+"""The state machine of one hold: pure logic that is given the time and the events, and says what to do next.
 
 ::
 
     armed -> freezing -> frozen -> thawing -> thawed
       |          |                    ^  |
-      |          +-- error, deadline -+  +--> failed   (it never was wholly frozen)
-      +-- thaw: thawed, without ever having been frozen; a freeze that arrives later is refused
+      |          +-- error, deadline -+  +--> failed   (it was never completely frozen)
+      +-- thaw: thawed, without ever having been frozen; a later freeze is refused
 
-Drivers freeze one after the other and thaw in reverse. A thaw of one driver that fails or hangs does not keep the
-others frozen: it is tried again, without end, and the hold leaves ``thawing`` only when nothing can be frozen any more.
-A freeze that was given up may still take hold later, so its driver is thawed again after that call has ended.
+Drivers freeze one after the other and thaw in reverse. If one driver's thaw fails or hangs, the others do not stay
+frozen: as soon as one takes longer than ``ORDER_PATIENCE``, all others are thawed at once. A failed thaw is retried
+without limit, and the hold leaves ``thawing`` only when nothing can be frozen any more. A freeze that was given up may
+still take effect later, so its driver is thawed again after that call has ended.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .clock import Clock
+from ..host.clock import Clock
 from .errors import Refused
 
 ARMED, FREEZING, FROZEN, THAWING, THAWED, FAILED = "armed", "freezing", "frozen", "thawing", "thawed", "failed"
@@ -30,11 +31,14 @@ BY_COMMAND, BY_TTL, BY_ARM_TTL, BY_SIGNAL, BY_FAILURE = "command", "ttl", "arm_t
 BY_PARTNER, BY_GUARD, BY_RECOVERY = "partner", "guard", "recovery"
 
 RETRY_AFTER = 0.5
-"""Seconds until a thaw that failed is tried again."""
+"""Seconds until a failed thaw is retried."""
+
+ORDER_PATIENCE = 0.5
+"""Seconds that the other drivers wait for one driver's thaw before they are thawed regardless."""
 
 
 class Limits(NamedTuple):
-    """Seconds: armed but never frozen; frozen, from the start of the freeze; answering after the end."""
+    """Seconds: armed without a freeze; frozen, from the start of the freeze; responding after the end."""
 
     arm_ttl: float
     hold_ttl: float
@@ -42,24 +46,29 @@ class Limits(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A driver's call to make: ``freeze`` or ``thaw`` of driver number ``driver``."""
+    """A call to make: ``freeze`` or ``thaw`` of driver number ``driver``."""
 
     kind: str
     driver: int
 
 
 class Call:
-    """A driver's call that is under way. ``given_up``: it took too long, and the hold went on without it."""
+    """A driver's call in progress. ``given_up``: it timed out, and the hold went on without it.
 
-    def __init__(self, begun: float) -> None:
+    ``again``: it is a retry.
+    """
+
+    def __init__(self, begun: float, again: bool) -> None:
         self.begun = begun
         self.given_up = False
+        self.again = again
 
 
 class Part:
-    """One driver's share in the hold.
+    """One driver's part in the hold.
 
-    ``touched``: its freeze was begun. ``dirty``: it may be frozen, and no thaw that could end this is under way.
+    ``touched``: its freeze was started. ``dirty``: it may be frozen, and no thaw that could end this is in progress.
+    ``tried``: a thaw of it was started.
     """
 
     def __init__(self, name: str, timeout: float) -> None:
@@ -67,6 +76,7 @@ class Part:
         self.timeout = timeout
         self.touched = False
         self.dirty = False
+        self.tried = False
         self.calls: dict[str, Call] = {}
         self.retry_at = 0.0
         self.error: str | None = None
@@ -75,7 +85,7 @@ class Part:
 
 
 class Hold:
-    """One hold over some drivers. ``drivers`` is name and timeout in seconds of each, in freeze order."""
+    """One hold over some drivers. ``drivers``: name and timeout in seconds of each, in freeze order."""
 
     def __init__(self, run_id: str, drivers: list[tuple[str, float]], limits: Limits, clock: Clock) -> None:
         self.run_id = run_id
@@ -108,7 +118,7 @@ class Hold:
         error: str,
         before: dict[str, Any],
     ) -> Hold:
-        """The hold of a process that is gone, whose last status was ``before``: all may be frozen, and gets thawed."""
+        """The hold of a dead process, whose last status was ``before``: all may be frozen, so all is thawed."""
         hold = cls(run_id, drivers, limits, clock)
         for name in ("armed", "freeze_started", "frozen"):
             hold._times[name] = before.get(name)
@@ -118,10 +128,10 @@ class Hold:
         hold._begin_thaw(reason)
         return hold
 
-    # What happens to it
+    # Events
 
     def request(self, command: str) -> None:
-        """A command came. Raises Refused where it makes no sense now."""
+        """A command arrived. Raises Refused if the state does not allow it."""
         if command == FREEZE:
             self._ask_freeze()
         elif command in (THAW, END):
@@ -129,21 +139,21 @@ class Hold:
             self._end_asked = self._end_asked or command == END
             self._settle()
         elif command != STATUS:
-            raise Refused(f"'{command}' is no command: use one of {', '.join(COMMANDS)}")
+            raise Refused(f"unknown command '{command}': use one of {', '.join(COMMANDS)}")
 
     def lose(self, how: list[str]) -> None:
-        """What is frozen was thawed by somebody else, or may have been."""
+        """Somebody else thawed, or may have thawed, what is frozen."""
         if self.state == FROZEN:
             self._break(how)
 
     def terminate(self) -> None:
-        """The process was told to end: thaw, then end."""
+        """The process received a signal to end: thaw, then end."""
         self._end_asked = True
         self._ask_thaw(BY_SIGNAL)
         self._settle()
 
     def tick(self) -> None:
-        """Time went by: end what is over its time."""
+        """Time has passed: end what has exceeded its deadline."""
         now = self._clock.monotonic()
         if self.state == ARMED and now >= self._since + self.limits.arm_ttl:
             self._end_asked = True
@@ -159,7 +169,7 @@ class Hold:
         self._settle()
 
     def take_work(self) -> list[Work]:
-        """The calls to start now. Each must be told of with ``done`` when it has ended."""
+        """The calls to start now. The end of each must be reported with ``done``."""
         now = self._clock.monotonic()
         work: list[Work] = []
         if self.state == FREEZING and not any(part.calls for part in self.parts):
@@ -171,7 +181,7 @@ class Hold:
         return work
 
     def done(self, work: Work, error: str | None = None, broken: list[str] | None = None) -> None:
-        """A call has ended: with ``error`` where it failed, and for a thaw how the hold was ``broken``."""
+        """A call has ended: ``error`` if it failed; for a thaw, ``broken`` says how the hold was broken."""
         now = self._clock.monotonic()
         part = self.parts[work.driver]
         took = (now - part.calls.pop(work.kind).begun) * 1000.0
@@ -183,43 +193,45 @@ class Hold:
             self._thaw_done(part, now, error, broken or [])
         self._settle()
 
-    # What it tells
+    # Queries
 
     def deadline(self) -> float | None:
-        """When ``tick`` must come at the latest, on the monotonic clock; None: no need."""
+        """The latest time for the next ``tick``, on the monotonic clock; None: no need."""
         times = [call.begun + part.timeout for part in self.parts for call in part.calls.values() if not call.given_up]
         if self.state == ARMED:
             times.append(self._since + self.limits.arm_ttl)
         elif self.state in (FREEZING, FROZEN):
             times.append(self._ttl_end())
         elif self.state == THAWING:
-            times += [part.retry_at for part in self.parts if part.dirty and THAW not in part.calls]
+            times += self._turns()
         else:
             times.append(self._since + self.limits.linger)
         return min(times) if times else None
 
     def settled(self) -> bool:
-        """Whether an answer can be given: nothing is under way, or the thaw has met an error and goes on trying."""
-        return self.state not in (FREEZING, THAWING) or any(part.error for part in self.parts)
+        """Whether a response can be given: nothing is in progress, or all was tried and failures are being retried."""
+        if self.state not in (FREEZING, THAWING):
+            return True
+        return any(part.error for part in self.parts) and not self._untried()
 
     def live(self) -> bool:
-        """Whether it is, or may come to be, frozen."""
+        """Whether it is, or may become, frozen."""
         return self.state not in (THAWED, FAILED)
 
     def succeeded(self, command: str) -> bool:
-        """Whether what ``command`` wants is so."""
+        """Whether the goal of ``command`` is reached."""
         if command == FREEZE:
             return self.state == FROZEN
         return command == STATUS or not self.live()
 
     def unbroken(self) -> bool:
-        """Whether it was frozen wholly, and from then until now or until it was thawed by command."""
+        """Whether it was completely frozen, and stayed so until now or until the thaw by command."""
         if not self._complete or self.broken:
             return False
         return self.state == FROZEN or (self.state in (THAWING, THAWED) and self.reason == BY_COMMAND)
 
     def status(self) -> dict[str, Any]:
-        """All of it, as JSON: times in seconds since the epoch, durations in milliseconds."""
+        """The status, as JSON: times in seconds since the epoch, durations in milliseconds."""
         return {
             "run_id": self.run_id,
             "state": self.state,
@@ -243,14 +255,14 @@ class Hold:
             return
         if self.state != ARMED:
             raise Refused(
-                f"the hold of run {self.run_id} is {self.state} already, and a hold freezes once: start a new run"
+                f"the hold of run {self.run_id} is already {self.state}, and a hold freezes only once: start a new run"
             )
         self.state = FREEZING
         self._freeze_begun = self._stamp("freeze_started")
 
     def _freeze_done(self, part: Part, error: str | None) -> None:
         if self.state != FREEZING:
-            part.dirty = True  # the hold went on without it, so whatever it did since then has to be undone
+            part.dirty = True  # the hold went on without it, so whatever it did since must be undone
             part.retry_at = 0.0
         elif error is not None:
             self.error = error
@@ -291,15 +303,35 @@ class Hold:
             part.dirty = part.touched
 
     def _next_thaw(self, now: float) -> list[Work]:
-        """The last driver that is still to be thawed, unless a thaw is under way that may still succeed in time."""
-        if any(THAW in part.calls and not part.calls[THAW].given_up for part in self.parts):
-            return []
+        """The next driver in thaw order once the previous one is thawed; all of them if that takes too long.
+
+        Retries do not wait for others, and others do not wait for them.
+        """
         due = [
             index
-            for index, part in enumerate(self.parts)
+            for index, part in reversed(list(enumerate(self.parts)))
             if part.dirty and THAW not in part.calls and now >= part.retry_at
         ]
-        return [Work(THAW, index) for index in due[-1:]]
+        first = [index for index in due if not self.parts[index].tried]
+        calls = self._thaws()
+        if all(now < call.begun + ORDER_PATIENCE for call in calls):
+            first = first[:1] if all(call.again for call in calls) else []
+        return [Work(THAW, index) for index in due if self.parts[index].tried or index in first]
+
+    def _turns(self) -> list[float]:
+        """When the next thaws are due."""
+        calls = self._thaws()
+        waiting = [part for part in self.parts if part.dirty and THAW not in part.calls]
+        times = [part.retry_at for part in waiting if part.tried or all(call.again for call in calls)]
+        return times + ([call.begun + ORDER_PATIENCE for call in calls] if self._untried() else [])
+
+    def _thaws(self) -> list[Call]:
+        """The thaws in progress."""
+        return [part.calls[THAW] for part in self.parts if THAW in part.calls]
+
+    def _untried(self) -> bool:
+        """Whether a driver is still waiting for its first thaw."""
+        return any(part.dirty and not part.tried for part in self.parts)
 
     def _thaw_done(self, part: Part, now: float, error: str | None, broken: list[str]) -> None:
         part.error = error
@@ -314,14 +346,15 @@ class Hold:
 
     def _start(self, work: Work, now: float) -> None:
         part = self.parts[work.driver]
-        part.calls[work.kind] = Call(now)
+        part.calls[work.kind] = Call(now, work.kind == THAW and part.tried)
         if work.kind == FREEZE:
             part.touched = True
         else:
             part.dirty = False
+            part.tried = True
 
     def _settle(self) -> None:
-        """Leave ``thawing`` once nothing can be frozen any more, and end once that was asked or the linger is over."""
+        """Leave ``thawing`` once nothing can be frozen any more; finish on request or when the linger time is over."""
         if self.state == THAWING and not any(part.dirty or part.calls for part in self.parts):
             recovered = self.reason in (BY_PARTNER, BY_GUARD, BY_RECOVERY)
             self.state = THAWED if self._complete or recovered else FAILED
@@ -331,13 +364,13 @@ class Hold:
             self.finished = self._end_asked or self._clock.monotonic() >= self._since + self.limits.linger
 
     def _measure_window(self) -> float | None:
-        """Milliseconds from the freeze to now; by the wall clock where another process had frozen."""
+        """Milliseconds from the freeze to now; by the wall clock if another process froze."""
         if self._freeze_begun is not None:
             return _round((self._since - self._freeze_begun) * 1000.0)
         begun, ended = self._times["freeze_started"], self._times["thawed"]
         return None if begun is None or ended is None else _round((ended - begun) * 1000.0)
 
-    # Small things
+    # Helpers
 
     def _ttl_end(self) -> float:
         return (self._freeze_begun or 0.0) + self.limits.hold_ttl

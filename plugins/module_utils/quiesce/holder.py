@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The holder: the process that freezes and thaws, and thaws by itself whatever becomes of everybody else."""
+"""The holder: the process that freezes and thaws, and thaws on its own whatever happens to the other parties."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import signal
 import time
 from typing import Any, Callable, Sequence
 
+from ..host.clock import Clock
+from ..host.processes import identity
 from . import daemon, drivers, guard, partner, records, watch
-from .clock import Clock
 from .drivers.base import Driver
 from .guard import Guard
 from .hold import ARMED, BY_COMMAND, Hold, Limits
-from .processes import identity
 from .server import Server, timeouts
 
 START_TIMEOUT = 30.0
-"""Seconds to wait until the holder answers, beyond those that its drivers may take to prepare."""
+"""Seconds to wait until the holder responds, in addition to its drivers' preparation time."""
 
 
 class Partner:
@@ -38,14 +38,14 @@ class Partner:
         self._gone = False
 
     def alive(self) -> bool:
-        """Whether it runs. Also takes note of its end, so that no dead process is left."""
+        """Whether it runs. Also reaps it, so that no zombie is left."""
         if not self._gone:
             with contextlib.suppress(ChildProcessError):
                 self._gone = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
         return not self._gone
 
     def dismiss(self) -> None:
-        """Tell it that all is well, so that it ends; one that hangs is killed."""
+        """Report that all is well, so that it ends; kill it if it hangs."""
         self.teller.end()
         end = time.monotonic() + guard.END_PATIENCE
         while self.alive() and time.monotonic() < end:
@@ -71,9 +71,9 @@ def start(
     limits: Limits,
     findings: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Start the holder of a run; returns once it answers. Raises HolderError where it does not start.
+    """Start the holder of a run; returns once it responds. Raises HolderError if it does not start.
 
-    ``findings`` are what each driver's check has found, and must still be so.
+    ``findings``: what each driver's test found, and what must still hold.
     """
     patience = START_TIMEOUT + guard.START_TIMEOUT + sum(each.patience() for each in drivers.build(descriptions))
 
@@ -106,7 +106,7 @@ def _hold(
         server.serve()
         _forget(server)
     except BaseException:
-        # Nothing is frozen before serve(), and whatever goes wrong in it is for the others to mend.
+        # Nothing is frozen before serve(). After a failure in serve(), partner and guard thaw.
         if not _serving(run_dir, run_id):
             _dismiss(watchers)
         raise
@@ -114,7 +114,7 @@ def _hold(
 
 
 def _dismiss(watchers: list[Guard | Partner]) -> None:
-    """Tell all who watch that all is well, and see them gone."""
+    """Dismiss all watchers, and wait until they are gone."""
     for watcher in watchers:
         watcher.dismiss()
 
@@ -164,6 +164,6 @@ def new_record(
 
 
 def _forget(server: Server) -> None:
-    """Leave a record only where somebody may still want to know what became of the hold."""
+    """Remove the record, unless somebody may still need to know how the hold ended."""
     if server.hold.reason == BY_COMMAND and not any(driver.marks for driver in server.drivers):
         records.remove(server.run_dir, server.hold.run_id)

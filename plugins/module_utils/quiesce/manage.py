@@ -1,22 +1,26 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules do with holds on this server: look, check, arm, freeze, thaw, end."""
+"""What the modules do with holds on this server: find, test, arm, freeze, thaw, end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sys
+import tempfile
 import time
 from typing import Any
 
-from . import drivers, holder, processes, protocol, records, takeover
-from .clock import Clock
+from ..host import processes
+from ..host.clock import Clock
+from ..host.errors import HostError
+from ..host.processes import is_running
+from . import drivers, holder, protocol, records, takeover
 from .drivers.base import Driver, Surroundings
-from .errors import HolderError, QuiesceError
+from .errors import HolderError
 from .hold import ARMED, BY_RECOVERY, END, FAILED, FREEZE, STATUS, THAW, THAWED, Hold, Limits
-from .processes import is_running
 from .runner import run_until_settled
 from .server import timeouts
 
@@ -24,19 +28,19 @@ ABSENT = "absent"
 LIVE = ("armed", "freezing", "frozen", "thawing")
 LOOK_TIMEOUT = 3.0
 TAKEOVER_PATIENCE = 5.0
-"""Seconds to wait for the partner of a holder that has just died to take its place."""
+"""Seconds to wait for the partner of a dead holder to take over."""
 SILENT_PATIENCE = 5.0
-"""Seconds for a holder that did not even tell its status; it is asked that once more before it is taken to hang."""
+"""Seconds for a holder that did not return its status; it is asked once more before it counts as hung."""
 POLL = 0.05
 WAIT = 0.2
-"""Seconds between two looks at a thaw that the holder tries again."""
-LEFT_OVER = "the holder, its partner and its guard are gone; what they had left frozen was thawed from their record"
+"""Seconds between two queries while the holder retries a thaw."""
+LEFT_OVER = "the holder, its partner and its guard are gone; what they left frozen was thawed from their record"
 PROCESSES = ("holder", "partner", "guard")
-"""Who may thaw, in the order of their turns, as the record names them."""
+"""The processes that may thaw, in order, by their names in the record."""
 
 
 class Found:
-    """A hold on record here: whether its process runs, whether that answers, and its last known status."""
+    """A hold on record on this server: whether its process runs and responds, and its last known status."""
 
     def __init__(self, record: dict[str, Any], look_timeout: float, run_dir: str) -> None:
         self.run_id: str = record["run_id"]
@@ -52,21 +56,21 @@ class Found:
 
     @property
     def state(self) -> str:
-        """The hold's state; ``absent`` where nothing of it is left but a record that nothing is frozen."""
+        """The hold's state; ``absent`` if only a record is left, and nothing is frozen."""
         return str(self.status["state"]) if self.alive or self.leftover else ABSENT
 
     @property
     def live(self) -> bool:
-        """Whether a process has, or may come to have, something frozen."""
+        """Whether a process has frozen something, or may still do so."""
         return self.alive and (not self.answers or self.status["state"] in LIVE)
 
     @property
     def leftover(self) -> bool:
-        """Whether something may be frozen with no process left to thaw it."""
+        """Whether something may be frozen and no process is left to thaw it."""
         return not self.alive and records.may_be_frozen(self.record)
 
     def public(self) -> dict[str, Any]:
-        """For people: the status, without the drivers' options."""
+        """The status for reports, without the drivers' options."""
         status = {key: value for key, value in self.status.items() if key != "ok"}
         return dict(
             status, run_id=self.run_id, state=self.state, alive=self.alive, answers=self.answers, leftover=self.leftover
@@ -74,7 +78,7 @@ class Found:
 
 
 def find_all(run_dir: str, look_timeout: float = LOOK_TIMEOUT) -> list[Found]:
-    """All holds on record here. Raises HolderError."""
+    """All holds on record on this server. Raises HolderError."""
     return [Found(record, look_timeout, run_dir) for record in records.read_all(run_dir)]
 
 
@@ -85,7 +89,7 @@ def find(run_dir: str, run_id: str) -> Found | None:
 
 
 def check(run_dir: str, built: list[Driver]) -> list[dict[str, Any]]:
-    """What each driver says of a freeze here: driver, ok, message. Changes nothing."""
+    """Each driver's test of whether a freeze would work: driver, ok, message. Changes nothing."""
     surroundings = Surroundings(_used_paths(run_dir, built))
     return [_check_one(driver, surroundings) for driver in built]
 
@@ -93,23 +97,36 @@ def check(run_dir: str, built: list[Driver]) -> list[dict[str, Any]]:
 def _check_one(driver: Driver, surroundings: Surroundings) -> dict[str, Any]:
     try:
         return {"driver": driver.name, "ok": True, "message": driver.check(surroundings)}
-    except (QuiesceError, OSError) as error:
+    except (HostError, OSError) as error:
         return {"driver": driver.name, "ok": False, "message": str(error)}
 
 
 def _used_paths(run_dir: str, built: list[Driver]) -> dict[str, str]:
+    """What the holder, the drivers and any login that thaws need: path -> purpose."""
     paths = {
-        run_dir: "the holder's folder",
+        run_dir: "the holder's directory",
         os.path.realpath(sys.executable): "Python",
         os.path.dirname(os.__file__): "Python's library",
+        tempfile.gettempdir(): "temporary files",
+        "/var/log": "the system's logs, to which every login writes",
     }
+    for home in _homes():
+        paths[os.path.join(home, ".ansible")] = "where Ansible puts its modules"
     for driver in built:
         paths.update({path: purpose for purpose, path in driver.paths().items()})
     return paths
 
 
+def _homes() -> list[str]:
+    """The home directories of the modules' user and of the login that became that user."""
+    homes = [os.path.expanduser("~")]
+    with contextlib.suppress(KeyError):
+        homes.append(pwd.getpwnam(os.environ["SUDO_USER"]).pw_dir)
+    return homes
+
+
 class Arming:
-    """Arms a hold for one run: ``plan`` finds what stands in the way and says whether there is anything to do."""
+    """Arms a hold for one run: ``plan`` finds obstacles and returns whether there is anything to do."""
 
     def __init__(self, run_dir: str, run_id: str, descriptions: list[dict[str, Any]], limits: Limits) -> None:
         self.run_dir = run_dir
@@ -117,12 +134,12 @@ class Arming:
         self.descriptions = descriptions
         self.limits = limits
         self.checks: list[dict[str, Any]] = []
-        """What ``plan`` had each driver find, as ``check`` returns it."""
+        """The result of ``check`` from ``plan``."""
         self._findings: list[dict[str, Any]] = []
         self._in_the_way: list[Found] = []
 
     def plan(self) -> bool:
-        """Whether a holder has to be started. Raises QuiesceError where it must not, or a driver's check fails."""
+        """Whether a holder must be started. Raises HostError if it must not, or if a driver's test fails."""
         built = drivers.build(self.descriptions, run_id=self.run_id)
         self._in_the_way = []
         armed = False
@@ -148,8 +165,8 @@ class Arming:
     def _look_at_other(self, found: Found) -> None:
         if found.live:
             raise HolderError(
-                f"run {found.run_id} holds this server ({found.state}), so run {self.run_id} cannot: wait for its end, "
-                "or end it with 'ansible-playbook recover.yml' if it is no longer running"
+                f"run {found.run_id} holds this server ({found.state}), so run {self.run_id} cannot: wait until it "
+                "ends, or end it with 'ansible-playbook recover.yml' if it is no longer running"
             )
         if found.leftover:
             raise HolderError(
@@ -166,7 +183,7 @@ class Arming:
                 return True
         elif found.live or found.status.get("freeze_started") is not None:
             raise HolderError(
-                f"the hold of run {self.run_id} is {found.status['state']} here already, and a hold freezes once: "
+                f"the hold of run {self.run_id} is already {found.status['state']} here, and a hold freezes only once: "
                 "start a new run"
             )
         self._in_the_way.append(found)
@@ -178,7 +195,7 @@ class Arming:
 
 
 def freeze(run_dir: str, run_id: str, timeout: float) -> dict[str, Any]:
-    """Have the run's holder freeze, and return its answer. Raises HolderError where there is no holder."""
+    """Have the run's holder freeze, and return its response. Raises HolderError if there is no holder."""
     found = find(run_dir, run_id)
     if found is None or not found.alive:
         raise HolderError(f"run {run_id} has no holder here: arm it first with state=armed")
@@ -186,7 +203,7 @@ def freeze(run_dir: str, run_id: str, timeout: float) -> dict[str, Any]:
 
 
 def thaw(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
-    """Thaw what a run holds here, by its holder, partner or guard, or else from its record. Safe to repeat."""
+    """Thaw what a run holds here, by its holder, partner or guard, else from its record. Idempotent."""
     if found.alive:
         answer = _ask_until_answered(run_dir, found, THAW, timeout)
         if answer is not None:
@@ -195,7 +212,7 @@ def thaw(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
 
 
 def _ask_until_answered(run_dir: str, found: Found, command: str, timeout: float) -> dict[str, Any] | None:
-    """The holder's answer; that of who takes its place where it dies meanwhile; None where all are gone."""
+    """The response of the holder, or of its successor if it dies meanwhile; None if all are gone."""
     end = time.monotonic() + timeout
     patience = timeout if found.answers else min(timeout, SILENT_PATIENCE)
     successor: float | None = None
@@ -222,20 +239,20 @@ def _ask_until_answered(run_dir: str, found: Found, command: str, timeout: float
 
 
 def _end_hung(found: Found, name: str) -> None:
-    """Kill a holder, or who should take its place, that hangs: it makes way for the next, or else for the record."""
+    """Kill a hung holder or successor, so that the next one, or a thaw from the record, can take over."""
     process = found.record[name]
     if not processes.end(process, TAKEOVER_PATIENCE):
         raise HolderError(
             f"the {name} of run {found.run_id} (process {process['pid']}) hangs and cannot be killed: its server's "
-            "kernel has to let go of it first"
+            "kernel must release it first"
         )
     takeover.end_session(process["pid"])
 
 
 def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Thaw from the record of a hold whose processes are gone, and return the hold's status as an answer."""
+    """Thaw from the record of a hold whose processes are gone; return the hold's status as a response."""
     if record["status"]["state"] in (THAWED, FAILED) and not records.may_be_frozen(record):
-        return dict(record["status"], ok=True)  # thawed before its processes went
+        return dict(record["status"], ok=True)  # thawed before its processes ended
     entries = record["drivers"]
     run_id = record["run_id"]
     built = drivers.build([entry["options"] for entry in entries], [entry["marks"] for entry in entries], run_id)
@@ -250,7 +267,7 @@ def recover(run_dir: str, record: dict[str, Any], timeout: float) -> dict[str, A
 
 
 def end(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
-    """Thaw, end the holder, and forget the hold. Waits for a thaw that is tried again. Returns the last answer."""
+    """Thaw, end the holder and remove the hold. Waits while a thaw is retried. Returns the last response."""
     deadline = time.monotonic() + timeout
     answer = thaw(run_dir, found, timeout)
     while not answer["ok"] and time.monotonic() < deadline:
@@ -262,7 +279,7 @@ def end(run_dir: str, found: Found, timeout: float) -> dict[str, Any]:
 
 
 def _end(run_dir: str, found: Found) -> None:
-    """End a holder that has nothing frozen, and forget it."""
+    """End a holder that has nothing frozen, and remove its record."""
     now = find(run_dir, found.run_id)
     if now is not None and now.alive:
         with contextlib.suppress(HolderError):

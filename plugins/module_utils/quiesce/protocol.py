@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is said on a holder's socket: one request a connection, one line of JSON each way.
+"""The protocol of a holder's socket: one request per connection, one line of JSON in each direction.
 
-Request: ``{"run_id": text, "command": "freeze" | "thaw" | "status" | "end"}``. Answer: the hold's status, with ``ok``
-and, where it is false, ``error``.
+Request: ``{"run_id": text, "command": "freeze" | "thaw" | "status" | "end"}``. Response: the hold's status, with ``ok``
+and, if that is false, ``error``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, Iterator
 from .errors import HolderError
 
 LIMIT = 65536
-"""Bytes that a line may have."""
+"""Maximum length of a line in bytes."""
 
 
 class BadRequest(HolderError):
-    """What came is not a request."""
+    """The message is not a valid request."""
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -31,13 +31,13 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 class Lines:
-    """Puts together one line from the pieces in which it comes."""
+    """Assembles one line from its pieces."""
 
     def __init__(self) -> None:
         self._data = b""
 
     def feed(self, piece: bytes) -> dict[str, Any] | None:
-        """The message, once the line is whole. Raises BadRequest."""
+        """The message, once the line is complete; None until then. Raises BadRequest."""
         self._data += piece
         line, newline, _rest = self._data.partition(b"\n")
         if newline:
@@ -70,7 +70,7 @@ def parse_request(message: dict[str, Any], run_id: str) -> str:
 
 @contextlib.contextmanager
 def short_path(path: str) -> Iterator[str]:
-    """The socket at ``path`` by a name that is short enough for any folder (a socket's name has at most 107 bytes)."""
+    """A short name for the socket at ``path``, because a socket's name has at most 107 bytes."""
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
@@ -79,9 +79,9 @@ def short_path(path: str) -> Iterator[str]:
 
 
 def listen(path: str) -> socket.socket:
-    """A socket that listens at ``path``, in place of whatever was there. Only the same user can reach it.
+    """A listening socket at ``path``, replacing whatever was there. Only the same user can connect.
 
-    No other thread may make files meanwhile, as all share the umask.
+    No other thread may create files meanwhile, because threads share the umask.
     """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -98,7 +98,7 @@ def listen(path: str) -> socket.socket:
 
 
 def call(path: str, run_id: str, command: str, timeout: float) -> dict[str, Any]:
-    """Ask the holder at ``path`` and return its answer. Raises HolderError where there is none within ``timeout`` s."""
+    """Send a request to the holder at ``path``; return its response. Raises HolderError after ``timeout`` seconds."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, short_path(path) as name:
             connection.settimeout(timeout)

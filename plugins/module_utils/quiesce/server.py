@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The loop of a process that keeps a hold: answers at the socket, makes the hold's calls, keeps the record.
+"""The event loop of a process that keeps a hold: serves the socket, makes the hold's calls, keeps the record.
 
-It touches nothing but memory, its socket and ``run_dir``, and never waits for a driver.
+It uses only memory, its socket and ``run_dir``, and never waits for a driver.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, Callable
 
+from ..host.clock import Clock
+from ..host.errors import DriverError, HostError
 from . import protocol, records
-from .clock import Clock
 from .daemon import Protection
 from .drivers.base import Driver
-from .errors import DriverError, HolderError, QuiesceError
+from .errors import HolderError
 from .hold import ARMED, FREEZE, FREEZING, THAWING, Hold
 from .runner import Runner
 
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 
 READ_SIZE = 4096
 PULSE = 0.1
-"""Seconds between two signs of life during a thaw."""
+"""Seconds between heartbeats during a thaw."""
 REQUEST_TIMEOUT = 5.0
-"""Seconds that a client may take to say what it wants."""
+"""Seconds that a client may take to send its request."""
 
 
 class Client:
-    """Somebody connected, who asks (``command`` is None as long as nothing whole has come) and waits for the answer."""
+    """A connected client. ``command`` is None until its request is complete; then it waits for the response."""
 
     def __init__(self, connection: socket.socket, since: float) -> None:
         self.connection = connection
@@ -45,7 +46,7 @@ class Client:
 
 
 class Server:
-    """Keeps one hold. ``record`` is its record as ``records`` describes it, with the drivers in the hold's order."""
+    """Keeps one hold. ``record``: its record as ``records`` describes it, with the drivers in the hold's order."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Server:
             driver.on_marks(self._save_marks)
 
     def open(self) -> None:
-        """Listen, take signals, and put the hold on record."""
+        """Open the socket, install signal handlers, and write the record."""
         self._listener = protocol.listen(records.socket_path(self.run_dir, self.hold.run_id))
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake_reader, selectors.EVENT_READ, self._drain)
@@ -89,7 +90,7 @@ class Server:
         self._save()
 
     def serve(self) -> None:
-        """Keep the hold until it is over, and answer all who wait before this returns."""
+        """Keep the hold until it is over. Responds to all waiting clients before it returns."""
         self._advance()
         while not self.hold.finished:
             for key, _mask in self._selector.select(self._patience()):
@@ -110,9 +111,9 @@ class Server:
         self._answer_all()
 
     def _told_and_saved(self) -> None:
-        """Tell of a new state before the calls that belong to it, and put it on record.
+        """Report a new state before the calls that belong to it, and put it on record.
 
-        Of a thaw it is told again and again, as a sign of life.
+        A thaw is reported repeatedly, as a heartbeat.
         """
         if self.hold.state != self._state or self.hold.state == THAWING:
             self._state = self.hold.state
@@ -142,7 +143,7 @@ class Server:
     # The record
 
     def _save(self) -> None:
-        """Put the hold's state on record where it has changed. A record that cannot be written never delays a thaw."""
+        """Record the hold's state if it has changed. A failed write never delays a thaw."""
         status = self.status()
         if status != self._record.get("status"):
             with self._record_lock, contextlib.suppress(OSError):
@@ -150,14 +151,14 @@ class Server:
                 self._write()
 
     def _save_marks(self) -> None:
-        """Called in a driver's thread. Without a record nothing may be frozen; thawing goes on without one."""
+        """Called in a driver's thread. Freezing requires a record; thawing goes on without one."""
         with self._record_lock:
             try:
                 self._write()
             except OSError as error:
                 if self.hold.state == FREEZING:
                     raise DriverError(
-                        f"the hold cannot be put on record in {self.run_dir} ({error.strerror}): make room there"
+                        f"the hold cannot be recorded in {self.run_dir} ({error.strerror}): free disk space there"
                     ) from error
 
     def _write(self) -> None:
@@ -166,7 +167,7 @@ class Server:
         records.write(self.run_dir, self._record)
 
     def status(self) -> dict[str, Any]:
-        """The hold's status, what the drivers add to it, and what there is to know about the process itself."""
+        """The hold's status, with additions by the drivers and facts about this process."""
         status = dict(
             self.hold.status(),
             degraded=[text for driver in self.drivers for text in driver.degraded],
@@ -200,13 +201,13 @@ class Server:
         except OSError:
             piece = b""
         if not piece or client.command is not None:
-            self._forget(client)  # whoever went away needs no answer; what was asked happens all the same
+            self._forget(client)  # a disconnected client needs no response; its request is carried out regardless
             return
         try:
             message = client.lines.feed(piece)
             if message is not None:
                 client.command = self._obey(message)
-        except QuiesceError as error:
+        except HostError as error:
             self._reply(client, dict(self.status(), ok=False, error=str(error)))
 
     def _obey(self, message: dict[str, Any]) -> str:
@@ -248,5 +249,5 @@ class Server:
 
 
 def timeouts(drivers: list[Driver]) -> list[tuple[str, float]]:
-    """Name and timeout of each driver, as a hold wants them."""
+    """Name and timeout of each driver, in the form for Hold."""
     return [(driver.name, driver.timeout) for driver in drivers]

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps a database's own client program open, and has it run one statement after the other.
+"""Keeps a database's own client program running and has it run one statement at a time.
 
-The client reads statements from a pipe and prints what they return; after each it prints a mark by which its end is
-known. It has to be started so that a statement that fails ends it. So does a statement that takes too long or is
-cancelled: whatever goes wrong, the session is gone afterwards, and the server ends what it held.
+The client reads statements from a pipe and prints their results, each followed by a marker. It must be started such
+that a failed statement ends it. A statement that times out or is cancelled ends it as well: whatever goes wrong, the
+session is gone afterwards, and the server releases what it held.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ import subprocess
 import threading
 from typing import IO, cast
 
-from . import children
-from .clock import Deadline
-from .errors import DriverError
+from ..host import children
+from ..host.clock import Deadline
+from ..host.errors import DriverError
 
 GRACE = 1.0
-"""Seconds that a client may take to end by itself when it is told that no statement comes any more."""
+"""Seconds that a client may take to end on its own after its input was closed."""
 
 POLL = 0.05
 READ_SIZE = 65536
 
 
-class SessionEnded(DriverError):
-    """The session is gone."""
+class SessionEnded(DriverError, Exception):  # named twice, as pylint looks into no class of another folder
+    """The session has ended."""
+
+
+class SessionTimedOut(SessionEnded):
+    """It has ended because a statement took too long."""
 
 
 class Session:
-    """One run of a client, ``arguments`` with nothing but ``environment``. Raises SessionEnded."""
+    """One client process: ``arguments``, with only ``environment``. Raises SessionEnded."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self._mark = f"end-{secrets.token_hex(8)}"
@@ -55,15 +59,15 @@ class Session:
 
     @property
     def pid(self) -> int:
-        """The client's process."""
+        """The client's process id."""
         return self._process.pid
 
     def run(self, statement: str, seconds: float, cancelled: threading.Event | None = None) -> list[str]:
-        """The lines that a statement returned. Raises SessionEnded where it failed, took too long or was cancelled."""
+        """The lines that a statement returned. Raises SessionEnded if it failed, timed out or was cancelled."""
         deadline = Deadline(seconds)
         if self.why():
             raise SessionEnded(f"'{statement}' was not run: {self.why()}")
-        with contextlib.suppress(BrokenPipeError):  # what it said before it ended is still to be read
+        with contextlib.suppress(BrokenPipeError):  # the output before its end is still to be read
             self._to.write(f"{statement};\nSELECT '{self._mark}';\n".encode())
         end = f"{self._mark}\n".encode()
         output = b""
@@ -75,31 +79,31 @@ class Session:
             if cancelled is not None and cancelled.is_set():
                 raise self._ended(statement, "it was cancelled")
             if piece is None and not deadline.left():
-                raise self._ended(statement, f"it took longer than {seconds:.3g} s")
-        return output[: -len(end)].decode("utf-8", "replace").splitlines()
+                raise SessionTimedOut(str(self._ended(statement, f"it took longer than {seconds:.3g} s")))
+        return output[: -len(end)].decode("utf-8", "replace").split("\n")[:-1]
 
     def _read(self, seconds: float) -> bytes | None:
-        """What comes within that time: None for nothing, and no bytes at all where nothing comes any more."""
+        """What arrives within that time: None for nothing, empty bytes at the end of the output."""
         poll = select.poll()
         poll.register(self._from, select.POLLIN)
         return os.read(self._from.fileno(), READ_SIZE) if poll.poll(seconds * 1000) else None
 
     def why(self) -> str:
-        """Why the session has ended; empty while it is there."""
+        """Why the session has ended; empty while it runs."""
         if not self._why and self._process.poll() is not None:
             said = _words(self._left_behind())
             self._why = said or f"the client was ended by somebody else (status {self._process.returncode})"
         return self._why
 
     def _left_behind(self) -> bytes:
-        """What a client that has ended said and nobody read yet."""
+        """The unread output of a client that has ended."""
         output = b""
         while piece := self._read(0):
             output += piece
         return output
 
     def close(self) -> None:
-        """End it, if it has not ended: first by saying that no statement comes any more."""
+        """End the client, if it still runs: first by closing its input."""
         self._why = self._why or "it was closed"
         self._to.close()
         self._status()
@@ -112,7 +116,7 @@ class Session:
         return SessionEnded(self._why)
 
     def _status(self) -> int | None:
-        """The client's exit status, once it has ended; it is made to."""
+        """Wait for the client's end, kill it if needed, and return its exit status."""
         try:
             return self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
@@ -123,7 +127,7 @@ class Session:
 
 
 def _words(output: bytes) -> str:
-    """What a client said, in one line, without the statement that it repeats before an error."""
-    lines = output.decode("utf-8", "replace").splitlines()
+    """A client's output as one line, without the statement that it repeats before an error."""
+    lines = output.decode("utf-8", "replace").split("\n")
     errors = [number for number, line in enumerate(lines) if line.startswith("ERROR")]
     return " ".join(line.strip() for line in lines[errors[0] if errors else 0 :] if line.strip())

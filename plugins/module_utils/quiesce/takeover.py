@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a process that watched a holder takes its place once that is dead, and thaws what it left frozen."""
+"""How a process that watches a holder takes over when the holder is dead, and thaws what it left frozen."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import signal
 import time
 from typing import Any, Callable
 
+from ..host.clock import Clock
+from ..host.processes import identity, session_members
 from . import drivers
-from .clock import Clock
 from .daemon import Protection
 from .hold import Hold, Limits
-from .processes import identity, session_members
 from .server import Server, timeouts
 
 SESSION_PATIENCE = 1.0
-"""Seconds to wait for what the dead holder left running to be gone."""
+"""Seconds to wait for the end of what the dead holder left running."""
 
 
 def end_session(leader: int) -> None:
@@ -41,10 +41,10 @@ def take_over(
     why: tuple[str, str],
     connect: Callable[[Server], None] = lambda _server: None,
 ) -> None:
-    """Be the holder from now on: thaw what is on record as possibly frozen, and answer that the hold was broken.
+    """Become the holder: thaw what the record says may be frozen, and respond that the hold was broken.
 
-    ``why`` is the reason that the hold ended for, and the error to tell. ``connect`` is given the server before it
-    begins. Returns when the hold is over.
+    ``why``: the reason for the end of the hold, and the error to report. ``connect`` is called with the server before
+    it starts. Returns when the hold is over.
     """
     entries = record["drivers"]
     run_id = record["run_id"]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reaches a filesystem whose every mount point is covered by another mount, without a change that anybody else sees."""
+"""Opens a filesystem whose every mount point is covered by another mount, without a visible change to the system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ctypes
 import os
 import threading
 
-from .mounts import Mount, current, mount_of, open_on
+from ..host.mounts import Mount, current, mount_of, open_on
 
 CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -17,10 +17,10 @@ MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 
 def open_covered(device: str) -> int | None:
-    """A descriptor on the filesystem ``device`` (``major:minor``); None where it cannot be had.
+    """A descriptor on the filesystem ``device`` (``major:minor``); None if it cannot be opened.
 
-    A thread with a mount namespace of its own takes away what covers the mount there. The namespace ends with it; the
-    descriptor is good for any call on the filesystem as a whole.
+    A thread with its own mount namespace unmounts there what covers the mount. The namespace ends with the thread; the
+    descriptor stays valid for calls on the filesystem as a whole.
     """
     found: list[int | None] = []
 
@@ -37,7 +37,7 @@ def open_covered(device: str) -> int | None:
 
 
 def _be_alone() -> bool:
-    """Give this thread a mount namespace from which nothing gets out. Whether that worked."""
+    """Give this thread a private mount namespace. Returns whether that worked."""
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0)
 

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What those who watch a holder are told, through a pipe of which only the watched have the other end.
+"""What a holder reports to its watchers, through a pipe whose other end only the watched processes have.
 
-``FREEZING`` says that the holder is about to freeze; ``THAWING``, repeated as a sign of life, that it is thawing;
-``DONE`` that nothing is frozen any more; ``CLEAN_END`` that it ends, and all is well. An end of the pipe without that
-says that all who could have written to it are dead.
+``FREEZING``: the holder is about to freeze. ``THAWING``, repeated as a heartbeat: it is thawing. ``DONE``: nothing is
+frozen any more. ``CLEAN_END``: it ends, and all is well. If the pipe closes without that, every process that could have
+written to it is dead.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import os
 import select
 from typing import NamedTuple
 
+from ..host.clock import Clock
 from . import hold
-from .clock import Clock
 
 FREEZING, THAWING, DONE, CLEAN_END = b"freezing\n", b"thawing\n", b"done\n", b"ended\n"
 
 SAID = {hold.FREEZING: FREEZING, hold.THAWING: THAWING, hold.THAWED: DONE, hold.FAILED: DONE}
-"""What is told of the hold's states."""
+"""What is reported for each state of the hold."""
 
 
 class Patience(NamedTuple):
-    """Seconds until the watched are taken to hang: ``late`` after the end of the time to live, when no thaw has begun;
-    ``silence`` without a sign of life while they thaw.
+    """Seconds until the watched process counts as hung: ``late`` after the end of the time to live without a thaw,
+    ``silence`` without a heartbeat during the thaw.
     """
 
     late: float
@@ -38,32 +38,32 @@ class Teller:
 
     def __init__(self, writer: int) -> None:
         self._writer = writer
-        os.set_blocking(writer, False)  # whoever does not read must not keep the holder from thawing
+        os.set_blocking(writer, False)  # a watcher that does not read must not block the holder
 
     def tell(self, what: bytes) -> None:
-        """Say one of the words above."""
+        """Write one of the words above."""
         with contextlib.suppress(OSError):
             os.write(self._writer, what)
 
     def follow(self, state: str) -> None:
-        """Tell what the hold is about to do."""
+        """Report what the hold is about to do."""
         if state in SAID:
             self.tell(SAID[state])
 
     def is_heard(self) -> bool:
-        """Whether anybody still has the reading end. Waits for nothing."""
+        """Whether any process still has the reading end open. Does not block."""
         poll = select.poll()
         poll.register(self._writer, 0)
         return not any(event & (select.POLLERR | select.POLLNVAL) for _writer, event in poll.poll(0))
 
     def end(self) -> None:
-        """Say that all is well, and say no more."""
+        """Report that all is well, and close the pipe."""
         self.tell(CLEAN_END)
         os.close(self._writer)
 
 
 def lost(reader: int, hold_ttl: float, patience: Patience, leave_when_done: bool = False) -> bool:
-    """Wait until the watched have ended, or hang; whether they left something to do.
+    """Wait until the watched process has ended or hangs. Returns whether it left something to thaw.
 
     With ``leave_when_done`` this returns as soon as nothing is frozen any more.
     """
@@ -83,9 +83,9 @@ def lost(reader: int, hold_ttl: float, patience: Patience, leave_when_done: bool
 
 
 class Watched:
-    """What is known of the holder. ``deadline``: when it hangs unless it says more; None while nothing is frozen.
+    """What is known about the holder. ``deadline``: when it counts as hung if it stays silent; None: nothing is frozen.
 
-    ``live``: whether it leaves something to do when it ends now.
+    ``live``: whether it would leave something to thaw if it ended now.
     """
 
     def __init__(self, hold_ttl: float, patience: Patience) -> None:
@@ -96,7 +96,7 @@ class Watched:
         self._ttl_end: float | None = None
 
     def hear(self, what: bytes, now: float) -> None:
-        """The holder has said something."""
+        """Process a word from the holder."""
         if what == FREEZING and self._ttl_end is None:
             self._ttl_end = now + self._hold_ttl
             self.deadline = self._ttl_end + self._patience.late
@@ -106,7 +106,7 @@ class Watched:
             self.deadline, self.live = None, False
 
     def _silent_until(self, now: float, ttl_end: float) -> float:
-        """Until when a holder that thaws may be silent: not past its time to live by much."""
+        """How long a thawing holder may stay silent: not much beyond its time to live."""
         late, silence = self._patience
         if now <= ttl_end:
             return min(now + silence, ttl_end + late)

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The saveset engine: deduplicated, compressed, encrypted, verified copies of volumes.
 
-The package knows no Ansible.  Its format is written down in ``docs/saveset-format.md``.  Start with
-:class:`.repository.Repository`, :func:`.store.open_store`, :func:`.source.open_source` and :func:`.target.open_target`.
+The package does not depend on Ansible.  The format is specified in ``docs/saveset-format.md``.  Start with
+:class:`.repository.Repository`, :func:`.store.registry.open_store`, :func:`.io.source.open_source` and
+:func:`.io.target.open_target`; ``docs/architecture.md`` says what each folder holds.
 """

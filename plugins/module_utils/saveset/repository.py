@@ -13,72 +13,71 @@ import itertools
 import secrets
 import typing as t
 
-from .backup import ProgressCallback, default_workers
-from .bounds import CHUNK_SIZES, LEAVES_MAX
-from .changes import Changes
-from .checks import FULL
-from .collect import is_going
-from .commit import SavesetInfo, check_metadata, commit_name, decode_commit, encode_commit, parse_name, utc
-from .compare import Comparer
-from .container import PACK_KIND, object_name
-from .deps import require
-from .directory import Geometry
-from .document import Document, decode_document, encode_document
-from .errors import (
+from .access.keyfile import SCRYPT, Unlocked, passphrase_key, unlock
+from .access.keyfiles import KeyFiles
+from .alike import check_alone, check_listed
+from .backup.request import LATEST, BackupRequest
+from .backup.writing import BackupRun, Parent, readable, session_of
+from .base.deps import require
+from .base.errors import (
     Damaged,
     InvalidValue,
     NotARepository,
     NotEncrypted,
     NotFound,
+    RepositoryExists,
     SavesetError,
     StoreError,
     UnsupportedFormat,
 )
-from .extent import DATA, Extent
-from .features import read_features, read_only_error
-from .fields import RUN_TEXT, SOURCE_ID
-from .keyfile import SCRYPT, Unlocked, passphrase_key, unlock
-from .keyfiles import KeyFiles
-from .keys import KeyRing, public_master, write_only_error
-from .leafmap import LeafMap
-from .lease import RESTORE, VERIFY, reading, writing
-from .linux import keep_freed_memory
-from .names import kind_of
-from .order import next_sequence, set_aside
-from .packcheck import Limits
-from .packs import PACK_BYTES
-from .page import LEAF_ENTRIES
-from .pins import Pin, is_pinned, pin_name, pin_texts, put_pin, read_pins
-from .progress import BackupStats, RestoreStats
-from .prune import CLOCK_LIMIT, PruneOptions, Pruner, PruneReport
-from .reader import ChunkReader
-from .restore import RestoreJob
-from .retention import Policy
-from .sample import is_on
-from .scrub import DOCUMENTS, objects_in, stray_problem
-from .secret import Secret
-from .source import Source
-from .store import Store
-from .target import Target
-from .tool import problems as tool_problems
-from .tool import refresh, try_refresh
-from .verify import Scope, Verifier, VerifyReport
-from .volume import check_volume, volume_folder
-from .writing import BackupOptions, BackupRun, Parent, readable, session_of
+from .base.extent import DATA, Extent
+from .base.linux import keep_freed_memory
+from .base.parallel import default_workers
+from .base.progress import BackupStats, ProgressCallback, RestoreStats
+from .base.volume import check_volume, volume_folder
+from .collect.collect import is_going
+from .collect.lease import RESTORE, VERIFY, reading, writing
+from .collect.pins import Pin, is_pinned, pin_name, pin_texts, put_pin, read_pins
+from .collect.prune import PruneOptions, Pruner, PruneReport
+from .collect.retention import Policy
+from .format.bounds import CHUNK_SIZES
+from .format.commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name
+from .format.container import PACK_KIND, object_name
+from .format.directory import Geometry
+from .format.document import Document, decode_document, encode_document
+from .format.features import read_features, read_only_error
+from .format.leafmap import LeafMap
+from .format.order import next_sequence, set_aside
+from .format.page import LEAF_ENTRIES
+from .io.source import Source
+from .io.target import Target
+from .keys.keys import KeyRing, public_master, write_only_error
+from .keys.secret import Secret
+from .program.tool import problems as tool_problems
+from .program.tool import refresh, try_refresh
+from .restore.compare import Comparer
+from .restore.reader import ChunkReader
+from .restore.restore import RestoreJob
+from .restore.sample import is_on
+from .store.store import Store
+from .trial import try_out
+from .verify.packcheck import Limits
+from .verify.records import FULL
+from .verify.scrub import DOCUMENTS, objects_in, stray_problem
+from .verify.verify import Scope, Verifier, VerifyReport
 
 CHUNK_SIZE = 256 << 10
 AES_256_GCM = "aes-256-gcm"
 NO_ENCRYPTION = "none"
-LATEST = "latest"
 
 _REPO = "repo.json"
-#: Folders of documents that verify() checks besides commits and keys.
+#: Folders of documents that verify() verifies besides commits and keys.
 SIGNED = ("pins", "gc/punched", "gc/tombstones", "gc/forgotten")
-_CHANGED = "Put back a copy of the object; nothing else in the repository needs to be touched"
+_CHANGED = "Put back a copy of the object; nothing else in the repository needs to be changed"
 
 
 class Saveset:
-    """One restore point of one volume; reading needs nothing but the repository."""
+    """One restore point of one volume; reading needs only the repository."""
 
     def __init__(self, repository: Repository, info: SavesetInfo) -> None:
         self._repository = repository
@@ -124,7 +123,7 @@ class Saveset:
 
     @property
     def metadata(self) -> dict[str, t.Any]:
-        """What the caller of backup() wanted kept."""
+        """The metadata given to backup()."""
         return self.info.metadata
 
     @functools.cached_property
@@ -134,11 +133,11 @@ class Saveset:
 
     @functools.cached_property
     def reader(self) -> ChunkReader:
-        """What reads its chunks, and keeps some.  Raises WrongSecret (a write-only key)."""
+        """The reader of its chunks, with a cache.  Raises WrongSecret (a write-only key)."""
         return self._repository.reader()
 
     def extents(self, offset: int = 0, length: int | None = None) -> t.Iterator[Extent]:
-        """The extents of the volume, or of a range of it, in order, neighbours of one kind merged.
+        """The extents of the volume, or of a range of it, in order, with neighbours of one kind merged.
 
         Kinds are HOLE, ZERO and DATA.  Raises NotFound, Damaged.
         """
@@ -159,9 +158,9 @@ class Saveset:
                 number += 1
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes of the volume from ``offset``, fewer at its end, every chunk checked.
+        """``length`` bytes of the volume from ``offset``, fewer at its end; every chunk is verified.
 
-        Threads may read at once.  Within Repository.reading() nothing that it needs is removed meanwhile.
+        Threads may read concurrently.  Within Repository.reading(), nothing that it needs is removed meanwhile.
         Raises InvalidValue, NotFound, Damaged, WrongSecret (a write-only key).
         """
         if offset < 0 or length < 0:
@@ -192,12 +191,12 @@ class Saveset:
     ) -> RestoreStats:
         """Make ``target`` hold the whole volume, durably.
 
-        :param only_changed: read what the target holds first, and write only what differs: to revert a volume, to keep
-            a standby close, or to take up a restore that was interrupted.
-        :param check: read everything back when all is written, and compare it.
+        :param only_changed: read the target first, and write only what differs: to revert a volume, to update a
+            standby, or to resume an interrupted restore.
+        :param check: after writing, read everything back and compare it.
         :param base: the saveset that the target is known to hold: only what differs between the two is written, and
-            nothing is read of the target. Whoever gives it must know that nothing was written since; see is_on(). It
-            is not used where the volume had another size.
+            the target is not read. The caller must know that nothing was written to it since; see is_on(). It is
+            ignored if the volume had another size.
         Raises WrongSecret (a write-only key), TargetTooSmall, TargetError, TargetMismatch (check), NotFound, Damaged;
         see RestoreJob.run().
         """
@@ -207,7 +206,7 @@ class Saveset:
             job = RestoreJob(
                 self.map, comparer, self.reader, target, only_changed, check, base=used.map if used else None
             )
-            # Two more than processors, as writing past the page cache waits for the disk.
+            # Two more workers than usual, because writing past the page cache waits for the disk.
             return job.run(workers or default_workers() + 2, progress)
 
     def is_on(self, target: Target) -> bool:
@@ -220,16 +219,20 @@ class Saveset:
 
 
 class Repository:
-    """An open repository.  Any number of processes and hosts may read and write one at once."""
+    """An open repository.  Any number of processes and hosts may read and write it concurrently."""
 
     def __init__(self, store: Store, document: Document, unlocked: Unlocked, read_only: bool) -> None:
         self.store = store
         self.id: str = document.fields["id"]
         self.chunk_size: int = document.fields["chunk_size"]
         self.encryption: str = document.fields["encryption"]
-        #: True when a newer version put a feature into it that this one could break by writing.
+        #: True if a newer version added a feature that this version could break by writing.
         self.read_only = read_only
         self._ring = unlocked.ring
+        #: Warnings for the user, as sentences.
+        self.warnings: list[str] = []
+        #: Called at once with each new warning.
+        self.on_warning: t.Callable[[str], object] | None = None
         #: The key files: list, add, remove, export.
         self.key_files = KeyFiles(store, unlocked.ring, unlocked.key_id, not read_only)
 
@@ -244,15 +247,16 @@ class Repository:
         encryption: str = AES_256_GCM,
         chunk_size: int = CHUNK_SIZE,
     ) -> Repository:
-        """Make a new repository in an empty store.
+        """Create a repository in an empty store.
 
         :param encryption: ``aes-256-gcm`` (the secret needs a passphrase) or ``none``.
         :param chunk_size: bytes, a power of two from 4 KiB to 4 MiB.
-        Raises RepositoryExists, InvalidValue, StoreError.
+        Raises RepositoryExists, InvalidValue, StoreError (also if the store does not support what backups need).
         """
         require()
         _check_create(secret, encryption, chunk_size)
         store.prepare()
+        told = try_out(store)
         repository_id = secrets.token_hex(16)
         encrypted = encryption == AES_256_GCM
         master = secrets.token_bytes(32) if encrypted else public_master(repository_id)
@@ -265,11 +269,17 @@ class Repository:
             "id": repository_id,
             "chunk_size": chunk_size,
             "encryption": encryption,
-            "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        # Last: without it there is no repository, and creating can be tried again.
+        # Written last: without it there is no repository, and creation can be retried.
         store.put(_REPO, encode_document("repository", fields, ring.mac))
-        return cls.open(store, dataclasses.replace(secret, unencrypted=not encrypted))
+        repository = cls.open(store, dataclasses.replace(secret, unencrypted=not encrypted))
+        if repository.id != repository_id:  # possible if the filesystem cannot take names exclusively
+            raise RepositoryExists(
+                store.location, "another process created a repository there at the same time", "Open that one"
+            )
+        repository.warnings += told
+        return repository
 
     @classmethod
     def open(cls, store: Store, secret: Secret) -> Repository:
@@ -302,18 +312,34 @@ class Repository:
 
     @property
     def write_only(self) -> bool:
-        """Whether it was opened with a write-only key: savesets can be made, listed and checked, but not read."""
+        """Whether it was opened with a write-only key: savesets can be created, listed and verified, but not read."""
         return self._ring.write_only
 
     def require_reading(self) -> None:
-        """Raise WrongSecret when the repository was opened with a write-only key."""
+        """Raise WrongSecret if the repository was opened with a write-only key."""
         if self.write_only:
             raise write_only_error(self.location)
 
     def reading_secret(self) -> Secret:
-        """What opens it again for reading, without the work that a passphrase costs.  Raises WrongSecret."""
+        """A secret that opens it again for reading, without the cost of a passphrase.  Raises WrongSecret."""
         self.require_reading()
         return Secret(master=self._ring.master) if self.encryption != NO_ENCRYPTION else Secret(unencrypted=True)
+
+    def try_writing(self) -> None:
+        """Test with temporary objects that the store supports what backups need; each fallback is a warning.
+
+        Raises UnsupportedFormat (read-only); StoreError, naming what is refused.
+        """
+        self._check_writable()
+        for text in try_out(self.store):
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Add a warning, and pass it to ``on_warning``."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            if self.on_warning is not None:
+                self.on_warning(text)
 
     @property
     def location(self) -> str:
@@ -321,80 +347,41 @@ class Repository:
         return self.store.location
 
     def free_bytes(self) -> int | None:
-        """Free room of the store in bytes, None when it cannot tell."""
+        """Free disk space of the store in bytes; None if it is unknown."""
         return self.store.free_bytes()
 
     # -- back up
 
-    def backup(
-        self,
-        source: Source,
-        volume: str,
-        *,
-        run_id: str,
-        time: datetime.datetime,
-        verdict: str,
-        metadata: dict[str, t.Any] | None = None,
-        level: int = 1,
-        workers: int | None = None,
-        progress: ProgressCallback | None = None,
-        rate_limit: int | None = None,
-        read_latency: float | None = None,
-        parent: Saveset | str | None = LATEST,
-        source_id: str = "",
-        changes: Changes | None = None,
-        paranoid: bool = False,
-        pack_bytes: int = PACK_BYTES,
-        clock_limit: datetime.timedelta = CLOCK_LIMIT,
-    ) -> Saveset:
-        """Back up a whole volume; the saveset exists when, and only when, this returns.
+    def backup(self, source: Source, request: BackupRequest, progress: ProgressCallback | None = None) -> Saveset:
+        """Back up a whole volume; the saveset exists if, and only if, this returns.
 
-        :param time: the consistency point, an aware datetime. It may lie before that of the latest saveset, as it does
-            when a clock was wrong before and is right now: what is ahead of it then is set aside.
-        :param verdict: the run's verdict, kept as it is.
-        :param metadata: anything that JSON can hold, kept encrypted.
-        :param level: zstd level, 1 to 19.
-        :param workers: threads; by default two or three.
-        :param progress: called about twice a second in this thread; what it raises stops the backup.
-        :param rate_limit: at most so many bytes a second are read from the source.
-        :param read_latency: reading slows down while a read of up to 1 MiB takes longer than so many seconds.
-        :param parent: whose map pages are shared where nothing changed: a saveset of the same volume, None for
-            no parent, or ``latest``, the latest in the order.
-        :param source_id: names the point in time that the source shows, such as a snapshot's UUID.  Changed extents of
-            the next backup are bound to it, and a backup of the same source that was interrupted is taken up again.
-        :param changes: what changed since the parent; only that is read.  Where they do not fit the parent exactly,
-            everything is read, and the saveset's origin tells why.
-        :param paranoid: read everything all the same, and tell in the origin whether the changed extents are true.
-        :param clock_limit: how far ahead of this host's clock the consistency point may be.
+        :param progress: called about twice a second in this thread; an exception from it stops the backup.
         Raises InvalidValue, SourceError, StoreFull, StoreError, UnsupportedFormat (read-only), and what progress
-        raises; whatever is raised, earlier savesets stay whole and nothing half-made stays visible.
+        raises; in any case, earlier savesets stay intact and nothing incomplete stays visible.
         """
-        moment = _not_in_the_future(utc(time), clock_limit)
-        self._check_kept(source, volume, moment, {"run id": run_id, "verdict": verdict}, source_id, metadata or {})
-        self._check_backup(volume, run_id, verdict, level)
+        request.check(source.size, self.chunk_size)
+        self._check_writable()
         try_refresh(self.store, self._ring)
-        with writing(self.store, self._ring, volume, session_of(self._ring, volume, source_id)) as lease:
-            before = self.savesets(volume)
+        with writing(self.store, self._ring, request.volume, session_of(self._ring, request)) as lease:
+            check_alone(self.store, request.volume)
+            before = self.savesets(request.volume)
             run = BackupRun(
                 self.store,
                 self._ring,
-                self.chunk_size,
-                source=source,
-                volume=volume,
-                parent=self._parent(parent, volume, before),
-                source_id=source_id,
-                changes=changes,
-                options=BackupOptions(level, workers, rate_limit, read_latency, paranoid, pack_bytes),
+                request,
+                source,
+                geometry=Geometry(source.size, self.chunk_size),
+                parent=self._parent(request, before),
                 withheld=lease.withheld,
             )
             written = run.run(progress)
             info = SavesetInfo(
                 id=secrets.token_hex(16),
-                volume=volume,
-                run_id=run_id,
+                volume=request.volume,
+                run_id=request.run_id,
                 sequence=next_sequence(info.place for info in before),
-                time=moment,
-                verdict=verdict,
+                time=request.moment,
+                verdict=request.verdict,
                 size=source.size,
                 chunk_size=self.chunk_size,
                 map_id=written.map_id.hex(),
@@ -403,77 +390,46 @@ class Repository:
                 parent=run.parent_id,
                 origin=written.origin,
                 stats=written.stats,
-                metadata=dict(metadata or {}),
+                metadata=dict(request.metadata),
             )
-            # It may name packs that another writer has published this moment and not made durable yet.
+            # The map may name packs that another writer has just published and not yet made durable.
             self.store.settle(object_name(PACK_KIND, pack) for pack in written.new_packs)
             lease.commit(info.name, encode_commit(info, self._ring))
+            try:
+                check_listed(self.store, request.volume, info.name)
+            except InvalidValue:
+                self.store.delete(info.name)
+                raise
             run.committed()
         return Saveset(self, info)
-
-    def _check_backup(self, volume: str, run_id: str, verdict: str, level: int) -> None:
-        check_volume(volume)
-        if not run_id or not verdict:
-            raise InvalidValue("run id and verdict", "one is empty", "Pass both")
-        if not 1 <= level <= 19:
-            raise InvalidValue(f"level {level}", "zstd has levels 1 to 19", "Use 1 unless the store is the bottleneck")
-        self._check_writable()
-
-    def _check_kept(
-        self,
-        source: Source,
-        volume: str,
-        moment: datetime.datetime,
-        texts: t.Mapping[str, str],
-        source_id: str,
-        metadata: t.Mapping[str, t.Any],
-    ) -> None:
-        """Raise InvalidValue before anything is read for what could not be committed, however long it was read."""
-        kind_of(commit_name(volume, moment, "0" * 32))
-        for what, value, check in [
-            ("source id", source_id, SOURCE_ID),
-            *((what, text, RUN_TEXT) for what, text in texts.items()),
-        ]:
-            try:
-                check(value)
-            except ValueError as error:
-                raise InvalidValue(
-                    f"{what} {value!r}", f"no saveset can keep it: {error}", "Pass another one"
-                ) from error
-        check_metadata(metadata)
-        if Geometry(source.size, self.chunk_size).leaves > LEAVES_MAX:
-            raise InvalidValue(
-                f"volume {volume}",
-                f"it has {source.size} bytes, more than a repository with chunks of {self.chunk_size} bytes can map",
-                "Use a repository with larger chunks",
-            )
 
     def _check_writable(self) -> None:
         if self.read_only:
             raise read_only_error(self.store, self._ring)
 
-    def _parent(self, parent: Saveset | str | None, volume: str, before: t.Sequence[SavesetInfo]) -> Parent | None:
-        """The parent to use, None when there is none that can be read.  ``before``: what the volume has."""
-        if parent is None:
-            return None
+    def _parent(self, request: BackupRequest, before: t.Sequence[SavesetInfo]) -> Parent | None:
+        """The parent to use; None if there is none that can be read.  ``before``: the volume's savesets."""
+        parent = request.parent
         if isinstance(parent, str):
             if parent != LATEST:
-                raise InvalidValue(f"parent {parent!r}", "it is neither a saveset nor 'latest'", "Pass one of these")
-            fitting = _fitting(before)
-            if not fitting:
-                return None
-            parent = Saveset(self, fitting[-1])
-        if parent.volume != volume:
-            raise InvalidValue(f"parent {parent.id}", f"it is of volume {parent.volume}", f"Pass one of {volume}")
-        if parent.info.chunk_size != self.chunk_size or not self._is_there(parent.info):
+                raise InvalidValue(
+                    f"parent {parent!r}", "it is neither a saveset nor 'latest'", "Pass a saveset or 'latest'"
+                )
+            parent = next(reversed(_fitting(before)), None)
+        if parent is None:
             return None
-        return readable(parent.info, self.open_map)
+        if parent.volume != request.volume:
+            raise InvalidValue(
+                f"parent {parent.id}", f"it belongs to volume {parent.volume}", f"Pass one of volume {request.volume}"
+            )
+        if parent.chunk_size != self.chunk_size or not self._is_there(parent):
+            return None
+        return readable(parent, self.open_map)
 
     # -- list and find
 
     def scan(self, volume: str | None = None) -> tuple[list[SavesetInfo], list[tuple[str, SavesetError]]]:
-        """All savesets, by volume and then in the order in which they came, and the commits that cannot be read, as
-        (name, error)."""
+        """All savesets, by volume and then in their order, and the unreadable commits, as (name, error)."""
         infos: list[SavesetInfo] = []
         problems: list[tuple[str, SavesetError]] = []
         prefix = f"savesets/{volume_folder(volume)}" if volume else "savesets"
@@ -490,19 +446,19 @@ class Repository:
         return infos, problems
 
     def savesets(self, volume: str | None = None) -> list[SavesetInfo]:
-        """All savesets, or those of a volume, by volume and then in the order in which they came; no pack is read.
+        """All savesets, or those of a volume, by volume and then in their order; reads no pack.
 
-        Damaged commits are left out here: scan() and verify() tell them.
+        Damaged commits are left out: scan() and verify() report them.
         """
         return self.scan(volume)[0]
 
     def find(self, volume: str, saveset_id: str | None = None, run_id: str | None = None) -> Saveset:
-        """The latest saveset of a volume, or the one with that id (its first digits do) or of that run.
+        """The latest saveset of a volume, or the one with that id (its first digits are enough) or run id.
 
-        The latest is the last one in the order that fits into it; see :mod:`.order`.
+        The latest is the last one in the order that is not set aside; see :mod:`.order`.
 
-        Raises NotFound; Damaged when a commit is damaged that may be the one asked for; InvalidValue when several
-        savesets begin with the digits given, or are of the run.
+        Raises NotFound; Damaged if a damaged commit may be the wanted one; InvalidValue if several savesets match the
+        digits or the run id.
         """
         infos, problems = self.scan(check_volume(volume))
         found = [
@@ -512,7 +468,7 @@ class Repository:
         ]
         if saveset_id and len(found) > 1:
             raise InvalidValue(
-                f"saveset id {saveset_id}", f"{len(found)} savesets of {volume} begin so", "Give more digits"
+                f"saveset id {saveset_id}", f"{len(found)} savesets of {volume} begin with it", "Give more digits"
             )
         if run_id and len(found) > 1:
             ids = ", ".join(info.id for info in found)
@@ -528,24 +484,24 @@ class Repository:
             raise NotFound(
                 f"saveset {wanted} of volume {volume}" if wanted else f"volume {volume}",
                 f"{self.location} has no such saveset",
-                "List the savesets to see what is there",
+                "List the savesets to see which exist",
             )
         return Saveset(self, found[-1])
 
     def set_aside(self, volume: str | None = None) -> dict[str, str]:
-        """The savesets that do not fit into the order, by id, and why: none of them is a latest one."""
+        """The savesets that are set aside, by id, with the reason: none of them is ever the latest."""
         return set_aside(info.place for info in self.savesets(volume))
 
     def saveset(self, info: SavesetInfo) -> Saveset:
-        """The saveset that a listing told of."""
+        """The saveset of a listed ``info``."""
         return Saveset(self, info)
 
     # -- keep and remove
 
     def pin(self, saveset: Saveset | SavesetInfo, who: str, why: str) -> Pin:
-        """Keep a saveset whatever a retention policy says; pinning it again replaces who and why.
+        """Keep a saveset regardless of the retention policy; pinning it again replaces who and why.
 
-        Raises NotFound when it is gone or about to go; InvalidValue, StoreError.
+        Raises NotFound if it is removed or about to be removed; InvalidValue, StoreError.
         """
         self._check_writable()
         info = saveset.info if isinstance(saveset, Saveset) else saveset
@@ -556,25 +512,25 @@ class Repository:
         return pin
 
     def unpin(self, saveset_id: str) -> bool:
-        """Leave a saveset to the retention policy again; False when it was not pinned.  Raises StoreError."""
+        """Make a saveset subject to the retention policy again; False if it was not pinned.  Raises StoreError."""
         self._check_writable()
         pinned = is_pinned(self.store, saveset_id)
         self.store.delete_all([pin_name(saveset_id)])
         return pinned
 
     def pins(self) -> dict[str, Pin]:
-        """The pins that can be read, by saveset id."""
+        """The readable pins, by saveset id."""
         return read_pins(self.store, self._ring)[0]
 
     def pinned(self) -> dict[str, str]:
-        """Who keeps which savesets, and why, for people, by saveset id; also where a pin cannot be read: it counts."""
+        """Who pinned which savesets, and why, by saveset id, for people; includes unreadable pins, which count too."""
         return pin_texts(self.store, self._ring)
 
     def forget(self, saveset_ids: t.Collection[str]) -> list[str]:
-        """Remove savesets, damaged ones too, by their whole ids; the next prune collects what only they used.
+        """Remove savesets, also damaged ones, by their full ids; the next prune collects what only they used.
 
-        Returns the ids of those that are gone: all but the ones that somebody pinned at this very moment.  Raises
-        NotFound, InvalidValue (pinned; nothing is removed then), RepositoryBusy, StoreError.
+        Returns the ids of the removed ones: all except those that were pinned meanwhile.  Raises NotFound,
+        InvalidValue (pinned; then nothing is removed), RepositoryBusy, StoreError.
         """
         self._check_writable()
         return Pruner(self.store, self._ring, self.scan, PruneOptions(), None).forget(saveset_ids)
@@ -589,34 +545,44 @@ class Repository:
     ) -> PruneReport:
         """Forget what a retention policy does not keep, and remove what no saveset uses; see :mod:`.collect`.
 
-        :param policy: put to each volume by itself; None forgets nothing.
-        :param dry_run: only tell what would be done.
-        :param progress: told the bytes freed and those expected; what it raises stops the work, which the next prune
-            takes up.
-        Raises RepositoryBusy when another prune runs; Damaged, NotFound when a saveset cannot be read, before anything
-        is changed; StoreFull, StoreError.
+        :param policy: applied to each volume separately; None forgets nothing.
+        :param dry_run: only report what would be done.
+        :param progress: called with the bytes freed and expected; an exception from it stops the work, which the next
+            prune resumes.
+        Raises RepositoryBusy if another prune is running; Damaged, NotFound if a saveset cannot be read, before
+        anything is changed; StoreFull, StoreError.
         """
         if not dry_run:
             self._check_writable()
-        pruner = Pruner(self.store, self._ring, self.scan, options or PruneOptions(), progress)
+        pruner = Pruner(self.store, self._ring, self.scan, options or PruneOptions(), progress, self.warn)
         return pruner.preview(policy) if dry_run else pruner.run(policy)
 
     @contextlib.contextmanager
     def reading(self, role: str, *savesets: SavesetInfo) -> t.Iterator[None]:
-        """Nothing that these savesets use is removed before the block is left.
+        """Protect what these savesets use from removal during the block; warns if no lease could be put.
 
-        :param role: what for, such as lease.SERVE.
-        Raises NotFound when one is gone already.
+        :param role: the purpose, such as lease.SERVE.
+        Raises NotFound if a saveset is already removed, or was removed meanwhile together with what was read.
         """
-        with reading(self.store, self._ring, role):
-            for info in savesets:
-                if not self._is_there(info):
-                    raise NotFound(
-                        f"saveset {info.id} of volume {info.volume}",
-                        "it has been forgotten",
-                        "List the savesets to see what is there",
+        with reading(self.store, self._ring, role) as warning:
+            if warning:
+                self.warn(warning)
+            self._check_there(savesets, "it has been forgotten")
+            try:
+                yield
+            except (NotFound, Damaged):
+                if warning:
+                    self._check_there(
+                        savesets, "it was forgotten while it was being read, and there was no lease to prevent that"
                     )
-            yield
+                raise
+
+    def _check_there(self, savesets: t.Iterable[SavesetInfo], problem: str) -> None:
+        for info in savesets:
+            if not self._is_there(info):
+                raise NotFound(
+                    f"saveset {info.id} of volume {info.volume}", problem, "List the savesets to see which exist"
+                )
 
     def _is_there(self, info: SavesetInfo) -> bool:
         try:
@@ -639,21 +605,22 @@ class Repository:
         progress: ProgressCallback | None = None,
         workers: int | None = None,
     ) -> VerifyReport:
-        """Verify savesets, all of the repository by default; damage is reported, not raised.
+        """Verify savesets, by default all of the repository; damage is reported, not raised.
 
-        What was verified is written down in the repository, unless it is not to be written, or cannot.
+        What was verified is recorded in the repository if ``record`` is set and the repository can be written.
 
         :param depth: ``structure``, ``stored`` or ``full``; see :mod:`.verify`.
-        :param older_than: packs that were verified to this depth or a deeper one within that time are passed over.
-        :param limit_bytes: begin no further pack after so many bytes of packs; those verified longest ago come first.
-        :param limit_seconds: nor after so many seconds.
-        :param record: whether to write down what was verified; never done read-only or with a write-only key.
+        :param older_than: skip packs that were verified to this depth or a deeper one within this time.
+        :param limit_bytes: begin no further pack after this many bytes of packs; those verified longest ago come first.
+        :param limit_seconds: begin no further pack after this many seconds.
+        :param record: whether to record what was verified; never done read-only or with a write-only key.
         Raises InvalidValue; WrongSecret for ``full`` with a write-only key.
         """
         if depth == FULL:
             self.require_reading()
         with self.reading(VERIFY):
-            verifier = Verifier(self.store, self._ring, depth, record and not (self.read_only or self.write_only))
+            records = record and not (self.read_only or self.write_only)
+            verifier = Verifier(self.store, self._ring, depth, records, self.warn)
             self._verify_documents(verifier)
             if savesets is None:
                 infos, problems = self._scan_all()
@@ -667,7 +634,7 @@ class Repository:
             return verifier.run(infos, self.open_map, scope, workers or default_workers(), progress)
 
     def _verify_documents(self, verifier: Verifier) -> None:
-        """Check repo.json, the key files and others once more: they may have changed since it was opened."""
+        """Verify repo.json, the key files and other documents again: they may have changed since it was opened."""
         try:
             decode_document(_REPO, self.store.get(_REPO), "repository").check_mac(_REPO, self._ring.mac)
         except SavesetError as error:
@@ -690,7 +657,7 @@ class Repository:
     def _scan_all(self) -> tuple[list[SavesetInfo], list[tuple[str, SavesetError]]]:
         try:
             return self.scan()
-        except Damaged as error:  # no folder: nothing can be in it
+        except Damaged as error:  # not a folder: it cannot contain anything
             return [], [(error.thing, error)]
 
     def _commit_is_whole(self, info: SavesetInfo, verifier: Verifier) -> bool:
@@ -716,38 +683,39 @@ class Repository:
         return ChunkReader(self.store, self._ring)
 
     def comparer(self, reader: ChunkReader) -> Comparer:
-        """What compares a target with savesets."""
+        """A comparer of targets with savesets."""
         return Comparer(self._ring, reader)
 
 
 def _check_unencrypted(location: str, secret: Secret) -> None:
-    """Raise NotEncrypted unless a repository without encryption is what was asked for.
+    """Raise NotEncrypted unless a repository without encryption was explicitly requested.
 
-    Else somebody could swap an encrypted one for one that makes writers store plain text, and readers believe it.
+    Otherwise somebody could replace an encrypted repository with one in which writers store plain text and that
+    readers trust.
     """
     if not secret.is_empty:
         raise NotEncrypted(
             location,
-            "a secret was given, and the repository is not encrypted",
-            "Somebody may have put it in the place of yours. Open it without a secret if it is what you expect",
+            "a secret was given, but the repository is not encrypted",
+            "Somebody may have put it in place of yours. Open it without a secret if it is what you expect",
         )
     if not secret.unencrypted:
         raise not_encrypted(location)
 
 
 def not_encrypted(location: str) -> NotEncrypted:
-    """What is raised where a repository without encryption was not asked for as such."""
+    """The error for a repository without encryption that was not explicitly requested."""
     return NotEncrypted(
         location,
-        "it is not encrypted, so nothing proves who wrote it; somebody may have put it in the place of yours",
-        "Ask for it as an unencrypted one if that is what you expect",
+        "it is not encrypted, so nothing proves who wrote it; somebody may have put it in place of yours",
+        "Request it explicitly as unencrypted if that is what you expect",
     )
 
 
 def looks_unencrypted(store: Store) -> bool:
-    """Whether a repository says, as far as can be told without a key, that it is not encrypted.
+    """Whether a repository claims to be unencrypted, as far as can be determined without a key.
 
-    Raises NotFound, StoreError; one that is damaged says nothing.
+    Raises NotFound, StoreError; False if it is damaged.
     """
     try:
         return bool(decode_document(_REPO, store.get(_REPO), "repository").fields.get("encryption") == NO_ENCRYPTION)
@@ -756,21 +724,9 @@ def looks_unencrypted(store: Store) -> bool:
 
 
 def _fitting(infos: t.Sequence[SavesetInfo]) -> list[SavesetInfo]:
-    """The savesets of one volume, in order, without those that do not fit into it."""
+    """The savesets of one volume, in order, without those that are set aside."""
     aside = set_aside(info.place for info in infos)
     return [info for info in infos if info.id not in aside]
-
-
-def _not_in_the_future(moment: datetime.datetime, limit: datetime.timedelta) -> datetime.datetime:
-    """The consistency point; InvalidValue where it is ahead of this host's clock by more than ``limit``."""
-    ahead = moment - datetime.datetime.now(datetime.timezone.utc)
-    if ahead > limit:
-        raise InvalidValue(
-            f"consistency point {moment:%Y-%m-%dT%H:%M:%SZ}",
-            f"it is {ahead.total_seconds():.0f} s ahead of this host's clock, and may be {limit.total_seconds():g} s",
-            "Set the clock right that is wrong, this host's or that of whoever named the moment, and back up again",
-        )
-    return moment
 
 
 def _check_create(secret: Secret, encryption: str, chunk_size: int) -> None:

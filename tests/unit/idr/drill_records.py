@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from ansible_collections.openisb.backup.plugins.module_utils.journal import GENESIS, record_hash
+from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import GENESIS, record_hash
 
 DRILL = "idr-20261128T210000Z-4f1c2a"
 RUN = "isb-20261128T205512Z-90be12"

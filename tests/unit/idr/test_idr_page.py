@@ -9,8 +9,14 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr.page import LANE, NO_BREAK, TICKS, idr_page, ticks
-from ansible_collections.openisb.backup.plugins.module_utils.idr.report import idr_report
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.page import (
+    LANE,
+    NO_BREAK,
+    TICKS,
+    idr_page,
+    ticks,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.report import idr_report
 
 from . import drill_records as drills
 from .drill_records import records

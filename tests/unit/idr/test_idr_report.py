@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr.moments import duration, moment
-from ansible_collections.openisb.backup.plugins.module_utils.idr.report import ReportError, idr_report
-from ansible_collections.openisb.backup.plugins.module_utils.idr.summary import idr_summary
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.report import ReportError, idr_report
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.summary import idr_summary
+from ansible_collections.openisb.backup.plugins.module_utils.control.moments import duration, moment
 
 from . import drill_records as drills
 from .drill_records import DRILL, OTHER_RUN, RUN, Event, find, records, without
@@ -72,14 +72,58 @@ def test_the_group_is_its_worst_server_and_what_was_checked_over_all() -> None:
     assert [check["kind"] for check in group["checks"]] == ["command"]
 
 
-def test_a_copy_that_is_newer_than_the_disaster_loses_nothing() -> None:
-    events = drills.good()
+def dated(events: list[Event], time: str) -> list[Event]:
+    """All copies are of that moment; the disaster was declared at 21:00:00."""
     for server in events[0][2]["servers"].values():
         for volume in server["volumes"]:
-            volume["consistency_point"] = "2026-11-28T21:00:05+00:00"
+            volume["consistency_point"] = time
+    return events
+
+
+@pytest.mark.parametrize(("time", "ahead"), [("2027-11-28T21:00:00+00:00", 365 * 86400), ("2026-11-28T21:01:01Z", 61)])
+def test_a_copy_from_after_the_disaster_proves_no_rpo(time: str, ahead: int) -> None:
+    """It passed, with an RPO of 0 s."""
+    report = report_of(dated(drills.good(), time))
+    assert (report["verdict"], report["exit_status"]) == ("failed", 2)
+    assert (report["group"]["rpo_s"], report["group"]["rpo_ok"]) == (-ahead, False)
+    assert report["servers"]["fs1"]["rpo_ok"] is False
+    (told,) = [text for text in report["problems"] if text.startswith("fs2/m: ")]
+    assert f"run {RUN}" in told and time in told and "no RPO is proven" in told
+    assert "RPO, all servers   -" in idr_summary(report)
+
+
+def test_one_copy_of_many_from_after_the_disaster_fails_it() -> None:
+    events = drills.good()
+    server_of(events, "fs2")["volumes"][0]["consistency_point"] = "2027-11-28T20:55:19+00:00"
     report = report_of(events)
+    assert [name for name, entry in report["servers"].items() if entry["verdict"] == "failed"] == ["fs2"]
+    assert report["verdict"] == "failed" and report["servers"]["fs2"]["rpo_s"] < 0
+
+
+def test_clocks_may_be_a_little_apart_and_no_measure_is_made_nicer_for_it() -> None:
+    report = report_of(dated(drills.good(), "2026-11-28T21:00:05+00:00"))
     assert report["verdict"] == "passed"
-    assert report["group"]["rpo_s"] == 0.0
+    assert report["group"]["rpo_s"] == -5.0
+    assert "RPO, all servers   -5.0 s" in idr_summary(report)
+
+
+def test_a_server_that_was_ready_before_the_disaster_proves_no_rto() -> None:
+    """The journal's host is behind the controller."""
+    events = drills.good()
+    events[0][2]["declared"] = "2026-11-28T22:00:00+00:00"
+    report = report_of(events)
+    assert report["verdict"] == "failed" and report["servers"]["fs1"]["rto_ok"] is False
+    assert [text for text in report["problems"] if text.startswith("fs1: it was ready 59 min")]
+
+
+def test_a_copy_out_of_order_proves_no_rpo() -> None:
+    events = drills.good()
+    why = "its time is before that of saveset 17 (2026-11-28T20:00:00Z), which came earlier"
+    server_of(events, "fs2")["volumes"][0]["aside"] = why
+    report = report_of(events)
+    assert report["servers"]["fs2"]["volumes"][0]["aside"] == why
+    (told,) = report["problems"]
+    assert why in told and f"run {RUN}" in told and report["servers"]["fs2"]["verdict"] == "failed"
 
 
 def test_no_target_is_neither_met_nor_missed() -> None:
@@ -265,9 +309,9 @@ def no_volume(events: list[Event]) -> None:
         (one_host_not_torn_down, "", "dr2: it was not torn down"),
         (server_failed, "fs3", "fs3: the network is gone"),
         (drill_failed, "", "the drill: the backup server does not answer"),
-        (mended, "", "was mended by recover.yml"),
+        (mended, "", "was cleaned up by recover.yml"),
         (no_server, "", "no server was in the drill"),
-        (no_volume, "fs2", "fs2: no volume of it was in the drill"),
+        (no_volume, "fs2", "fs2: none of its volumes was in the drill"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -374,7 +418,7 @@ def test_a_drill_that_died_at_once() -> None:
 
 
 def test_there_must_be_a_drill() -> None:
-    with pytest.raises(ReportError, match="the journal holds no drill"):
+    with pytest.raises(ReportError, match="the journal has no drill"):
         idr_report([])
 
 

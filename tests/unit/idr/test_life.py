@@ -10,9 +10,8 @@ import os
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import controller as controllers
-from ansible_collections.openisb.backup.plugins.module_utils import processes
-from ansible_collections.openisb.backup.plugins.module_utils.idr.life import (
+from ansible_collections.openisb.backup.plugins.module_utils.control import controller as controllers
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.life import (
     drills_to_end,
     due_servers,
     due_summary,
@@ -20,10 +19,11 @@ from ansible_collections.openisb.backup.plugins.module_utils.idr.life import (
     open_drills,
     with_proof,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.host import processes
 
 NOON = 1795953600.0  # 2026-11-29T12:00:00Z
 HERE = controllers.this_place()
-ALIVE = {**HERE, "pid": os.getpid(), "ticks": processes.start_ticks(os.getpid())}
+ALIVE = {**HERE, **processes.identity(os.getpid())}
 GONE = {**HERE, "pid": 1, "ticks": 1}
 DAY = 86400
 
@@ -71,10 +71,10 @@ def test_the_dead_and_those_out_of_time_are_ended_and_nothing_else() -> None:
     assert drills_to_end(drills, [live])["died"] == [dead]
     assert drills_to_end(drills, [], named=live)["died"] == [live, dead]
     live_text, kept_text, failover_text = drills_to_end(drills, [])["left_alone"]
-    assert live_text.startswith(f"drill {live} on dr1: its playbook is at work")
+    assert live_text.startswith(f"drill {live} on dr1: its playbook is running")
     assert kept_text.startswith(f"drill {kept} on dr1: it is kept until 2026-11-29T13:00:00+00:00; ")
     assert kept_text.endswith(f"'idr.yml --tags teardown -e idr_end={kept}' ends it")
-    assert "it was a failover, and stays for good" in failover_text
+    assert "it was a failover, and stays permanently" in failover_text
     assert drills_to_end(drills, [live])["drills"] == [live, dead, expired]
     assert drills_to_end(drills, [], kept=True)["drills"] == [dead, kept, expired]
     assert drills_to_end(drills, [], named=failover, kept=True)["drills"] == [dead, expired, failover]
@@ -121,7 +121,11 @@ def test_what_was_never_proven_comes_first() -> None:
     proofs = {"a": "2026-11-28T00:00:00+00:00", "c": "2026-11-01T00:00:00+00:00"}
     assert due_servers(["a", "b", "c"], proofs, 365, 1, NOON) == ["b"]
     assert due_servers(["a", "b", "c"], proofs, 28, 7, NOON) == ["b", "c"]
-    assert due_summary(["b", "c"], proofs) == ["b: never proven", "c: proven last on 2026-11-01T00:00:00+00:00"]
+    due = {"b": "", "c": proofs["c"]}
+    assert due_summary(due) == [
+        "b: never proven",
+        "c: last proven on 2026-11-01T00:00:00+00:00",
+    ]
 
 
 def test_a_proof_from_the_future_puts_nothing_off() -> None:

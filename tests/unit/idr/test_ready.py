@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr import content, luns_commands, luns_mounts, luns_ready
-from ansible_collections.openisb.backup.plugins.module_utils.idr.volumes import obstacles
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill import content
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.volumes import obstacles
+from ansible_collections.openisb.backup.plugins.module_utils.luns import commands as luns_commands
+from ansible_collections.openisb.backup.plugins.module_utils.luns import mounts as luns_mounts
+from ansible_collections.openisb.backup.plugins.module_utils.luns import ready as luns_ready
 
 DRILL = "idr-20261128T210000Z-4f1c2a"
 GOOD = {"problems": [], "bytes": 5 << 20, "seconds": 1.5}
@@ -45,13 +48,13 @@ def test_a_place_that_is_free_or_empty_is_fine(tmp_path: Path) -> None:
 def test_nothing_is_hidden_by_a_mount(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("of somebody")
     (folder,) = luns_ready.place_problems(volume(str(tmp_path)), [])
-    assert "has files in it, which the mount would hide" in folder
+    assert "is not empty, and the mount would hide its files" in folder
     (file,) = luns_ready.place_problems(volume(str(tmp_path / "notes")), [])
-    assert "is no folder" in file
+    assert "is not a directory" in file
 
 
 def test_a_place_in_use_names_the_drill_or_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    mount = luns_mounts.Mount("7:1", "/srv/idr/fs1/srv/m", "ext4", "/dev/loop1")
+    mount = luns_mounts.Mount(1, "7:1", "/srv/idr/fs1/srv/m", "ext4", source="/dev/loop1")
     monkeypatch.setattr(luns_mounts, "current", lambda: [mount])
     lun = {"drill": DRILL, "source": "nbds://b:1/x", "mounts": [{"path": mount.point}]}
     (ours,) = luns_ready.place_problems(volume(mount.point), [lun])
@@ -70,7 +73,7 @@ def test_a_target_that_a_drill_uses_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_production_s_own_lun_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible_collections.openisb.backup.plugins.module_utils.volumes.BY_ID", str(tmp_path))
+    monkeypatch.setattr("ansible_collections.openisb.backup.plugins.module_utils.host.volumes.BY_ID", str(tmp_path))
     assert luns_ready.production_problems(volume()) == []
     (tmp_path / "wwn-0x6f70656e6973ffff").symlink_to("/dev/null")
     (text,) = luns_ready.production_problems(volume())
@@ -89,7 +92,7 @@ def test_missing_programs_are_named_with_their_packages(tmp_path: Path, monkeypa
 def test_room_is_for_what_is_restored_to_files(tmp_path: Path) -> None:
     large = volume(size=1 << 62)
     (text,) = luns_ready.room_problems([large], "restore", str(tmp_path / "not" / "there"))
-    assert "make room, give the volumes an idr_target, or use idr_source=instant" in text
+    assert "free disk space, give the volumes an idr_target, or use idr_source=instant" in text
     assert luns_ready.room_problems([dict(large, target="/dev/x")], "restore", "/var/tmp") == []
     assert luns_ready.room_problems([large], "instant", "/var/tmp") == []
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr.page import NO_BREAK
-from ansible_collections.openisb.backup.plugins.module_utils.idr.signature import SignatureProblem, signature_facts
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.page import NO_BREAK
+from ansible_collections.openisb.backup.plugins.module_utils.journal.signature import SignatureProblem, signature_facts
 
 from . import drill_records as drills
 from .report_site import Site
@@ -224,7 +224,7 @@ def test_a_changed_journal_fails_the_drill(tmp_path: Path, project_root: Path) -
 def test_an_unknown_drill_is_named(tmp_path: Path, project_root: Path) -> None:
     made = Site(tmp_path, project_root)
     done = made.report([GOOD])
-    assert done.returncode == 2 and "the journal holds no drill that was opened under this id" in done.stdout
+    assert done.returncode == 2 and "the journal has no drill with this id" in done.stdout
 
 
 def fingerprint(site: Site) -> str:
@@ -308,7 +308,7 @@ def test_another_key_is_not_valid(site: Site, tmp_path: Path) -> None:
     assert done.returncode == 2 and "NOT VALID" in done.stdout
 
 
-@pytest.mark.parametrize(("content", "told"), [("", "cannot be read"), ("rsa", "not of the kind Ed25519")])
+@pytest.mark.parametrize(("content", "told"), [("", "cannot be read"), ("rsa", "not an Ed25519 key")])
 def test_what_is_no_key_is_told(site: Site, tmp_path: Path, content: str, told: str) -> None:
     key = tmp_path / "pub.pem"
     key.write_text(content)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import standbys
-from ansible_collections.openisb.backup.plugins.module_utils.standbys import Standby
+from ansible_collections.openisb.backup.plugins.module_utils.luns import standbys
+from ansible_collections.openisb.backup.plugins.module_utils.luns.standbys import Standby
 
 CONTENT = {"volume": "fs1/m", "run_id": "isb-20261123T021500Z-4f1c2a", "saveset": "5f0c6a1b"}
 NOTHING = dict.fromkeys(CONTENT, "")
@@ -94,7 +94,7 @@ def test_a_file_that_is_gone(tmp_path: Path, image: Path) -> None:
     of = standby(tmp_path, image)
     of.remember(**CONTENT)
     image.unlink()
-    assert of.held() == {**NOTHING, "reason": "it cannot be looked at: No such file or directory"}
+    assert of.held() == {**NOTHING, "reason": "it cannot be examined: No such file or directory"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
@@ -128,7 +128,7 @@ def test_a_host_that_was_started_anew(tmp_path: Path, device: Path) -> None:
     record = json.loads(path.read_text())
     record["witness"]["boot"] = "of an earlier start"
     path.write_text(json.dumps(record))
-    assert of.held() == {**NOTHING, "reason": "its host was started since, or it is another disk"}
+    assert of.held() == {**NOTHING, "reason": "its host was rebooted since, or it is another disk"}
 
 
 def test_nothing_vouches_for_what_was_never_put_on_record(

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage, protocol, records
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Driver, Option, Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.filesystem import FITHAW
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.host.options import Option
+from ansible_collections.openisb.backup.plugins.module_utils.host.processes import is_running
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, holder, manage, protocol, records
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Driver, Surroundings
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.freezer import FITHAW
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.hold import Limits
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import is_running
 
 GTM_DIST = "/usr/lib/x86_64-linux-gnu/fis-gtm/V7.0-005_x86_64"
 
@@ -155,6 +156,12 @@ class Holds:
             arming = manage.Arming(self.run_dir, run_id, chosen, limits)
             arming.plan()
             return arming.carry_out()
+
+    def arm_unchecked(self, descriptions: list[dict[str, Any]], hold_ttl: float) -> None:
+        """Arm what the checks would refuse."""
+        limits = Limits(arm_ttl=30, hold_ttl=hold_ttl, linger=600)
+        with records.locked(self.run_dir):
+            holder.start(self.run_dir, "r1", descriptions, limits)
 
     def ask(self, command: str, run_id: str = "r1", timeout: float = 10) -> dict[str, Any]:
         return protocol.call(records.socket_path(self.run_dir, run_id), run_id, command, timeout)
@@ -289,7 +296,8 @@ def mount_image(image: Path, mount: Path) -> None:
 
 def unmount(mount: Path) -> None:
     thaw_hard(mount)
-    wait_for(lambda: subprocess.run(["umount", str(mount)], check=False).returncode == 0, 5)
+    # A mount namespace that another test has just made may hold what lies on it for a while.
+    wait_for(lambda: subprocess.run(["umount", str(mount)], check=False).returncode == 0, 30)
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.host.processes import identity, is_running
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import manage
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError, HolderError
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import identity, is_running
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import HolderError
 
 from .conftest import Holds, freeze_in_background, wait_for
 
@@ -123,13 +124,13 @@ def test_what_cannot_be_frozen_is_refused_before(site: Site, build: Build, tmp_p
     assert f"{plain} cannot be executed: use chmod, or correct 'freeze'" in told(freeze=[str(plain)])
     assert "there is no user nobody-here" in told(user="nobody-here")
     site.says("status", "echo it is blurred; exit 7")
-    assert "quiesce status' does not tell whether it is frozen: it is blurred" in told()
+    assert "quiesce status' does not report whether it is frozen: it is blurred" in told()
     site.says("status", "")
     (tmp_path / "unwell").touch()
     assert "quiesce check' failed (exit status 1): all well" in told()
     (tmp_path / "frozen").touch()
     assert (
-        f"it is frozen already, by somebody else: wait until that ends, or thaw it with '{site.script} thaw'" in told()
+        f"it is already frozen by somebody else: wait until that ends, or thaw it with '{site.script} thaw'" in told()
     )
     assert set(site.log()) == {"status", "check"}
 
@@ -146,7 +147,7 @@ def test_commands_on_a_frozen_filesystem_are_refused(
         filesystem = build({"name": "filesystem", "mounts": [str(mount)]})
         own, other = manage.check(str(tmp_path), [site, filesystem])
         assert own["ok"]
-        assert f"{mount} must not be frozen, as " in other["message"]
+        assert f"{mount} must not be frozen, because " in other["message"]
         assert " command) is on it" in other["message"]
 
 
@@ -171,12 +172,12 @@ def test_other_statuses_can_mean_success(site: Site, build: Build) -> None:
 def test_a_status_that_contradicts_is_a_failure(site: Site, build: Build) -> None:
     site.says("freeze", "exit 0")
     driver = build(site.description("status"))
-    with pytest.raises(DriverError, match="after the freeze, '.*quiesce status' does not call it frozen"):
+    with pytest.raises(DriverError, match="after the freeze, '.*quiesce status' does not report it frozen"):
         driver.freeze()
     site.says("freeze", "")
     site.says("thaw", "exit 0")
     driver.freeze()
-    with pytest.raises(DriverError, match="after the thaw, '.*quiesce status' still calls it frozen"):
+    with pytest.raises(DriverError, match="after the thaw, '.*quiesce status' still reports it frozen"):
         driver.thaw()
     assert driver.marks["held"]
 
@@ -283,6 +284,7 @@ def test_a_thaw_that_fails_is_tried_again(site: Site, holds: Holds) -> None:
     wait_for(lambda: holds.ask("thaw")["ok"])
 
 
+@pytest.mark.slow
 def test_a_chatty_command_does_not_break_the_answer(site: Site, holds: Holds) -> None:
     site.says("freeze", "head -c 1000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1")
     holds.arm(descriptions=[site.description()])

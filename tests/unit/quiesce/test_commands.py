@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.commands import run
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import identity, is_running
+from ansible_collections.openisb.backup.plugins.module_utils.host.commands import run, run_or_leave
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.host.processes import identity, is_running
 
 from .conftest import wait_for
 
@@ -90,3 +90,16 @@ def test_what_hangs_below_a_command_ends_with_it() -> None:
         with contextlib.suppress(OSError):
             commands.append(path.read_bytes())
     assert b"sleep\x004711\x00" not in commands
+
+
+def test_what_a_command_left_comes_apart() -> None:
+    ended = run_or_leave(["sh", "-c", "echo out; echo err >&2; printf '\\377'; echo $X; exit 3"], dict(PATH, X="x"), 10)
+    assert ended == (3, b"out\n\xffx\n", b"err\n")
+
+
+def test_a_command_that_cannot_end_is_left() -> None:
+    """As one that waits for a hung disk: here, what it has started keeps its output open."""
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        run_or_leave(["sh", "-c", "sleep 5 & wait"], PATH, 0.2)
+    assert time.monotonic() - begun < 2

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host import mounts
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import gtm_header
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import gtm, gtm_header
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError, HolderError
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import HolderError
 
 from .conftest import GTM_DIST, Database, Holds, is_frozen, wait_for
 
@@ -95,10 +98,10 @@ def test_a_freeze_of_somebody_else_is_found_and_left_alone(database: Database, m
     driver.prepare()
     database.run("mupip", "freeze", "-on", "BREG")
     with pytest.raises(
-        DriverError, match="region BREG of .* is frozen already, by process [0-9]+, which is gone"
+        DriverError, match="region BREG of .* is already frozen by process [0-9]+, which is gone"
     ) as told:
         driver.check(NOBODY)
-    with pytest.raises(DriverError, match="frozen already"):
+    with pytest.raises(DriverError, match="already frozen"):
         driver.freeze()
     assert driver.thaw() == []
     assert database.writes_wait("^B")
@@ -148,6 +151,7 @@ def test_what_cannot_be_frozen_is_refused_before(
     (tmp_path / "b.away").rename(tmp_path / "b.dat")
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
@@ -158,6 +162,7 @@ def test_a_killed_holder_leaves_no_freeze(database: Database, holds: Holds) -> N
     assert not database.writes_wait()
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds) -> None:
     holds.arm(descriptions=[database.description()])
@@ -169,6 +174,7 @@ def test_a_dead_hold_is_thawed_from_its_record(database: Database, holds: Holds)
     assert not database.writes_wait()
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_copy_in_the_place_of_a_frozen_file_is_not_thawed_in_its_stead(
     database: Database, holds: Holds, tmp_path: Path
@@ -189,6 +195,7 @@ def test_a_copy_in_the_place_of_a_frozen_file_is_not_thawed_in_its_stead(
     assert not database.writes_wait("^B")
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
     database: Database, make_filesystem: Callable[[str], Path], holds: Holds
@@ -200,7 +207,7 @@ def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
     shutil.rmtree(holds.run_dir)  # as a restart of the server does
     mount = make_filesystem("ext4")
     next_run = [{"name": "filesystem", "mounts": [str(mount)]}, database.description()]
-    with pytest.raises(HolderError, match="region BREG, DEFAULT of .* is frozen already, by process") as told:
+    with pytest.raises(HolderError, match="region BREG, DEFAULT of .* is already frozen by process") as told:
         holds.arm("r2", next_run)
     assert not is_frozen(mount)
     assert manage.find(holds.run_dir, "r2") is None
@@ -211,6 +218,7 @@ def test_what_an_earlier_run_left_stops_the_next_one_before_anything_is_frozen(
     assert holds.ask("thaw", "r2")["hold_unbroken"]
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_database_that_does_not_run_is_frozen_too(database: Database, holds: Holds) -> None:
     database.run("mumps", "-run", "%XCMD", "set (^A,^B)=1")
@@ -263,3 +271,28 @@ def test_a_file_that_is_no_database_tells_nothing(tmp_path: Path) -> None:
 def test_its_own_files_must_not_be_frozen(tmp_path: Path) -> None:
     driver = drivers.build([{"name": "gtm", "gtm_dist": GTM_DIST, "gbldir": str(tmp_path / "m.gld")}])[0]
     assert GTM_DIST in driver.paths().values()
+
+
+@pytest.mark.root
+def test_nothing_writes_to_the_database_while_its_filesystem_is_frozen(
+    database: Database, make_driver: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = make_driver(timeout=3)
+    driver.prepare()
+    driver.freeze()
+    device = mounts.mount_of(str(database.folder), mounts.current()).device
+    frozen = {device: "/srv/m"}
+    driver.may_be_frozen = lambda: frozen
+    with monkeypatch.context() as without:
+        without.setattr(gtm, "run", None)  # no program is started
+        with pytest.raises(DriverError, match=r"^gtm: /srv/m is not thawed yet: the database is unfrozen once it is"):
+            driver.thaw()
+    assert database.writes_wait()
+    thaw = threading.Thread(target=driver.thaw)
+    thaw.start()
+    time.sleep(0.3)
+    assert thaw.is_alive()
+    frozen.clear()
+    thaw.join(5)
+    assert not database.writes_wait()
+    assert driver.marks == {}

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import cgroups, children, guard, manage, mounts
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.processes import identity, is_running
+from ansible_collections.openisb.backup.plugins.module_utils.host import children, mounts
+from ansible_collections.openisb.backup.plugins.module_utils.host.processes import identity, is_running
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import cgroups, guard, manage
+from marks import slow
 
 from .conftest import Holds, wait_for
 
@@ -212,6 +214,7 @@ def test_the_guard_ends_with_the_freeze(holds: Holds, command: str) -> None:
     wait_for(lambda: not is_running(third), 1)
 
 
+@pytest.mark.slow
 def test_those_that_hang_do_not_keep_the_holder_from_its_end(holds: Holds) -> None:
     holds.arm()
     record, processes = holds.find().record, holds.processes()
@@ -311,7 +314,7 @@ def systemd(tmp_path: Path, cgroup: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("unknown", ["nothing", "ManagedOOMPreference"], ids=["new", "old"])
+@pytest.mark.parametrize("unknown", ["nothing", slow("ManagedOOMPreference")], ids=["new", "old"])
 def test_where_there_is_systemd_the_guard_has_a_unit_of_its_own(holds: Holds, systemd: Any, unknown: str) -> None:
     asked = systemd(unknown)
     told = holds.arm()["guard"]["place"]
@@ -328,6 +331,7 @@ def test_where_there_is_systemd_the_guard_has_a_unit_of_its_own(holds: Holds, sy
     wait_for(lambda: not is_running(identity(pid)))
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_systemd_that_does_not_answer_is_not_waited_for(holds: Holds, systemd: Any) -> None:
     systemd(then="exec sleep 60")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import cgroups, manage, mounts
+from ansible_collections.openisb.backup.plugins.module_utils.host import mounts
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import cgroups, manage
 
 from .conftest import Holds, wait_for
 

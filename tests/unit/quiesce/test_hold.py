@@ -8,9 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.clock import Clock
+from ansible_collections.openisb.backup.plugins.module_utils.host.clock import Clock
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import Refused
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.hold import RETRY_AFTER, Hold, Limits, Work
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.hold import (
+    ORDER_PATIENCE,
+    RETRY_AFTER,
+    Hold,
+    Limits,
+    Work,
+)
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -82,7 +88,7 @@ def test_an_armed_hold_ends_when_nobody_freezes() -> None:
 def test_a_freeze_that_comes_after_the_thaw_is_refused() -> None:
     case = Case()
     case.hold.request("thaw")
-    with pytest.raises(Refused, match="freezes once"):
+    with pytest.raises(Refused, match="freezes only once"):
         case.hold.request("freeze")
     assert case.go_on() == []
     assert not case.hold.unbroken()
@@ -204,6 +210,39 @@ def test_a_thaw_that_hangs_does_not_keep_the_others_frozen() -> None:
     assert case.go_on() == ["thaw 1", "thaw 0"]
     assert case.hold.state == "thawing"
     case.hold.done(hanging)
+    assert case.hold.state == "thawed"
+
+
+def test_a_thaw_that_takes_long_has_all_others_go_at_once() -> None:
+    case = Case().frozen()
+    case.hold.request("thaw")
+    (slow,) = case.work()
+    assert case.hold.deadline() == pytest.approx(case.clock.now + ORDER_PATIENCE)
+    case.clock.now += ORDER_PATIENCE
+    assert case.work() == [Work("thaw", 1), Work("thaw", 0)]
+    case.hold.done(Work("thaw", 0))
+    case.hold.done(Work("thaw", 1))
+    assert (case.hold.state, case.hold.settled()) == ("thawing", False)
+    case.hold.done(slow)
+    assert (case.hold.state, case.hold.unbroken()) == ("thawed", True)
+
+
+def test_a_thaw_that_is_tried_again_keeps_nobody_waiting() -> None:
+    case = Case().frozen()
+    case.hold.request("thaw")
+    (failing,) = case.work()
+    case.hold.done(failing, "why")
+    assert not case.hold.settled()  # whoever asked hears of all of them
+    (second,) = case.work()
+    case.clock.now += RETRY_AFTER - 0.1
+    case.hold.done(second)
+    (third,) = case.work()
+    case.clock.now += 0.1
+    (again,) = case.work()
+    assert (third, again) == (Work("thaw", 0), Work("thaw", 2))
+    assert case.hold.settled()
+    case.hold.done(third)
+    case.hold.done(again)
     assert case.hold.state == "thawed"
 
 

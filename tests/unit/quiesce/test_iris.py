@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
 
 from .conftest import Holds, freeze_in_background, wait_for
 
@@ -100,12 +100,12 @@ def refusal(driver: Any) -> str:
 def test_what_cannot_be_frozen_is_refused_before(instance: Instance, build: Build) -> None:
     assert "there is no program /nowhere/iris" in refusal(build(instance.description(iris="/nowhere/iris")))
     other = refusal(build(instance.description(instance="TEST")))
-    assert "instance TEST does not tell whether it is frozen: see that it runs" in other
+    assert "instance TEST does not report whether it is frozen: make sure that it runs" in other
     instance.says("IsWDSuspendedExt", "echo Access Denied; exit 1")
     assert refusal(build(instance.description())).endswith("without a password: Access Denied")
     instance.says("IsWDSuspendedExt", "exit 5")
     told = refusal(build(instance.description()))
-    assert "instance PROD is frozen already, by somebody else" in told
+    assert "instance PROD is already frozen by somebody else" in told
     assert f"thaw it with '{instance.program} session PROD -U%SYS '##Class(Backup.General).ExternalThaw()''" in told
 
 
@@ -138,6 +138,7 @@ def test_a_thaw_that_fails_is_no_success(instance: Instance, build: Build, answe
     assert driver.marks["held"]
 
 
+@pytest.mark.slow
 def test_a_freeze_that_answers_late_is_given_up_and_thawed(instance: Instance, holds: Holds) -> None:
     instance.says("ExternalFreeze", "(trap '' TERM; sleep 1; touch suspended) & trap '' TERM; wait; exit 5")
     holds.arm(descriptions=[instance.description(timeout=0.5)])

@@ -13,15 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers import mariadb
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from marks import slow
 
 from .conftest import Holds, freeze_in_background, is_frozen, mount_image, unmount, wait_for
 from .servers import Mariadb, acknowledged, committed, load, new, running
 
 pytestmark = pytest.mark.root
 NOBODY = Surroundings({})
+BEHIND = """#!/bin/sh
+# A client whose server has its log on disk up to 1 of 2, and does not answer when it is asked a second time.
+while read -r statement; do
+    case $statement in
+        "SELECT 'end-"*) statement=${statement#*\\'} && echo "${statement%%\\'*}" ;;
+        *trx_commit*) printf 'innodb_flush_log_at_trx_commit\\t0\\n' ;;
+        *Innodb_lsn*) [ -z "$asked" ] || exec sleep 60
+            asked=yes && printf 'Innodb_lsn_flushed\\t1\\nInnodb_lsn_current\\t2\\n' ;;
+    esac
+done
+"""
 Build = Callable[..., Any]
 
 
@@ -73,7 +84,7 @@ def test_what_cannot_be_frozen_is_refused_before(server: Mariadb, make_driver: B
     assert "ERROR 2002 (HY000): Can't connect to local server" in refusal(make_driver(socket="/nowhere"))
     server.ask("CREATE USER postgres@localhost IDENTIFIED VIA unix_socket")
     told = refusal(make_driver(user="postgres"))
-    assert told == "mariadb: postgres@localhost may not begin a backup: GRANT RELOAD ON *.* to it"
+    assert told == "mariadb: postgres@localhost may not start a backup: GRANT RELOAD ON *.* to it"
     server.ask("GRANT RELOAD ON *.* TO postgres@localhost")
     assert make_driver(user="postgres").check(NOBODY).startswith("can freeze MariaDB")
     server.kill()
@@ -81,18 +92,54 @@ def test_what_cannot_be_frozen_is_refused_before(server: Mariadb, make_driver: B
 
 
 @pytest.mark.parametrize(
-    ("version", "why"),
+    ("version", "number"),
     [
-        ("8.0.36-0ubuntu0.22.04.1", "this is no MariaDB"),
-        ("10.3.39-MariaDB-0+deb10u1", "is too old"),
-        ("?", "no MariaDB"),
+        ("10.6.12-8-MariaDB-enterprise-log", "10.6.12"),
+        ("11.4.2-MariaDB-1:11.4.2+maria~deb12", "11.4.2"),
+        ("11.4.2-MariaDB-ubu2404", "11.4.2"),
+        ("5.5.5-10.11.6-MariaDB-log", "10.11.6"),
+        ("12.0-preview-site", "12.0"),
+        ("site", "site"),
     ],
 )
-def test_other_servers_are_refused(version: str, why: str) -> None:
-    with pytest.raises(DriverError, match=why):
-        mariadb._check_version(version)
-    mariadb._check_version("10.4.0-MariaDB")
-    mariadb._check_version("11.4.2-MariaDB-ubu2404")
+def test_builders_name_versions_as_they_like(version: str, number: str, open_folder: Path, build: Build) -> None:
+    with running(new(Mariadb, open_folder / "data", open_folder / "socket"), f"--version={version}") as server:
+        driver = build(server.description())
+        assert driver.check(NOBODY) == f"can freeze MariaDB {number} in {open_folder}/data/"
+
+
+def test_a_server_without_backup_stages_is_refused(server: Mariadb, make_driver: Build, open_folder: Path) -> None:
+    """As MySQL and MariaDB before 10.4 answer."""
+    client = open_folder / "client"
+    client.write_text("#!/bin/bash\nexec mariadb \"$@\" < <(exec sed -u 's/^BACKUP STAGE/BACKUP STEPS/' 2>/dev/null)\n")
+    client.chmod(0o755)
+    told = refusal(make_driver(client=str(client)))
+    assert told.endswith("does not know BACKUP STAGE: MariaDB 10.4 or newer is required")
+
+
+@pytest.mark.slow
+def test_limits_of_a_site_end_no_freeze(open_folder: Path, build: Build) -> None:
+    """A statement of the freeze may wait for as long as the driver's timeout, and the session for as long as a hold."""
+    limits = ["--max-statement-time=1", "--lock-wait-timeout=1", "--wait-timeout=1", "--idle-transaction-timeout=1"]
+    with running(new(Mariadb, open_folder / "data", open_folder / "socket"), *limits) as server:
+        server.create_database()
+        driver = build(server.description(timeout=10))
+        driver.prepare()
+        table = subprocess.Popen(server.client_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert table.stdin is not None and table.stdout is not None
+        table.stdin.write(
+            b"SET max_statement_time = 0; LOCK TABLES a WRITE; SELECT 1; SELECT SLEEP(3); UNLOCK TABLES;\n"
+        )
+        table.stdin.flush()
+        assert table.stdout.readline() == b"1\n"
+        begun = time.monotonic()
+        driver.freeze()
+        assert time.monotonic() - begun > 2
+        time.sleep(2)
+        assert driver.lost() == []
+        assert driver.thaw() == []
+        table.kill()
+        table.communicate()
 
 
 def test_a_password_comes_from_the_defaults_file_alone(server: Mariadb, build: Build, open_folder: Path) -> None:
@@ -142,7 +189,7 @@ def test_a_freeze_that_is_kept_waiting_ends_in_time(server: Mariadb, make_driver
     driver = make_driver(timeout=2)
     driver.prepare()
     begun = time.monotonic()
-    with pytest.raises(DriverError, match="BACKUP STAGE START was kept waiting by a statement or a table lock"):
+    with pytest.raises(DriverError, match="BACKUP STAGE START was blocked too long by a statement or a table lock"):
         driver.freeze()
     assert time.monotonic() - begun < 2
     driver.thaw()
@@ -168,9 +215,9 @@ def test_a_freeze_that_hangs_can_be_cancelled(server: Mariadb, make_driver: Buil
     ("engine", "settings"),
     [
         ("InnoDB", []),
-        ("InnoDB", ["--innodb-flush-log-at-trx-commit=0"]),
-        ("Aria", []),
-        ("MyISAM", []),
+        slow("InnoDB", ["--innodb-flush-log-at-trx-commit=0"]),
+        slow("Aria", []),
+        slow("MyISAM", []),
     ],
 )
 def test_a_snapshot_in_the_hold_has_just_what_was_committed(
@@ -206,10 +253,21 @@ def test_what_does_not_get_to_the_disk_is_no_hold(open_folder: Path, build: Buil
         server.create_database()
         server.ask("INSERT INTO test.a VALUES (1, 1, '')")
         driver = build(server.description(timeout=1))
-        with pytest.raises(DriverError, match="innodb_flush_log_at_trx_commit has to be 1"):
+        with pytest.raises(DriverError, match="set innodb_flush_log_at_trx_commit to 1"):
             driver.freeze()
         assert driver.thaw() == []
         assert not server.held()
+
+
+def test_what_does_not_get_to_the_disk_is_told_even_if_the_last_question_takes_too_long(
+    open_folder: Path, build: Build
+) -> None:
+    client = open_folder / "client"
+    client.write_text(BEHIND, encoding="utf-8")
+    client.chmod(0o755)
+    driver = build({"name": "mariadb", "client": str(client), "timeout": 1})
+    with pytest.raises(DriverError, match="commits are not on disk yet: set innodb_flush_log_at_trx_commit to 1"):
+        driver.freeze()
 
 
 def assert_without_transactions(copy: Mariadb, before: list[int]) -> None:
@@ -243,6 +301,7 @@ def test_with_its_filesystem_frozen(make_open_filesystem: Callable[..., Path], h
         unmount(mounted)
 
 
+@pytest.mark.slow
 def test_a_killed_holder_thaws_with_its_filesystem(
     make_open_filesystem: Callable[..., Path], holds: Holds, open_folder: Path
 ) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import mounts
+from ansible_collections.openisb.backup.plugins.module_utils.host import mounts
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import mountinfo
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.mountinfo import Mount
 
-TEXT = """\
+TABLE = b"""\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
 42 27 7:0 / /srv/a\\040b rw,relatime shared:1 master:2 - xfs /dev/loop0 rw
 43 27 0:39 /vol /srv/v rw - btrfs /dev/loop2 rw,subvol=/vol
@@ -18,10 +20,10 @@ TEXT = """\
 
 
 def test_lines_are_read() -> None:
-    assert mounts.parse(TEXT) == [
-        mounts.Mount(27, "254:0", "/", "ext4", "/", "rw,discard"),
-        mounts.Mount(42, "7:0", "/srv/a b", "xfs", "/", "rw"),
-        mounts.Mount(43, "0:39", "/srv/v", "btrfs", "/vol", "rw,subvol=/vol"),
+    assert mountinfo.parse(TABLE) == [
+        Mount(27, "254:0", "/", "ext4", "/", "rw,discard", "/dev/vda"),
+        Mount(42, "7:0", "/srv/a b", "xfs", "/", "rw", "/dev/loop0"),
+        Mount(43, "0:39", "/srv/v", "btrfs", "/vol", "rw,subvol=/vol", "/dev/loop2"),
     ]
 
 

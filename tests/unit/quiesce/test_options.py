@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import OptionError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import OptionError
 
 
 def test_defaults_and_types() -> None:
@@ -37,7 +37,7 @@ def test_defaults_are_not_shared() -> None:
         ({"name": "filesystem"}, "driver filesystem needs the option 'mounts'"),
         ({"name": "filesystem", "mounts": []}, "'mounts' must be a list of texts with at least one item"),
         ({"name": "filesystem", "mounts": [["/a"]]}, "'mounts' must be a list of texts"),
-        ({"name": "filesystem", "mounts": ["/a"], "path": "/a"}, "has no option 'path': it knows mounts, timeout"),
+        ({"name": "filesystem", "mounts": ["/a"], "path": "/a"}, "has no option 'path': use one of mounts, timeout"),
         ({"name": "filesystem", "mounts": ["/a"], "timeout": "soon"}, "'timeout' must be a number, not 'soon'"),
         ({"name": "filesystem", "mounts": ["/a"], "timeout": 0}, "'timeout' must be more than 0 s"),
         ({"name": "filesystem", "mounts": ["/a"], "timeout": True}, "'timeout' must be a number"),
@@ -53,8 +53,8 @@ def test_defaults_are_not_shared() -> None:
         ),
         ({"name": "command", "freeze": ["/f"], "thaw": ["/t"], "thaw_statuses": ["ok"]}, "list of exit statuses"),
         ({"name": "iris"}, "driver iris needs the option 'instance'"),
-        ({"name": "mariadb", "password": "x"}, "has no option 'password': it knows client, defaults_file, socket"),
-        ({"name": "postgresql", "password": "x"}, "driver postgresql has no option 'password': it knows"),
+        ({"name": "mariadb", "password": "x"}, "has no option 'password': use one of client, defaults_file, socket"),
+        ({"name": "postgresql", "password": "x"}, "driver postgresql has no option 'password': use one of"),
         ({"name": "postgresql", "port": "five"}, "'port' must be a number, not 'five'"),
     ],
 )
@@ -71,5 +71,5 @@ def test_statuses_may_be_texts() -> None:
 
 
 def test_no_driver_is_no_hold() -> None:
-    with pytest.raises(OptionError, match="no driver is given"):
+    with pytest.raises(OptionError, match="no driver given"):
         drivers.build([])

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
 from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.base import Surroundings
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
+from marks import slow
 
 from . import servers
 from .conftest import Holds, freeze_in_background, is_frozen, mount_image, thaw_hard, unmount, wait_for
@@ -123,6 +124,56 @@ def test_a_role_that_may_not_is_told_what_it_needs(cluster: Postgres, make_drive
     assert any(b"psql" in command for command in commands)
     assert not any(b"secret" in command for command in commands)
     assert driver.thaw() == []
+
+
+@pytest.fixture
+def client(open_folder: Path) -> Callable[[str, str], str]:
+    """Makes a psql through which the server hears, and answers, what it does not say by itself."""
+
+    def make(heard: str, answered: str) -> str:
+        path = open_folder / "psql"
+        path.write_text(f"#!/bin/sh\nsed -u '{heard}' | psql \"$@\" 2>&1 | sed -u '{answered}'\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("version", "number"),
+    [("15.6 (Debian 15.6-0+deb12u1)", "15.6"), ("16beta1", "16beta1"), ("15.6.0 (EnterpriseDB)", "15.6.0"), ("", "")],
+)
+def test_builders_name_versions_as_they_like(
+    version: str, number: str, make_driver: Build, client: Callable[[str, str], str]
+) -> None:
+    psql = client("", f's/"version" : "[^"]*"/"version" : "{version}"/')
+    assert make_driver(psql=psql).check(NOBODY).startswith(f"can freeze PostgreSQL {number} in ")
+
+
+def test_a_server_without_the_functions_is_refused(make_driver: Build, client: Callable[[str, str], str]) -> None:
+    told = refusal(make_driver(psql=client("s/pg_backup_start(/pg_start_backup(/", "s/^15[.].*/14.11/")))
+    assert told == "postgresql: version 14.11 has no pg_backup_start: 15 or newer is required"
+
+
+def test_limits_of_a_site_end_no_hold(open_folder: Path, socket: Path, build: Build) -> None:
+    with running(new(Postgres, open_folder / "data", socket)) as server:
+        for name in (
+            "statement_timeout",
+            "lock_timeout",
+            "idle_session_timeout",
+            "idle_in_transaction_session_timeout",
+        ):
+            server.ask(f"ALTER ROLE postgres SET {name} = '500ms'")
+        driver = build(server.description())
+        driver.prepare()
+        time.sleep(1)
+        driver.freeze()
+        time.sleep(1)
+        assert driver._session is not None
+        limits = driver._session.run("SELECT name FROM pg_settings WHERE name ~ 'timeout' AND setting = '500'", 5)
+        assert limits == []
+        assert driver.lost() == []
+        assert driver.thaw() == []
 
 
 def test_a_service_says_how_to_connect(cluster: Postgres, build: Build, open_folder: Path) -> None:
@@ -303,6 +354,7 @@ def assert_does_not_start(server: Postgres) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_the_modules_freeze_and_thaw(cluster: Postgres, play: Build, holds: Holds) -> None:
     common = {"run_id": "r1", "run_dir": holds.run_dir}
 
@@ -322,7 +374,7 @@ def test_the_modules_freeze_and_thaw(cluster: Postgres, play: Build, holds: Hold
     assert not cluster.held()
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+@pytest.mark.parametrize("kind", [slow("ext4"), "xfs"])
 def test_with_its_filesystem_frozen(
     kind: str, make_open_filesystem: Callable[..., Path], holds: Holds, open_folder: Path
 ) -> None:
@@ -376,6 +428,7 @@ def test_a_thaw_on_a_frozen_filesystem_is_bounded(on_ext4: tuple[Postgres, Path]
     assert not server.held()
 
 
+@pytest.mark.slow
 def test_a_killed_holder_thaws_with_its_filesystem(on_ext4: tuple[Postgres, Path], holds: Holds) -> None:
     server, mount = on_ext4
     holds.arm(descriptions=[server.description(), {"name": "filesystem", "mounts": [str(mount)]}])

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import processes, takeover
+from ansible_collections.openisb.backup.plugins.module_utils.host import processes
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce import takeover
 
 from .conftest import wait_for
 

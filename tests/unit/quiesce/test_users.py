@@ -9,9 +9,9 @@ import getpass
 import os
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.commands import run
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import DriverError
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.users import as_user, environment_of
+from ansible_collections.openisb.backup.plugins.module_utils.host.commands import run
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import DriverError
+from ansible_collections.openisb.backup.plugins.module_utils.host.users import as_user, environment_of
 
 
 def test_nothing_changes_for_the_same_user() -> None:

@@ -17,16 +17,19 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils import answers
-from ansible_collections.openisb.backup.plugins.module_utils.answers import AnswerError
-from ansible_collections.openisb.backup.plugins.module_utils.catalog import choose_savesets
-from ansible_collections.openisb.backup.plugins.module_utils.clones import CloneError, Clones
-from ansible_collections.openisb.backup.plugins.module_utils.controller import dead_runs
-from ansible_collections.openisb.backup.plugins.module_utils.idr.life import open_drills
-from ansible_collections.openisb.backup.plugins.module_utils.idr.volumes import saveset_points, snapshot_points
-from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import MOST_EXTENTS, pack, unpack
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_addresses import address_of, check_of_host
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.control import answers
+from ansible_collections.openisb.backup.plugins.module_utils.control.answers import AnswerError
+from ansible_collections.openisb.backup.plugins.module_utils.control.catalog import choose_savesets
+from ansible_collections.openisb.backup.plugins.module_utils.control.controller import dead_runs
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.life import open_drills
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.volumes import (
+    saveset_points,
+    snapshot_points,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_addresses import address_of, check_of_host
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.storage.clones import CloneError, Clones
+from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import MOST_EXTENTS, pack, unpack
 from ansible_collections.openisb.backup.plugins.modules import block_backup, block_restore
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +50,7 @@ def test_an_address_is_made_of_the_inventory() -> None:
 
 @pytest.mark.parametrize("port", [0, -1, 65536, "40001", 1.0, True, None, "22/x?tls-psk-file=/etc/shadow", [1]])
 def test_a_port_is_a_number(port: Any) -> None:
-    with pytest.raises(AnswerError, match="the port of the export is .*, and can only be a number from 1 to 65535"):
+    with pytest.raises(AnswerError, match="the port of the export is .*, and must be a number from 1 to 65535"):
         answers.nbd_address({"export": {"port": port, "name": "x"}}, HOST)
 
 
@@ -92,14 +95,14 @@ ADDRESSES = [
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_nothing_but_an_export_of_the_known_host_is_opened(address: str, tmp_path: Path, capsys: Any) -> None:
     """Modules are told which host the address is to be of, and open neither paths nor exports of others."""
-    with pytest.raises(ValueError, match="is no address of an NBD export of storage1"):
+    with pytest.raises(ValueError, match="is not the address of an NBD export of storage1"):
         check_of_host(address, "storage1")
     common = {"repository": str(tmp_path), "volume": "fs1/m", "run_id": RUN, "job": "j", "run_dir": str(tmp_path)}
     moment = {"consistency_point": "2026-03-01T12:00:00+00:00", "verdict": "crash-consistent"}
     for module, more in [(block_backup, {"source": address, **moment}), (block_restore, {"target": address})]:
         with patch_module_args({**common, **more, "host": "storage1"}), pytest.raises(SystemExit):
             module.main()
-        assert "is no address of an NBD export of storage1" in json.loads(capsys.readouterr().out)["msg"]
+        assert "is not the address of an NBD export of storage1" in json.loads(capsys.readouterr().out)["msg"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,6 +160,7 @@ def test_changes_are_passed_on_or_a_reason() -> None:
     assert list(answers.lun_changes({**TOLD, "extents": "A" * (answers.LONGEST_EXTENTS + 1)})) == ["reason"]
 
 
+@pytest.mark.slow
 def test_changes_cannot_fill_the_memory() -> None:
     """A few megabytes of text that would be gigabytes of extents."""
     bomb = base64.b64encode(zlib.compress(bytes(1 << 30), 9)).decode()
@@ -175,9 +179,26 @@ WANTED = [
     {"name": "m", "serial": "600a098000000011", "mount": "/srv/m", "idr_target": "/dev/x"},
     {"name": "f", "serial": "600a098000000012", "path": "/srv/f.img"},
 ]
+BLOCKS, NONE = {"sector_size": 512, "block_size": 4096}, {"sector_size": None, "block_size": None}
 FOUND = [
-    {"name": "m", "serial": "600a098000000011", "device": "/dev/sdb", "size": 1, "mount": "/x", "filesystem": "ext4"},
-    {"name": "f", "serial": "600a098000000012", "device": "/etc/x", "size": 2, "mount": None, "filesystem": None},
+    {
+        "name": "m",
+        "serial": "600a098000000011",
+        "device": "/dev/sdb",
+        "size": 1,
+        "mount": "/x",
+        "filesystem": "ext4",
+        **BLOCKS,
+    },
+    {
+        "name": "f",
+        "serial": "600a098000000012",
+        "device": "/etc/x",
+        "size": 2,
+        "mount": None,
+        "filesystem": None,
+        **NONE,
+    },
 ]
 
 
@@ -196,6 +217,8 @@ WRONG: list[Callable[[list[dict[str, Any]]], Any]] = [
     lambda found: found[0].update(size=-1),
     lambda found: found[0].update(device="{{ lookup('pipe', 'id') }}"),
     lambda found: found[0].update(filesystem="ext4; reboot"),
+    lambda found: found[0].update(sector_size="512; reboot"),
+    lambda found: found[0].update(block_size=513),
 ]
 
 
@@ -259,8 +282,25 @@ def test_a_clone_is_of_a_snapshot(tmp_path: Path) -> None:
 
 def test_no_role_takes_an_address_or_key_as_a_host_has_told_it() -> None:
     """In all roles and playbooks what nbd_export and saveset_export return goes through the filters."""
-    files = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("playbooks/*.yml")]
+    files = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("playbooks/*.yml")]
     texts = {str(path): json.dumps(yaml.safe_load(path.read_text())) for path in files}
-    assert sum("nbd_address(" in text for text in texts.values()) == 4
+    assert sum("nbd_address(" in text for text in texts.values()) == 5
     for path, text in texts.items():
         assert "export.uri" not in text and "export.psk" not in text, path
+
+
+@pytest.mark.parametrize("wrong", [None, "text", 7, ["list"]])
+@pytest.mark.parametrize(
+    "validate",
+    [
+        lambda value: answers.nbd_key(value, HOST),
+        answers.held_saveset,
+        answers.saveset,
+        answers.snapshot,
+        lambda value: answers.snapshot({"run_id": RUN, "luns_bytes": value}),
+    ],
+    ids=["key", "held", "saveset", "snapshot", "luns"],
+)
+def test_what_is_no_dictionary_is_named(validate: Callable[[Any], Any], wrong: Any) -> None:
+    with pytest.raises(answers.AnswerError, match="must be a dictionary"):
+        validate(wrong)

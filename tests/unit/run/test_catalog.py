@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.catalog import (
+from ansible_collections.openisb.backup.plugins.module_utils.control.catalog import (
     bases,
     choose_savesets,
+    named,
+    out_of_order,
     parents,
     to_adopt,
     unknown_savesets,
     with_places,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.journal import Journal, JournalError, open_runs
-from ansible_collections.openisb.backup.plugins.module_utils.known import known_savesets
+from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import Journal, JournalError, open_runs
+from ansible_collections.openisb.backup.plugins.module_utils.journal.known import known_savesets
 
 RUN = "isb-20261123T021500Z-4f1c2a"
 VOLUMES = [{"name": "m", "serial": "6001"}]
@@ -103,6 +105,40 @@ def test_one_that_was_set_aside_for_its_time_can_still_be_named_by_its_run():
     assert chosen["id"] == AHEAD["id"]
 
 
+NOON = 1793880000.0  # 2026-11-05T12:00:00Z
+
+
+def test_what_is_ahead_of_the_clock_is_named_and_stays_in_its_place():
+    """It is the latest one as long as nothing has come after it, so it is not passed over, but nobody may miss it."""
+    in_order = with_places([*HONEST, AHEAD], None, NOON)
+    assert [entry["sequence"] for entry in in_order if entry["ahead"]] == [5]
+    (chosen,) = choose_savesets(in_order, "fs1", "")["savesets"]
+    assert named(chosen) == (
+        f"fs1/m of 2036-11-05T02:15:03+00:00, run run-5, saveset {AHEAD['id']}; "
+        "its time is in the future of this host's clock"
+    )
+    heading, line = out_of_order(in_order)
+    assert "docs/retention.md" in heading and line == named(chosen)
+    # A minute is nothing, and without a clock nothing is told.
+    assert out_of_order(with_places([*HONEST, saveset(5, "2026-11-05T12:00:59+00:00")], None, NOON)) == []
+    assert out_of_order(with_places([*HONEST, AHEAD], None)) == []
+
+
+def test_a_run_with_a_clock_behind_sets_nothing_else_aside():
+    behind = saveset(5, "2016-11-05T02:15:03+00:00")
+    in_order = with_places([*HONEST, behind, saveset(6)], None, NOON + 86400)
+    _heading, line = out_of_order(in_order)
+    assert behind["id"] in line and "is before that of" in line
+    assert parents(VOLUMES, "fs1", in_order) == {"6001": saveset(6)["id"]}
+    # As long as it is the last one it is the parent all the same, so no run reads all for it.
+    assert parents(VOLUMES, "fs1", with_places([*HONEST, behind], None)) == {"6001": behind["id"]}
+
+
+def test_what_the_journal_does_not_know_is_told_once():
+    in_order = with_places([*HONEST, AHEAD], HONEST, NOON)
+    assert out_of_order(in_order) == [] and AHEAD["id"] in unknown_savesets(in_order)[-1]
+
+
 def test_unknown_ones_are_taken_into_the_journal_by_id_or_all_by_their_number():
     in_order = with_places([AHEAD, *HONEST], HONEST[:3])
     one = to_adopt(in_order, HONEST[3]["id"], "")
@@ -111,7 +147,7 @@ def test_unknown_ones_are_taken_into_the_journal_by_id_or_all_by_their_number():
     refused = to_adopt(in_order, "all", "")
     assert refused["savesets"] == [] and "adopt_confirm=2" in refused["problem"]
     assert len(to_adopt(in_order, "all", "2")["savesets"]) == 2
-    assert "whole ids" in to_adopt(in_order, HONEST[0]["id"], "")["problem"]
+    assert "complete ids" in to_adopt(in_order, HONEST[0]["id"], "")["problem"]
     assert to_adopt(in_order, "", "") == {"savesets": [], "problem": ""}
 
 

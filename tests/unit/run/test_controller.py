@@ -14,17 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import controller, processes
-from ansible_collections.openisb.backup.plugins.module_utils.controller import dead_runs, is_alive, this_controller
+from ansible_collections.openisb.backup.plugins.module_utils.control import controller
+from ansible_collections.openisb.backup.plugins.module_utils.control.controller import (
+    dead_runs,
+    is_alive,
+    this_controller,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.host import processes
 
 RUN = "isb-20261123T021500Z-4f1c2a"
 ROOT = Path(__file__).parents[3]
 ELSEWHERE = [
-    ({"host": "elsewhere"}, "on elsewhere, where"),
-    ({"machine": "another"}, "another machine of this one's name"),
-    ({"boot": "0b7b1dd2-0000-4000-8000-000000000000"}, "before it was started anew, or on a clone of it"),
+    ({"host": "elsewhere"}, "on elsewhere, and"),
+    ({"machine": "another"}, "another machine of the same name"),
+    ({"boot": "0b7b1dd2-0000-4000-8000-000000000000"}, "before it was rebooted, or on a clone of it"),
     ({"namespace": "pid:[4026532000]"}, "in another container"),
-    ({"boot": ""}, "before it was started anew"),
+    ({"boot": ""}, "before it was rebooted"),
 ]
 
 
@@ -38,7 +43,7 @@ def sleeper() -> Iterator[int]:
 
 def started(pid: int, ticks: int | None = None, **place: Any) -> dict[str, Any]:
     """A controller, as the journal has it; its process runs unless ``ticks`` say otherwise."""
-    return {**controller.this_place(), "pid": pid, "ticks": ticks or processes.start_ticks(pid), **place}
+    return {**controller.this_place(), "pid": pid, "ticks": ticks or processes.identity(pid)["ticks"], **place}
 
 
 def opened(who: dict[str, Any]) -> list[dict[str, Any]]:
@@ -58,13 +63,23 @@ def test_a_controller_is_named_by_all_that_its_process_id_means_something_in(
 def test_a_run_whose_controller_works_is_alive(sleeper: int) -> None:
     found = dead_runs(opened(started(sleeper)), "")
     assert found["runs"] == []
-    assert "still at work" in found["problems"][0]
+    assert "still running" in found["problems"][0]
     # Not even the operator's word makes a run dead that can be seen at work.
     assert dead_runs(opened(started(sleeper)), RUN)["runs"] == []
 
 
+def test_all_hosts_of_dead_runs_are_named_and_of_no_other(sleeper: int) -> None:
+    """One of them may stand still, whatever the inventory says by now."""
+    plan = {"fs1": {"ring": "", "storage_host": "storage1", "backup_server": "backup1"}, "fs2\x1b": {"ring": "npr"}}
+    (run,) = opened(started(sleeper, 1))
+    run["data"]["plan"] = plan
+    assert dead_runs([run], "")["hosts"] == ["backup1", "fs1", "fs2\\x1b", "npr", "storage1"]
+    run["data"]["controller"] = started(sleeper)
+    assert dead_runs([run], "")["hosts"] == []
+
+
 def test_a_run_whose_controller_is_gone_is_dead(sleeper: int) -> None:
-    assert dead_runs(opened(started(sleeper, 1)), "") == {"runs": [RUN], "problems": []}
+    assert dead_runs(opened(started(sleeper, 1)), "") == {"runs": [RUN], "hosts": [], "problems": []}
 
 
 @pytest.mark.parametrize(("place", "where"), ELSEWHERE)
@@ -80,7 +95,7 @@ def test_a_run_that_cannot_be_seen_is_dead_only_by_name(
     assert where in problem and f"-e recover_run_id={RUN}" in problem and "'freezing' at 02:15" in problem
     assert f"process {sleeper}" in problem
     assert is_alive(who)
-    assert dead_runs(opened(who), RUN) == {"runs": [RUN], "problems": []}
+    assert dead_runs(opened(who), RUN) == {"runs": [RUN], "hosts": [], "problems": []}
 
 
 @pytest.mark.parametrize("name", ["machine", "boot", "namespace"])
@@ -102,10 +117,10 @@ def test_a_system_that_does_not_tell_sees_no_controller(
 
 def test_a_system_that_hides_processes_sees_no_controller(sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with hidepid=2, where a process of somebody else looks like none."""
-    monkeypatch.setattr(processes, "start_ticks", lambda pid: None)
+    monkeypatch.setattr(processes, "identity", lambda pid: {"pid": pid, "ticks": None})
     found = dead_runs(opened(started(sleeper, 5)), "")
     assert found["runs"] == []
-    assert "does not show the processes of others" in found["problems"][0]
+    assert "does not show the processes of other users" in found["problems"][0]
 
 
 def test_a_machine_without_an_id_is_told_by_the_rest(sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +142,8 @@ def test_a_name_of_no_open_run_is_told(sleeper: int) -> None:
 def test_another_pid_namespace_for_real(sleeper: int, mount_proc: bool) -> None:
     """What opened a run here is at work, and from inside a container none of its processes is seen."""
     inside = (
-        "import json, sys; from ansible_collections.openisb.backup.plugins.module_utils.controller import dead_runs; "
+        "import json, sys; "
+        "from ansible_collections.openisb.backup.plugins.module_utils.control.controller import dead_runs; "
         "print(json.dumps(dead_runs(json.load(sys.stdin), '')))"
     )
     unshare = ["unshare", "--pid", "--fork", *(["--mount-proc"] if mount_proc else [])]

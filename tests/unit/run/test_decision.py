@@ -6,8 +6,14 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.decision import decide
-from ansible_collections.openisb.backup.plugins.module_utils.inventory import inventory_problems, volumes_by_storage
+from ansible_collections.openisb.backup.plugins.module_utils.control.belonging import belonging_problems
+from ansible_collections.openisb.backup.plugins.module_utils.control.decision import decide
+from ansible_collections.openisb.backup.plugins.module_utils.control.inventory import (
+    alike_problems,
+    inventory_problems,
+    volumes_by_storage,
+    volumes_to_find,
+)
 
 GIB = 1024**3
 SERIALS = {"fs1": "6000000000000001", "fs2": "6000000000000002"}
@@ -75,7 +81,7 @@ def test_a_clock_that_is_off_stops_the_run(hostvars):
 
 def test_a_server_that_did_not_answer_stops_the_run(hostvars):
     del hostvars["fs2"]["preflight_found"]
-    assert decided(hostvars)["problems"] == ["fs2: did not answer, so it could not be checked"]
+    assert decided(hostvars)["problems"] == ["fs2: did not answer"]
 
 
 def test_a_server_that_did_not_answer_is_left_out_where_the_site_asked_for_it(hostvars):
@@ -83,7 +89,7 @@ def test_a_server_that_did_not_answer_is_left_out_where_the_site_asked_for_it(ho
     decision = decided(hostvars, "skip")
     assert decision["servers"] == ["fs1"]
     assert decision["problems"] == []
-    assert decision["skipped"] == ["fs2: did not answer, so it could not be checked"]
+    assert decision["skipped"] == ["fs2: did not answer"]
 
 
 def test_no_server_is_left(hostvars):
@@ -113,7 +119,12 @@ def test_no_server_is_left(hostvars):
         ("backup1", "repository", {"problem": "wrong passphrase"}, "backup1: wrong passphrase"),
         ("backup1", "repository", {"free_bytes": GIB // 2}, "backup1: the repository /r has 512 MiB free"),
         ("backup1", "listener", {"problem": "unreadable"}, "backup1: unreadable"),
-        ("backup1", "listener", {"problems": ["record 2 was changed"]}, "the journal /j does not hold: record 2"),
+        (
+            "backup1",
+            "listener",
+            {"problems": ["record 2 was changed"]},
+            "the chain of the journal /j is broken: record 2",
+        ),
         (
             "backup1",
             "listener",
@@ -166,12 +177,30 @@ def test_room_is_needed_for_the_base_where_there_is_one(hostvars):
     storage["free_bytes"] = GIB // 10
     hostvars["fs1"]["openisb_host"]["changed_extents"] = False
     (problem,) = decided(hostvars)["problems"]
-    assert problem.endswith("needs 204 MiB: free some, or lower preflight_pool_reserve")
+    assert problem.endswith("needs 204 MiB: free disk space, or lower preflight_pool_reserve")
 
 
 def test_storage_other_than_btrfs_needs_no_room_for_metadata(hostvars):
     hostvars["storage1"]["preflight_found"]["storage"]["metadata_free_bytes"] = None
     assert decided(hostvars)["problems"] == []
+
+
+def test_a_second_backup_server_that_is_used_is_looked_at(hostvars):
+    hostvars["fs2"]["isb_backup_server"] = "backup2"
+    hostvars["backup2"] = {"preflight_found": {"way to storage1": {"problem": "no way"}}}
+    assert decided(hostvars, "skip")["problems"] == ["backup2: no way"]
+
+
+def test_a_report_that_could_not_be_written_is_told_before(hostvars, tmp_path):
+    def problems(path):
+        limits = (0.1, 0.2, 256 * 1024**2, 64 * 1024**2)
+        return decide(hostvars, GROUPS, "abort", *limits, {}, 60.0, report_path=str(path))["problems"]
+
+    assert problems(tmp_path / "isb.json") == problems("") == []
+    (text,) = problems(tmp_path / "nothing" / "isb.json")
+    assert text.startswith(f"the controller: isb_report_path {tmp_path}/nothing/isb.json is not writable")
+    (text,) = problems(tmp_path)
+    assert "is a folder" in text
 
 
 def test_inventory_without_problems(hostvars):
@@ -191,6 +220,14 @@ def test_inventory_without_problems(hostvars):
             {"isb_volumes": [{"name": "m", "serial": SERIALS["fs1"]}, {"name": "m", "serial": "6000000000000009"}]},
             "two volumes with the name m",
         ),
+        (
+            {"isb_volumes": [{"name": "m", "serial": SERIALS["fs1"]}, {"name": "M", "serial": "6000000000000009"}]},
+            "the volumes fs1/m and fs1/M differ only in upper and lower case",
+        ),
+        (
+            {"isb_volumes": [{"name": "m", "serial": SERIALS["fs1"], "mout": "/srv/m"}]},
+            "fs1/m: a volume has no key 'mout': correct it (name, serial, mount, ",
+        ),
     ],
 )
 def test_inventory_problems_are_named(hostvars, changes, text):
@@ -198,6 +235,60 @@ def test_inventory_problems_are_named(hostvars, changes, text):
     problems = inventory_problems(GROUPS["file_servers"], hostvars)
     assert len(problems) == 1
     assert text in problems[0]
+
+
+@pytest.mark.parametrize("other", ["FS1", "Fs1"])
+def test_two_servers_whose_names_differ_in_case_alone_are_named(hostvars, other):
+    hostvars[other] = {**hostvars["fs1"], "isb_volumes": [{"name": "m", "serial": "6000000000000009"}]}
+    (problem,) = inventory_problems([*GROUPS["file_servers"], other], hostvars)
+    assert problem.startswith(f"the file servers fs1 and {other} differ only in upper and lower case")
+
+
+def test_two_servers_whose_names_are_two_forms_of_one_are_named():
+    composed, decomposed = "praxis-m\u00fcller", "praxis-mu\u0308ller"
+    (problem,) = alike_problems("file servers", [composed, decomposed, "praxis-muller"])
+    assert composed in problem and decomposed in problem
+
+
+def test_a_volume_that_the_repository_has_in_another_case_stops_the_run_before_it_freezes(hostvars):
+    found = hostvars["backup1"]["preflight_found"]["repository"]
+    assert decided(hostvars)["problems"] == []
+    found["savesets"].append({"volume": "FS1/m", "stats": {"bytes_stored": 0}})
+    (problem,) = decided(hostvars)["problems"]
+    assert problem.startswith("fs1/m: its repository has savesets of FS1/m")
+    # Where there are savesets of both already, each goes on as it was.
+    found["savesets"].append({"volume": "fs1/m", "stats": {"bytes_stored": 0}})
+    assert decided(hostvars)["problems"] == []
+
+
+def belonging(hostvars, **groups):
+    everyone = {"all": list(hostvars), **GROUPS, **groups}
+    return belonging_problems(everyone, hostvars)
+
+
+def test_hosts_in_their_groups_are_no_problem(hostvars):
+    assert belonging(hostvars) == []
+
+
+def test_a_server_whose_group_is_misspelt_is_missed(hostvars):
+    (problem,) = belonging(hostvars, file_servers=["fs1"], file_server=["fs2"])
+    assert "fs2 has isb_volumes and is not in the group file_servers" in problem
+
+
+def test_a_storage_host_that_is_in_no_such_group_is_named(hostvars):
+    hostvars["fs1"].update(isb_storage_host="storage9", isb_backup_server="backup9")
+    storage, backup = belonging(hostvars)
+    assert "fs1: isb_storage_host is storage9, which is not in the group storage_hosts" in storage
+    assert "fs1: isb_backup_server is backup9, which is not in the group backup_servers" in backup
+
+
+def test_what_only_drills_need_is_no_problem_and_not_asked_of_the_server(hostvars):
+    """What docs/idr.md says of a volume."""
+    found_by = {"name": "m", "serial": SERIALS["fs1"], "mount": "/srv/m"}
+    volume = {**found_by, "idr_target": "/srv/standby/m.img", "idr_mount": "/srv/m", "idr_part": "1", "census": False}
+    hostvars["fs1"]["isb_volumes"] = [volume]
+    assert inventory_problems(GROUPS["file_servers"], hostvars) == []
+    assert volumes_to_find([volume]) == [found_by]
 
 
 def test_volumes_by_storage(hostvars):

@@ -13,19 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import nbd_exports, processes
-from ansible_collections.openisb.backup.plugins.module_utils import snapshots as snapshots_module
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import FINISHED, RUNNING, Job, progress_of
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import ExportError, Exports
-from ansible_collections.openisb.backup.plugins.module_utils.slots import slot
-from ansible_collections.openisb.backup.plugins.module_utils.snapshots import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.slots import slot
+from ansible_collections.openisb.backup.plugins.module_utils.host import nbd_exports, processes
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import FINISHED, RUNNING, Job, progress_of
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import ExportError, Exports
+from ansible_collections.openisb.backup.plugins.module_utils.host.volumes import VolumeError, describe
+from ansible_collections.openisb.backup.plugins.module_utils.storage import snapshots as snapshots_module
+from ansible_collections.openisb.backup.plugins.module_utils.storage.snapshots import (
     SnapshotError,
     SnapshotFolder,
     free_bytes,
     holdings_after,
     metadata_free_bytes,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.volumes import VolumeError, describe
 from ansible_collections.openisb.backup.plugins.modules.job_info import read_when_ended
 
 RUN = "isb-20261123T021500Z-4f1c2a"
@@ -42,16 +42,16 @@ def sleeper():
 
 
 def test_a_process_is_known_by_its_start(sleeper):
-    ticks = processes.start_ticks(sleeper.pid)
-    assert processes.is_running(sleeper.pid, ticks)
-    assert not processes.is_running(sleeper.pid, ticks + 1)
+    process = processes.identity(sleeper.pid)
+    assert processes.is_running(process)
+    assert not processes.is_running(dict(process, ticks=process["ticks"] + 1))
 
 
 def test_only_that_very_process_is_ended(sleeper):
-    ticks = processes.start_ticks(sleeper.pid)
-    assert processes.stop(sleeper.pid, ticks + 1)
+    process = processes.identity(sleeper.pid)
+    assert processes.stop(dict(process, ticks=process["ticks"] + 1))
     assert sleeper.poll() is None
-    assert processes.stop(sleeper.pid, ticks)
+    assert processes.stop(process)
     assert sleeper.wait() != 0
 
 
@@ -359,12 +359,12 @@ def test_an_export_outlives_its_maker_and_is_ended_by_name(exports, lun):
     assert read_size(record["uri"]).stdout.strip() == str(1024**2)
     exports.stop("e")
     assert exports.list() == []
-    assert not processes.is_running(record["pid"], record["ticks"])
+    assert not processes.is_running(record)
     assert os.listdir(exports.folder) == []
 
 
 def test_an_export_that_cannot_start_leaves_nothing(exports):
-    with pytest.raises(ExportError, match="is not there"):
+    with pytest.raises(ExportError, match="does not exist"):
         exports.start("e", "/nowhere/at/all", "127.0.0.1", False, True, RUN)
     assert exports.list() == []
 

@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import journal_head, kept_journal
-from ansible_collections.openisb.backup.plugins.module_utils.decision import kept_journal_problems
-from ansible_collections.openisb.backup.plugins.module_utils.journal import (
-    GENESIS,
-    Journal,
-    chain_problems,
-    record_hash,
-)
-from ansible_collections.openisb.backup.plugins.module_utils.journal_head import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup import kept_journal
+from ansible_collections.openisb.backup.plugins.module_utils.backup.kept_journal import KeptJournal
+from ansible_collections.openisb.backup.plugins.module_utils.control.decision import kept_journal_problems
+from ansible_collections.openisb.backup.plugins.module_utils.journal import head as journal_head
+from ansible_collections.openisb.backup.plugins.module_utils.journal.head import (
     HeadError,
     continuation_problems,
     decode,
@@ -27,10 +23,16 @@ from ansible_collections.openisb.backup.plugins.module_utils.journal_head import
     kept_heads,
     object_name,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.kept_journal import KeptJournal
+from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import (
+    GENESIS,
+    Journal,
+    chain_problems,
+    record_hash,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import Secret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import NO_ENCRYPTION, Repository
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import open_store
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.registry import open_store
+from ansible_collections.openisb.backup.plugins.modules import run_journal_info
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -88,7 +90,7 @@ def test_a_journal_that_was_cut_is_not_the_one_that_was_kept(records: list[Recor
     cut = records[:5]
     assert chain_problems(cut) == []
     (problem,) = continuation_problems(read(cut, 8), [kept(records[7])])
-    assert problem == "it has 5 records, and the repository /r knows that it had 8"
+    assert problem == "it has 5 records, and by the repository /r it had 8"
     (problem,) = continuation_problems(read([], 8), [kept(records[7])])
     assert problem.startswith("it has 0 records")
 
@@ -105,7 +107,29 @@ def test_a_journal_put_back_from_an_older_copy_that_then_grew_is_found(records: 
     grown = journal.records()
     assert len(grown) == len(records) and chain_problems(grown) == []
     (problem,) = continuation_problems(read(grown, 8), [kept(records[7])])
-    assert problem == "its record 8 is not the one of which the repository /r keeps the hash"
+    assert problem == "its record 8 does not have the hash that the repository /r keeps"
+
+
+def test_a_crash_between_a_record_and_its_head_leaves_a_journal_that_continues_the_head_before(
+    records: list[Record], tmp_path: Path
+) -> None:
+    """The record is on the disk, and no head tells of it: the next run goes on from there."""
+    head = kept(records[-1])
+    journal = Journal(str(tmp_path / "made" / "runs.jsonl"))
+    journal.append(RUNS[4], "opened")
+    after = journal.records()
+    assert continuation_problems(read(after, len(records)), [head]) == []
+    # So does the tail alone, by which the next head is made: it says who was opened, and hangs together.
+    tail = run_journal_info.read_tail(journal, {"run_id": None, "events": None, "since": len(records)})
+    assert continuation_problems(tail, [head]) == [] and tail["problems"] == []
+    assert [record["event"] for record in tail["records"]] == ["closed", "opened"]
+    # A tail that does not go on from what was seen is found, as the whole is.
+    forged = rechained(after, lambda all_: all_[2]["data"].update(servers=[]))
+    path = tmp_path / "forged.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in forged))
+    tail = run_journal_info.read_tail(Journal(str(path)), {"run_id": None, "events": None, "since": len(records)})
+    assert tail["problems"] == []
+    assert "does not have the hash that" in continuation_problems(tail, [head])[0]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +144,7 @@ def test_a_journal_put_back_from_an_older_copy_that_then_grew_is_found(records: 
 def test_a_journal_that_was_chained_anew_is_found(records: list[Record], change: Callable[[list[Record]], Any]) -> None:
     forged = rechained(records, change)
     problems = continuation_problems(read(forged, 6), [kept(records[5])])
-    assert problems == ["its record 6 is not the one of which the repository /r keeps the hash"]
+    assert problems == ["its record 6 does not have the hash that the repository /r keeps"]
 
 
 def test_a_host_is_not_taken_at_its_word(records: list[Record]) -> None:
@@ -128,16 +152,14 @@ def test_a_host_is_not_taken_at_its_word(records: list[Record]) -> None:
     head = kept(records[5])
     forged = read(rechained(records, lambda all_: all_[5]["data"].update(servers=[])), 6)
     forged["records"][0]["hash"] = records[5]["hash"]
-    assert continuation_problems(forged, [head]) == [
-        "its record 6 is not the one of which the repository /r keeps the hash"
-    ]
+    assert continuation_problems(forged, [head]) == ["its record 6 does not have the hash that the repository /r keeps"]
     true = read(records, 6)
-    assert "the place of record 7" in continuation_problems({**true, "records": [true["records"][0]] * 2}, [head])[0]
-    assert "shows them until record 6" in continuation_problems({**true, "records": true["records"][:1]}, [head])[0]
-    assert "shows them until" in continuation_problems({**true, "chain_head": "0" * 64}, [head])[0]
-    assert "shows them until" in continuation_problems({**true, "records": []}, [head])[0]
+    assert "in place of record 7" in continuation_problems({**true, "records": [true["records"][0]] * 2}, [head])[0]
+    assert "its records end with record 6" in continuation_problems({**true, "records": true["records"][:1]}, [head])[0]
+    assert "its records end with" in continuation_problems({**true, "chain_head": "0" * 64}, [head])[0]
+    assert "its records end with" in continuation_problems({**true, "records": []}, [head])[0]
     for nonsense in ("text", None, {}, {"seq": "6"}, {"seq": -1}):
-        assert "is another one, or none" in continuation_problems({**true, "records": [nonsense]}, [head])[0]
+        assert "it has another record, or none" in continuation_problems({**true, "records": [nonsense]}, [head])[0]
     assert continuation_problems({**true, "records": true["records"][1:]}, [head]) != []
 
 
@@ -153,7 +175,7 @@ def test_a_host_that_lies_of_what_is_older_is_found_when_the_whole_is_asked_for(
         "record 6 does not follow the record before it"
     ]
     left_out = {**whole, "records": records[2:]}
-    problems = ["what it shows in the place of record 1 is another one, or none"]
+    problems = ["in place of record 1 it has another record, or none"]
     assert continuation_problems(left_out, [head], 1) == problems
     assert continuation_problems(left_out, [], 1) == problems
     assert continuation_problems(whole, [], 1) == []
@@ -254,11 +276,11 @@ def test_the_signature_of_a_report_is_none_of_a_head(backup_server: BackupServer
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "no JSON"),
-        (b"[" * 3000, "no JSON"),
-        (b"[]", "no journal-head"),
-        (b'{"openisb":"journal-head","version":2}', "no journal-head of version 1"),
-        (b'{"openisb":"journal-head","version":1}', "not whole"),
+        (b"", "not JSON"),
+        (b"[" * 3000, "not JSON"),
+        (b"[]", "not a journal-head"),
+        (b'{"openisb":"journal-head","version":2}', "not a journal-head of version 1"),
+        (b'{"openisb":"journal-head","version":1}', "incomplete or malformed"),
         (b" " * (journal_head.MAX_BYTES + 1), "more than"),
     ],
 )
@@ -274,7 +296,7 @@ def test_what_is_no_head_is_refused(data: bytes, problem: str) -> None:
 def test_a_head_has_its_form(backup_server: BackupServer, records: list[Record], change: dict[str, Any]) -> None:
     head = backup_server.keep(records[3])
     assert decode(encode(head), "backup1") == head
-    with pytest.raises(HeadError, match="not whole"):
+    with pytest.raises(HeadError, match="incomplete or malformed"):
         decode(encode({**head, **change}), "backup1")
     with pytest.raises(HeadError, match="another listener"):
         decode(encode(head), "backup2")
@@ -307,7 +329,7 @@ def test_repository_and_controller_agree(backup_server: BackupServer, records: l
     assert kept_heads(backup_server.info(), "", "")["since"] == 6
     assert continuation_problems(read(records, 4), found["heads"]) == []
     problems = continuation_problems(read(records[:5], 4), found["heads"])
-    assert problems == ["it has 5 records, and the repository /r knows that it had 6"]
+    assert problems == ["it has 5 records, and by the repository /r it had 6"]
 
 
 def test_an_older_head_in_the_repository_than_on_the_controller_is_told(
@@ -347,7 +369,7 @@ def test_another_key_is_told(backup_server: BackupServer, records: list[Record])
 def test_a_damaged_copy_is_told(backup_server: BackupServer, records: list[Record]) -> None:
     backup_server.keep(records[3])
     (problem,) = kept_heads(backup_server.info(), '{"openisb"', "/c")["problems"]
-    assert problem == "the copy /c on the controller cannot be used: it is no JSON"
+    assert problem == "the copy /c on the controller cannot be used: it is not JSON"
 
 
 # Preflight
@@ -368,7 +390,7 @@ def test_a_cut_journal_stops_a_run_with_cause_and_remedy(backup_server: BackupSe
     assert kept_journal_problems(GROUPS, hostvars, "") == []
     cut = found(read(records[:5], 8), heads)
     (problem,) = kept_journal_problems(GROUPS, cut, "")
-    assert problem.startswith("backup1: the journal /j is not the one that was kept: it has 5 records")
+    assert problem.startswith("backup1: the journal /j does not match its kept head: it has 5 records")
     assert f"-e isb_journal_accept={records[4]['hash']}" in problem
     # Only this very journal is accepted, and it is no word for any other.
     assert kept_journal_problems(GROUPS, cut, records[4]["hash"]) == []
@@ -462,11 +484,11 @@ def test_the_roles_keep_and_compare(site: Site) -> None:
     site.run(RUNS[1])
     seen = site.preflight()
     problems = site.problems(seen)
-    assert len(problems) == 2 and all("its record 2 is not the one of which" in problem for problem in problems)
+    assert len(problems) == 2 and all("its record 2 does not have the hash that" in problem for problem in problems)
 
     # No head of this journal takes the place of the kept one, but by the operator's word.
     refused = site.keep(2, stored["hash"])
-    assert "was changed while this run was at work" in refused["msg"]
+    assert "was changed during this run" in refused["msg"]
     assert json.loads(copy.read_text()) == stored
     assert site.problems(seen, seen["chain_head"]) == []
     done = site.keep(seen["count"], seen["chain_head"], listener_accepted=True, listener_after=7)
@@ -476,6 +498,7 @@ def test_the_roles_keep_and_compare(site: Site) -> None:
     assert site.problems(site.preflight()) == []
 
 
+@pytest.mark.slow
 def test_a_backup_server_that_does_not_answer_is_told(site: Site) -> None:
     """And can be rescued: the run that was opened is closed again."""
     site.run(RUNS[0])

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import fiemap
-from ansible_collections.openisb.backup.plugins.module_utils.fiemap import MappedExtent
-from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import (
+from ansible_collections.openisb.backup.plugins.module_utils.storage import fiemap
+from ansible_collections.openisb.backup.plugins.module_utils.storage.fiemap import MappedExtent
+from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import (
     ChangedExtents,
     NoChanges,
     changes_between,
@@ -346,7 +346,7 @@ def test_a_filesystem_without_maps_tells_nothing(tmp_path: Path) -> None:
     try:
         for name in ("base", "new"):
             (tmp_path / name).write_bytes(b"x" * BLOCK)
-        with pytest.raises(NoChanges, match="does not tell where its files are"):
+        with pytest.raises(NoChanges, match="does not report where its files are"):
             changes_between(tmp_path / "base", tmp_path / "new")
     finally:
         run("umount", tmp_path)

@@ -15,6 +15,9 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
+from ansible_collections.openisb.backup.plugins.module_utils.control.census import census_problems
+from ansible_collections.openisb.backup.plugins.module_utils.control.inventory import inventory_problems
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.mbf.answers import parse_census
 
 NPR = (
     "MBF\nFS1:FS1 E=600A098038303053|,F=600A098038303054|624A9370600A098038303054,\nMTFS2:MTFS2 E=600A098038303055|,\n"
@@ -47,6 +50,20 @@ def test_servers_volumes_and_rings(tmp_path: Path) -> None:
     assert (fs1["isb_ring"], fs2["isb_ring"], fs2["isb_mbf_name"]) == ("npr", "npr", "MTFS2")
 
 
+def test_a_serial_in_hex_of_its_digits_is_decoded(tmp_path: Path) -> None:
+    serial = "60a98000486e542d4f5a2f6f43345a31"
+    written = serial.upper().encode().hex().upper()
+    assert written.startswith("3630")
+    (tmp_path / "mbf.txt").write_text(f"FS1:FS1 E={written}|,F=600A098038303053|,\n")
+    inventory = load(tmp_path, rings={"npr": {"census_file": "mbf.txt"}})
+    volumes = inventory.get_host("fs1").vars["isb_volumes"]
+    assert [volume["serial"] for volume in volumes] == [serial, "600a098038303053"]
+    hostvars = {"npr": {}, "fs1": inventory.get_host("fs1").vars}
+    drives = [drive.public() for drive in parse_census((tmp_path / "mbf.txt").read_text()).drives]
+    assert census_problems("npr", drives, ["fs1"], hostvars) == []
+    assert len(inventory_problems(["fs1"], {**hostvars, "npr": {"isb_drivers": [{"name": "mbf"}]}}, ["npr"])) == 0
+
+
 def test_what_is_ignored_is_left_out_here_and_in_preflight(tmp_path: Path) -> None:
     inventory = load(tmp_path, ignore=["FS1:E", "MTFS2"])
     assert [host.name for host in inventory.groups["file_servers"].get_hosts()] == ["fs1", "fs3"]
@@ -70,10 +87,10 @@ def test_a_census_made_now(tmp_path: Path) -> None:
     [
         (
             {"rings": {"npr": {"census_file": "none.txt"}}},
-            "census of ring npr is of no use: [Errno 2] No such file",
+            "census of ring npr cannot be used: [Errno 2] No such file",
         ),
-        ({"rings": {"npr": {}}}, "say its 'census_file'"),
-        ({"rings": {"npr": {"executable": "/x", "intermediaries": ["a"]}}}, "'user' is needed"),
+        ({"rings": {"npr": {}}}, "set its 'census_file'"),
+        ({"rings": {"npr": {"executable": "/x", "intermediaries": ["a"]}}}, "'user' is required"),
         ({"serial_from": "wwn"}, "the drive FS1:E has no wwn in the census"),
         (
             {"rings": {"npr": {"census_file": "census-npr.txt"}, "mat": {"census_file": "census-npr.txt"}}},
@@ -90,7 +107,7 @@ def test_a_census_that_is_of_no_use_stops(
 
 
 def test_the_census_of_the_lab_is_what_the_lab_makes(project_root: Path, tmp_path: Path) -> None:
-    hosts = yaml.safe_load((project_root / "roles/lab/defaults/main.yml").read_text())
+    hosts = yaml.safe_load((project_root / "lab/roles/lab/defaults/main.yml").read_text())
     inventory = InventoryManager(loader=DataLoader(), sources=[str(project_root / "inventories/lab_mbf")])
     made = {
         host["name"]: [volume["serial"] for volume in host["volumes"] if volume["filesystem"] != "ntfs"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.lun_changes import unpack
+from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import unpack
 
 Play = Callable[..., list[dict[str, Any]]]
 RUNS = [f"isb-2026112{number}T021500Z-4f1c2a" for number in range(4)]
@@ -59,6 +59,7 @@ def storage(mounted: Callable[..., Path]) -> Storage:
     return Storage(mounted("mkfs.xfs", "-q", "-m", "reflink=1"))
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_changes_since_a_base(play: Play, storage: Storage) -> None:
     storage.snapshot(RUNS[0])
@@ -94,6 +95,7 @@ def test_changes_since_a_base(play: Play, storage: Storage) -> None:
     assert not missing.get("failed")
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_one_base_of_each_lun_stays(play: Play, storage: Storage) -> None:
     for run_id in RUNS[:3]:
@@ -119,6 +121,7 @@ def test_one_base_of_each_lun_stays(play: Play, storage: Storage) -> None:
     assert not (storage.folder / f"{RUNS[0]}.kept").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_what_is_of_no_use_does_not_stay(play: Play, storage: Storage) -> None:
     storage.snapshot(RUNS[0])

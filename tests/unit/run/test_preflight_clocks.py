@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.clocks import clock_problems, hosts_with_clocks
+from ansible_collections.openisb.backup.plugins.module_utils.control.clocks import clock_problems, hosts_with_clocks
 
 
 def told(ahead, bound=0.1):

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.catalog import bases, choose_savesets
-from ansible_collections.openisb.backup.plugins.module_utils.report import run_report
-from ansible_collections.openisb.backup.plugins.module_utils.text import (
+from ansible_collections.openisb.backup.plugins.module_utils.control.catalog import bases, choose_savesets
+from ansible_collections.openisb.backup.plugins.module_utils.control.report import ReportError, run_report
+from ansible_collections.openisb.backup.plugins.module_utils.control.text import (
     catalog_table,
     dead_runs_summary,
     rate,
@@ -108,6 +113,13 @@ def test_a_clock_that_is_wrong_is_told_and_keeps_no_run_from_being_good(good):
     assert "Warning            the clock of fs1 is 2.500 s ahead" in run_summary(report)
 
 
+def test_a_run_of_which_the_journal_lacks_the_beginning(good):
+    with pytest.raises(ReportError, match=rf"what run {RUN} was to do: its first record is 'freezing', .*restore"):
+        run_report(good[1:], "/repository")
+    with pytest.raises(ReportError, match="no run with this id: correct the id or the path"):
+        run_report([], "/repository")
+
+
 def test_what_recover_did_is_told_by_host():
     hostvars = {"fs1": {"recover_done": ["thaw, and end the holder of run isb-x"]}, "storage1": {}}
     text = recover_summary(hostvars, ["fs1", "storage1"], ["storage1"], False)
@@ -116,13 +128,15 @@ def test_what_recover_did_is_told_by_host():
         "  fs1: thaw, and end the holder of run isb-x",
         "  storage1: not reached, or not cleaned up; see above",
     ]
-    assert recover_summary({"fs1": {}}, ["fs1"], [], True).startswith("What would be done; nothing was:\n  nothing")
+    assert recover_summary({"fs1": {}}, ["fs1"], [], True).startswith(
+        "What would be done (nothing was done):\n  nothing"
+    )
 
 
 def test_dead_runs_and_those_left_alone_are_told():
     assert dead_runs_summary({"runs": [], "problems": []}) == "Dead: no run"
-    told = dead_runs_summary({"runs": ["isb-x"], "problems": ["run isb-y is still at work"]})
-    assert told == "Dead: isb-x\nLeft alone: run isb-y is still at work"
+    told = dead_runs_summary({"runs": ["isb-x"], "problems": ["run isb-y is still running"]})
+    assert told == "Dead: isb-x\nLeft alone: run isb-y is still running"
 
 
 def test_a_server_whose_backup_failed(good):
@@ -160,7 +174,7 @@ def test_a_run_that_ended_before_its_consistency_point(good):
 def test_summary_tells_what_a_person_wants_to_know(good):
     text = run_summary(run_report(good, "/repository"))
     assert text.startswith(f"Run {RUN}: APPLICATION-CONSISTENT")
-    assert "90 ms, of it 10 ms in the storage" in text
+    assert "90 ms, 10 ms of it in the storage" in text
     row = next(line for line in text.splitlines() if line.startswith("fs1/m"))
     for cell in ("application-consistent", "80 ms", "384.0 MiB", "20.0 MiB", "3.0 MiB", "1.0 MiB", "10.0 MiB/s"):
         assert cell in row
@@ -185,17 +199,17 @@ def test_summary_tells_where_reading_was_held_back(good):
     volumes = [report["servers"][name]["volumes"][0] for name in ("fs1", "fs2")]
     assert [(item["slow_reads"], item["seconds_paused"]) for item in volumes] == [(0, 0.0), (41, 0.73)]
     read = "full read: there is no base snapshot of run isb-x"
-    held = "held back for 0.7 s of 2.0 s, as 41 reads took longer than block_backup_read_latency"
+    held = "held back for 0.7 s of 2.0 s: 41 reads took longer than block_backup_read_latency"
     lines = run_summary(report).splitlines()
     assert f"fs1/m  {read}" in lines and f"fs2/m  {read}; {held}" in lines
 
 
 def test_a_storage_that_tells_too_little_is_a_problem(good):
-    good[7]["data"]["saveset"]["origin"].update(reason="the changed extents are not true: 1 of 9", missed=1)
+    good[7]["data"]["saveset"]["origin"].update(reason="the changed extents are wrong: 1 of 9", missed=1)
     report = run_report(good, "/repository")
     assert report["exit_status"] == 2
     (problem,) = report["problems"]
-    assert problem.startswith("fs2/m: the storage did not tell all that had changed: the changed extents are not true")
+    assert problem.startswith("fs2/m: the storage did not report all changes: the changed extents are wrong")
 
 
 def test_bars_never_leave_the_chart(good):
@@ -260,4 +274,14 @@ def test_catalog():
     assert catalog_table([proven]).splitlines()[2].split()[-2:] == ["2026-11-24", RUN]
     aside = catalog_table([saveset("fs1", aside="its time is wrong")]).splitlines()
     assert len(aside) == 4 and aside[3].startswith("Set aside: saveset ") and aside[3].endswith(": its time is wrong")
+    ahead = catalog_table([saveset("fs1", ahead="its time is in the future")]).splitlines()
+    assert ahead[-1].startswith("Ahead of the clock: saveset ") and RUN in ahead[-1]
     assert catalog_table([]) == "There is no saveset."
+
+
+def test_the_summary_that_make_isb_shows(good, tmp_path):
+    report = tmp_path / "isb.json"
+    report.write_text(json.dumps(run_report(good, "/repository")))
+    script = Path(__file__).parents[3] / "scripts/summary.py"
+    done = subprocess.run([sys.executable, script, report], capture_output=True, text=True, check=True)
+    assert done.stdout == run_summary(json.loads(report.read_text())) + "\n"

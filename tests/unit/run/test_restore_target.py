@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_records import Records
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import claim
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.luns.records import Records
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import claim
 from ansible_collections.openisb.backup.plugins.modules import nbd_export, restore_target, standby
 
 MIB = 1024**2
@@ -159,6 +159,23 @@ def test_a_disk_with_content_is_refused_and_named(check: Call, take: Call, devic
 
 
 @pytest.mark.root
+def test_a_disk_with_larger_sectors_than_the_content_is_refused(check: Call, take: Call, image: Path) -> None:
+    command = ["losetup", "--find", "--show", "--sector-size", "4096", image]
+    disk = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        for call in (check, take):
+            told = call(disk, block_size=512)["msg"]
+            assert (
+                "it is a disk with sectors of 4096 bytes, and the volume's filesystem reads and writes blocks of 512"
+                in told
+            )
+            assert "Name a disk with sectors of 512 bytes, or a file" in told
+        assert check(disk, block_size=4096)["path"] == disk
+        assert check(disk)["path"] == disk  # a saveset that tells nothing
+    finally:
+        subprocess.run(["losetup", "--detach", disk], check=True)
+
+
 def test_a_disk_in_use_is_refused_whatever_is_named(
     check: Call, take: Call, device: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +200,7 @@ def test_a_disk_in_use_is_refused_whatever_is_named(
     assert f"it is in use: attached as {device}" in check(image, overwrite=[f"{image}:{SIZE}"])["msg"]
     drill = "idr-20261128T210000Z-4f1c2a"
     Records(str(tmp_path / "run/luns")).write({"name": f"{drill}.fs1.m", "drill": drill, "source": device})
-    assert f"it is what {drill}.fs1.m is made from. End that drill first" in check(device, overwrite=[name])["msg"]
+    assert f"it is the source of {drill}.fs1.m. End that drill first" in check(device, overwrite=[name])["msg"]
 
 
 @pytest.mark.root

@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import pytest
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.vars.manager import VariableManager
 from ansible_collections.openisb.backup.plugins.action import consistency_point
-from ansible_collections.openisb.backup.plugins.module_utils.census import census_problems
-from ansible_collections.openisb.backup.plugins.module_utils.decision import decide
-from ansible_collections.openisb.backup.plugins.module_utils.inventory import consistency_points, inventory_problems
-from ansible_collections.openisb.backup.plugins.module_utils.report import run_report
-from ansible_collections.openisb.backup.plugins.module_utils.text import run_summary
-from ansible_collections.openisb.backup.plugins.module_utils.verdict import judge
+from ansible_collections.openisb.backup.plugins.module_utils.control.census import census_problems
+from ansible_collections.openisb.backup.plugins.module_utils.control.decision import decide
+from ansible_collections.openisb.backup.plugins.module_utils.control.inventory import (
+    consistency_points,
+    inventory_problems,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.control.lun_names import name_warnings
+from ansible_collections.openisb.backup.plugins.module_utils.control.report import run_report
+from ansible_collections.openisb.backup.plugins.module_utils.control.text import run_summary
+from ansible_collections.openisb.backup.plugins.module_utils.control.verdict import judge
 
 from .test_report import records, saveset
 from .test_verdict import RUN, hold
@@ -173,6 +178,57 @@ def test_what_is_in_the_inventory_and_not_in_the_census(hostvars):
     assert census_problems("npr", [drive("FS1", "E", SERIALS["fs1"])], ["fs1", "fs2"], hostvars) == []
 
 
+HEX_OF_DIGITS = SERIALS["fs1"].upper().encode().hex()
+
+
+@pytest.mark.parametrize(
+    ("told", "fits"),
+    [
+        ((HEX_OF_DIGITS, ""), True),
+        ((HEX_OF_DIGITS + "2020", ""), True),  # padded with blanks, as serials are
+        (("99", HEX_OF_DIGITS), True),
+        ((HEX_OF_DIGITS[2:], ""), False),
+        ((HEX_OF_DIGITS[:-1], ""), False),
+        (("3031", ""), False),
+        (("00" * 16, ""), False),
+    ],
+)
+def test_a_serial_may_be_told_in_hex_of_its_digits(hostvars, told, fits):
+    assert (census_problems("npr", [drive("FS1", "E", *told)], ["fs1"], hostvars) == []) is fits
+
+
+@pytest.mark.parametrize(
+    ("name", "server", "letter", "text"),
+    [
+        ("MTFS05E", "MTFS05", "E", ""),
+        ("mtfs5e", "MTFS05", "E", ""),
+        ("HOSPFS0005E", "FS5", "DISK2-E", ""),
+        ("MTFS04E", "MTFS05", "E", "it is drive E of host 04, and by MBF's census it is MTFS05:E"),
+        ("MTFS05F", "MTFS05", "E", "it is drive F of host 05, and by MBF's census it is MTFS05:E"),
+        ("MTFS04E", "MAIN", "E", ""),
+        ("LUN_7", "MTFS05", "E", ""),
+        (SERIALS["fs1"], "MTFS05", "E", ""),
+        ("MTFS04E\x1b[2J", "MTFS05", "E", ""),
+        (None, "MTFS05", "E", ""),
+    ],
+)
+def test_a_name_that_contradicts_the_census_is_told_and_stops_nothing(hostvars, name, server, letter, text):
+    hostvars["fs1"]["isb_mbf_name"] = server
+    census = hostvars["npr"]["preflight_found"]["ring"]["census"]
+    census[0] = drive(server, letter, SERIALS["fs1"])
+    if name:
+        hostvars["array-npr"]["preflight_found"]["storage"]["luns"][SERIALS["fs1"]]["name"] = name
+    warnings = name_warnings(GROUPS, hostvars)
+    assert [text in warning for warning in warnings] == ([True] if text else [])
+    assert decided(hostvars)["problems"] == []
+
+
+def test_names_are_not_compared_without_a_census(hostvars):
+    del hostvars["npr"]["preflight_found"], hostvars["array-mat"]["preflight_found"]
+    assert name_warnings(GROUPS, hostvars) == []
+    assert name_warnings({"file_servers": ["fs4"]}, hostvars) == []
+
+
 # Preflight
 
 
@@ -212,7 +268,7 @@ def test_two_rings_on_one_storage_host(hostvars):
 def test_two_rings_on_one_machine_need_folders_of_their_own(hostvars):
     hostvars["mat"]["openisb_run_dir"] = "/run/npr"
     (problem,) = decided(hostvars)["problems"]
-    assert problem == "npr and mat are one machine (backup1) with one openisb_run_dir: give mat another one"
+    assert problem == "npr and mat are one machine (backup1) with the same openisb_run_dir: give mat another one"
 
 
 def test_room_is_needed_by_the_storage_s_own_sizes(hostvars):
@@ -278,7 +334,7 @@ def test_a_server_that_the_ring_was_quiesced_without_is_not_called_consistent(ev
     evidence["thaw"]["servers"]["npr"].update(degraded=["MBF: exit code 1"], without=["mtfs2"])
     judged = judge(evidence, "abort")
     assert verdicts(judged) == {"fs1": "application-consistent", "fs2": "crash-consistent"}
-    assert judged["problems"] == ["fs2: its ring was quiesced without it"]
+    assert judged["problems"] == ["fs2: its ring was quiesced or unquiesced without it"]
 
 
 def test_a_server_with_drivers_of_its_own_needs_both_holds(evidence):
@@ -367,7 +423,7 @@ class Recorded(consistency_point.ActionModule):
         self.asked += list(prepared.values())
         return {server: {"ok": server not in self.failing or task[0] == "thaw"} for server, task in prepared.items()}
 
-    def _in_threads(self, tasks, timeout):
+    def ask_all(self, tasks, timeout):
         self.asked.append(("snapshot", *tasks))
         return dict.fromkeys(tasks, {"ok": True})
 
@@ -378,7 +434,8 @@ class Recorded(consistency_point.ActionModule):
 def take(action, leaders, servers, needs_all=True):
     action._stages = [stage for stage in (leaders, servers) if stage]
     args = {"servers": leaders + servers, "snapshots": {"a": "x"}, "needs_all": needs_all}
-    return action._take(dict(args, timeout=1, storage_timeout=1), {})
+    with mock.patch.object(consistency_point, "ask_all", action.ask_all):
+        return action._take(dict(args, timeout=1, storage_timeout=1), {})
 
 
 def test_leaders_freeze_first_and_thaw_last():

@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import jobs, processes
+from ansible_collections.openisb.backup.plugins.module_utils.host import jobs, processes
 
 DEAD, LIVE = "isb-20261123T021500Z-4f1c2a", "isb-20261123T031500Z-000000"
 COLLECTIONS = Path(__file__).resolve().parents[3] / "collections"
 PROGRAM = """
 import sys, time
 sys.path[:0] = {path!r}
-from ansible_collections.openisb.backup.plugins.module_utils.jobs import RUNNING, Job
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING, Job
 Job({run_dir!r}, sys.argv[1]).tell(RUNNING)
 time.sleep(60)
 """
@@ -69,7 +69,7 @@ def test_jobs_of_one_run_are_ended_without_a_trace(started: Path) -> None:
     record = jobs.Job(str(started), name).read()
     assert record["running"]
     assert jobs.end(str(started), name)
-    assert not processes.is_running(record["pid"], record["ticks"])
+    assert not processes.is_running(record)
     time.sleep(0.5)
     assert [path for path in started.rglob("*") if DEAD in str(path)] == []
     assert jobs.of_run(str(started), DEAD) == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.verdict import judge
+from ansible_collections.openisb.backup.plugins.module_utils.control.verdict import judge
 
 RUN = "isb-20261123T021500Z-4f1c2a"
 

@@ -19,18 +19,17 @@ import venv
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
-    claim,
-    deps,
-    repository,
-    source,
-    store,
-    target,
-    tool,
-)
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import deps
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import claim, source, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program import tool
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import registry, store
 
+#: An id of an object that a test makes up.
+ID = "ab" * 16
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 KIB = 1024
 MIB = 1024 * KIB
@@ -95,7 +94,7 @@ class Lab:
 
     def store(self) -> store.Store:
         """The store, opened anew."""
-        return store.open_store(str(self.path))
+        return registry.open_store(str(self.path))
 
     def open(self) -> repository.Repository:
         """The repository, opened anew."""
@@ -104,6 +103,7 @@ class Lab:
     def backup(self, image: Path | str, volume: str = "fs1/m", **options: t.Any) -> repository.Saveset:
         """Back up; every saveset is a minute younger than the one before."""
         self._minutes += 1
+        progress = options.pop("progress", None)
         options = {
             "run_id": f"run-{self._minutes}",
             "time": NOON + datetime.timedelta(minutes=self._minutes),
@@ -111,7 +111,7 @@ class Lab:
             **options,
         }
         with source.open_source(str(image)) as opened:
-            return self.open().backup(opened, volume, **options)
+            return self.open().backup(opened, BackupRequest(volume=volume, **options), progress)
 
     def restore(self, saveset: repository.Saveset) -> Path:
         """Restore to a new file."""
@@ -192,6 +192,20 @@ def nameless(pid: int) -> list[tuple[bool, int]]:
             # What memfd_create() makes is on no mount.
             found.append((devices.get(device, "tmpfs") == "tmpfs", status.st_blocks * 512))
     return found
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> t.Iterator[Path]:
+    """A folder that is no part of any repository; nothing in it may change."""
+    folder = tmp_path / "outside"
+    (folder / "fs1~m").mkdir(parents=True)
+    files = [folder / "precious", folder / ID, folder / f"{ID}.json", folder / "fs1~m" / ID]
+    for path in files:
+        path.write_bytes(noise(64 * KIB))
+    yield folder
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(files)
+    for path in files:
+        assert path.read_bytes() == noise(64 * KIB) and path.stat().st_blocks * 512 >= 64 * KIB
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import beneath
 
 #: What is left: the bytes of files, None for folders, by path below the root.
 Left = dict[str, bytes | None]
@@ -126,6 +127,8 @@ class Disk:
         with monkeypatch.context() as patch:
             for name in ("open", "close", "write", "writev", "mkdir", "link", "rename", "unlink", "fsync"):
                 patch.setattr(os, name, self._noting(getattr(os, name), getattr(self, f"_note_{name}")))
+            renaming = self._noting(beneath.rename_noreplace, self._note_rename_noreplace)
+            patch.setattr(beneath, "rename_noreplace", renaming)
             for name in ("truncate", "ftruncate", "pwrite", "pwritev", "rmdir", "replace", "symlink"):
                 patch.setattr(os, name, self._unknown(getattr(os, name)))
             yield
@@ -219,6 +222,9 @@ class Disk:
             result, source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False
         )
         return linked and self._note_unlink(result, source, dir_fd=src_dir_fd)
+
+    def _note_rename_noreplace(self, result: None, folder: int, name: str, new_folder: int, new_name: str) -> bool:
+        return self._note_rename(result, name, new_name, src_dir_fd=folder, dst_dir_fd=new_folder)
 
     def _note_unlink(self, _result: None, path: t.Any, *, dir_fd: int | None = None) -> bool:
         place = self._place(path, dir_fd)

@@ -14,14 +14,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
-    claim,
-    errors,
-    identity,
-    signatures,
-    target,
-    users,
-)
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import claim, signatures, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import device_users as users
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import disk_identity as identity
 
 from .conftest import MIB, open_over
 
@@ -135,8 +131,8 @@ CONTENTS = [
     (partitioned, r"a partition table \(gpt\)"),
     (member_of_a_volume_group, r"a member of an LVM volume group named vg_hospital"),
     (lambda path: put(path, (0, b"LUKS\xba\xbe\x00\x01")), "crypto_LUKS"),
-    (lambda path: put(path, (0, b"a database of its own kind")), "data of a kind that is not known here"),
-    (lambda path: put(path, (SIZE - 600, b"only its end")), "data of a kind that is not known here"),
+    (lambda path: put(path, (0, b"a database of its own kind")), "data of an unknown kind"),
+    (lambda path: put(path, (SIZE - 600, b"only its end")), "data of an unknown kind"),
 ]
 
 
@@ -356,4 +352,4 @@ def test_a_serial_that_many_disks_have_is_none(tmp_path: Path, monkeypatch: pyte
 def test_without_wipefs_nothing_is_written(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(image, (0, b"anything"))
     monkeypatch.setattr(signatures, "PATH", "/nowhere")
-    assert "wipefs, which tells what it holds, is not installed" in refused(image)
+    assert "wipefs, which finds out what it holds, is not installed" in refused(image)

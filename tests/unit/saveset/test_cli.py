@@ -19,9 +19,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import progress
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import progress
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main, output
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.sealing import generate_escrow_pair
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.sealing import generate_escrow_pair
 
 from .conftest import KIB, MIB, Cli, Lab, MakeImage, Result, noise, text
 
@@ -62,7 +62,7 @@ def test_list_filters_and_json(cli: Cli, savesets: list[t.Any], arguments: list[
         assert facts["stats"] == info.stats.as_dict() and facts["size"] == info.size
         assert facts["time"] == info.time.isoformat()
     if not chosen:
-        assert cli("list", *arguments).err == "isb-saveset: no saveset fits what was asked for\n"
+        assert cli("list", *arguments).err == "isb-saveset: no saveset matches\n"
 
 
 def test_a_damaged_commit_is_told_and_the_others_are_listed(cli: Cli, lab: Lab, savesets: list[t.Any]) -> None:
@@ -168,22 +168,22 @@ def test_what_was_verified_but_could_not_be_written_down_is_told(
     assert cli("key", "add", "--write-only").status == 0
     monkeypatch.setenv("OPENISB_PASSPHRASE", "writes only")
     paced = cli("verify", "--depth", "stored", "--older-than", "1")
-    assert paced.status == 0 and "could not be written down in the repository" in paced.err
+    assert paced.status == 0 and "could not be recorded in the repository" in paced.err
     assert cli("verify", "--depth", "stored").err == ""
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--older-than", "0"], "0 is no number of days"),
-        (["--older-than", "soon"], "soon is no number of days"),
-        (["--older-than", "1e9"], "1e9 is no number of days"),
-        (["--older-than", "nan"], "nan is no number of days"),
-        (["--limit-bytes", "1.5G"], "1.5G is no size"),
-        (["--limit-bytes", "0"], "0 is no size"),
+        (["--older-than", "0"], "0 is not a number of days"),
+        (["--older-than", "soon"], "soon is not a number of days"),
+        (["--older-than", "1e9"], "1e9 is not a number of days"),
+        (["--older-than", "nan"], "nan is not a number of days"),
+        (["--limit-bytes", "1.5G"], "1.5G is not a size"),
+        (["--limit-bytes", "0"], "0 is not a size"),
         (["--limit-seconds", "0"], "0 is less than 1"),
-        (["--older-than", "1", "--without-key"], "it checks the whole repository"),
-        (["--limit-bytes", "1G", "--without-key"], "it checks the whole repository"),
+        (["--older-than", "1", "--without-key"], "it verifies the whole repository"),
+        (["--limit-bytes", "1G", "--without-key"], "it verifies the whole repository"),
     ],
     ids=str,
 )
@@ -195,9 +195,12 @@ def test_ages_and_limits_that_are_none(cli: Cli, options: list[str], says: str) 
 def test_restore(cli: Cli, savesets: list[t.Any], mixed: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     status, out, err = cli("restore", "fs1/m:run-1", target)
+    (first, *_others) = [saveset for saveset in savesets if (saveset.volume, saveset.run_id) == ("fs1/m", "run-1")]
+    named = f"fs1/m of 2026-03-01 12:01:00 UTC (run run-1, saveset {first.id}, application-consistent)"
     assert status == 0 and filecmp.cmp(mixed, target, shallow=False)
-    assert re.match(rf"Restored fs1/m to {target}: 6.0 MiB in \d+ s \(.*/s\), of it .* data, .* holes and zeros\n", out)
-    assert "restoring fs1/m of 2026-03-01 12:01:00 UTC (run run-1, application-consistent)" in err
+    sizes = r"6.0 MiB in \d+ s \(.*/s\), of which .* data, .* holes and zeros\n"
+    assert re.match(rf"Restored {re.escape(named)} to {target}: {sizes}", out)
+    assert f"isb-saveset: restoring {named} to {target}\n" in err
 
 
 def test_restore_overwrites_only_when_told(cli: Cli, savesets: list[t.Any], mixed: Path, tmp_path: Path) -> None:
@@ -210,7 +213,9 @@ def test_restore_overwrites_only_when_told(cli: Cli, savesets: list[t.Any], mixe
     wrong = cli("restore", "fs1/m", target, "--overwrite", f"{target}:{6 * MIB}")
     assert wrong.status == 1 and f"'{target}:{6 * MIB}', which was named, is not it" in wrong.err
     assert target.read_bytes() == precious
-    assert cli("restore", "fs1/m", target, "--overwrite", f"{target}:{7 * MIB}", "--quiet").err == ""
+    # What is restored is told in any case, and of a quiet restore nothing else.
+    err = cli("restore", "fs1/m", target, "--overwrite", f"{target}:{7 * MIB}", "--quiet").err
+    assert err.startswith("isb-saveset: restoring fs1/m of ") and err.count("\n") == 1
     size = mixed.stat().st_size
     assert target.read_bytes() == mixed.read_bytes() + precious[size:]
 
@@ -218,7 +223,7 @@ def test_restore_overwrites_only_when_told(cli: Cli, savesets: list[t.Any], mixe
 def test_restore_refuses_what_cannot_hold_it(cli: Cli, savesets: list[t.Any], tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.write_bytes(bytes(KIB))
-    assert "it has 1024 bytes, the volume needs" in cli("restore", "fs1/m", small).err
+    assert "it has 1024 bytes, but the volume needs" in cli("restore", "fs1/m", small).err
     assert small.read_bytes() == bytes(KIB)
     assert "neither a file nor a block device" in cli("restore", "fs1/m", "/dev/null").err
     assert cli("restore", "fs1/m", tmp_path / "no" / "folder").status == 1
@@ -233,7 +238,7 @@ def test_restore_to_a_block_device(cli: Cli, savesets: list[t.Any], mixed: Path,
     device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
     try:
         refused = cli("restore", "fs1/m", device).err
-        assert "it holds data of a kind that is not known here, which would be lost" in refused
+        assert "it holds data of an unknown kind, which would be lost" in refused
         assert Path(device).read_bytes() == before
         (identity,) = re.findall(r"--overwrite (content:[0-9a-f]{16})\n", refused)
         assert cli("restore", "fs1/m", device, "--overwrite", identity).status == 0
@@ -258,9 +263,9 @@ def test_export(cli: Cli, lab: Lab, savesets: list[t.Any], mixed: Path, tmp_path
     assert reader.stdout is not None and reader.stderr is not None
     reader.stdout.read(10)
     reader.stdout.close()
-    assert reader.stderr.read() == (
-        b"isb-saveset: standard output: nobody reads it any more. What came out is incomplete\n"
-    )
+    named, said = reader.stderr.read().splitlines(keepends=True)
+    assert named.startswith(b"isb-saveset: exporting fs1/m of ")
+    assert said == (b"isb-saveset: standard output: its reader is gone. The output is incomplete\n")
     assert reader.wait() == 1
 
 
@@ -293,8 +298,8 @@ def test_a_wrong_call_names_the_way_out(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert cli("list") == Result(
         2,
         "",
-        "isb-saveset: the repository: none is named, and neither the folder of this program nor the current one is "
-        "one. Name it by --repository FOLDER, or by OPENISB_REPOSITORY\n",
+        "isb-saveset: the repository: none is named, and neither this program's folder nor the current folder is a "
+        "repository. Name it with --repository FOLDER, or in OPENISB_REPOSITORY\n",
     )
 
 
@@ -346,7 +351,7 @@ def test_without_a_terminal_nothing_is_asked(lab: Lab) -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"isb-saveset: Passphrase of {lab.path}: there is no terminal to ask at. Use --passphrase-file, or set "
+        f"isb-saveset: Passphrase of {lab.path}: there is no terminal to prompt on. Use --passphrase-file, or set "
         "OPENISB_PASSPHRASE\n"
     )
 
@@ -420,7 +425,7 @@ def test_changing_and_removing_keys(
     new.write_text("second\n")
     (info,) = json.loads(cli("key", "list", "--json", "--passphrase-file", new).out)
     refused = cli("key", "remove", info["id"], "--passphrase-file", new)
-    assert refused.status == 1 and "no other key file would be left" in refused.err
+    assert refused.status == 1 and "no other key file gives the master key" in refused.err
     third = tmp_path / "third"
     third.write_text("third\n")
     assert cli("key", "add", "--new-passphrase-file", third, "--passphrase-file", new).status == 0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import lease
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import Collector
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import lease
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.collect import Collector
 
 from .conftest import KIB, MIB, Cli, Lab, MakeImage, noise
 
@@ -52,14 +53,14 @@ def test_a_dry_run_tells_what_pruning_then_does(cli: Cli, lab: Lab, ids: list[st
         ["fs1/m", "run-2", ids[2][:8], *stays],
         ["fs2/m", "run-2", ids[3][:8], *stays],
     ]
-    assert re.search(r"^2 of 4 savesets would be forgotten\nThis would give back .* KiB: 2 packs, 2 maps,", out, re.M)
+    assert re.search(r"^2 of 4 savesets would be forgotten\nThis would free .* KiB: 2 packs, 2 maps,", out, re.M)
 
     done = cli("prune", "--keep-last", "1")
     assert done.status == 0 and there(lab) == ids[2:]
     assert [row[:5] for row in rows(done.out)[1:]] == [row[:5] for row in told]
     assert rows(done.out)[1][5] == "nothing: forgotten"
-    assert re.search(r"^2 of 4 savesets were forgotten\nThis gave back .* KiB: 2 packs, 2 maps,", done.out, re.M)
-    assert "0 of 2 savesets were forgotten\nThis gave back 0 B:" in cli("prune", "--keep-last", "1").out
+    assert re.search(r"^2 of 4 savesets were forgotten\nThis freed .* KiB: 2 packs, 2 maps,", done.out, re.M)
+    assert "0 of 2 savesets were forgotten\nThis freed 0 B:" in cli("prune", "--keep-last", "1").out
     assert cli("verify").status == 0
 
 
@@ -107,10 +108,10 @@ def test_the_latest_consistent_one_stays_unless_told(
     ("options", "status", "says"),
     [
         ([], 2, "it keeps nothing"),
-        (["--keep-last", "-1"], 2, "no number of savesets"),
+        (["--keep-last", "-1"], 2, "not a valid number of savesets"),
         (["--keep-last", "many"], 2, "invalid int value"),
         (["--keep-within", "soon"], 2, "Write it like 14d"),
-        (["--keep-last", "1", "--punch-percent", "101"], 2, "no share"),
+        (["--keep-last", "1", "--punch-percent", "101"], 2, "it is not from 0 to"),
         (
             ["--keep-last", "1", "--server", "fs9"],
             1,
@@ -129,7 +130,7 @@ def test_what_is_refused(cli: Cli, lab: Lab, ids: list[str], options: list[str],
 def test_what_waits_is_told(cli: Cli, lab: Lab, ids: list[str]) -> None:
     with lab.open().reading(lease.SERVE):
         status, out, _err = cli("prune", "--keep-last", "1")
-    assert status == 0 and there(lab) == ids[2:] and "This gave back 0 B: 0 packs, 0 maps" in out
+    assert status == 0 and there(lab) == ids[2:] and "This freed 0 B: 0 packs, 0 maps" in out
     assert re.search(r"^6..\.. KiB more wait for serve by process .* A later prune removes them$", out, re.M)
     assert "2 packs, 2 maps" in cli("prune", "--keep-last", "1").out
 
@@ -147,7 +148,7 @@ def test_an_export_keeps_what_it_reads(cli: Cli, lab: Lab, make_image: MakeImage
         assert "1 of 2 savesets were forgotten" in told.out and "more wait for export by process" in told.out
         assert begin + export.stdout.read() == image.read_bytes()
     assert export.returncode == 0
-    assert re.search(r"gave back 2.\.. MiB: \d packs", cli("prune", "--keep-last", "1").out)
+    assert re.search(r"freed 2.\.. MiB: \d packs", cli("prune", "--keep-last", "1").out)
 
 
 def test_an_empty_repository_has_nothing_to_prune(cli: Cli) -> None:
@@ -157,6 +158,27 @@ def test_an_empty_repository_has_nothing_to_prune(cli: Cli) -> None:
 
 
 # -- pins
+
+
+@pytest.mark.parametrize(
+    ("locale", "shown"),
+    [("ascii", (b"Zo\\xeb \\u2713", b"tr\\xe8s important")), ("iso-8859-1", (b"Zo\xeb \\u2713", b"tr\xe8s important"))],
+)
+def test_what_a_terminal_cannot_show_is_written_out(
+    cli: Cli, lab: Lab, ids: list[str], locale: str, shown: tuple[bytes, bytes]
+) -> None:
+    assert cli("pin", "--run-id", "run-0", "--who", "Zoë ✓", "--why", "très important").status == 0
+    environment = {**os.environ, "PYTHONIOENCODING": f"{locale}:strict"}
+    for command in (["list"], ["prune", "--keep-last", "1"], ["show", "fs1/m:run-0"]):
+        program = [sys.executable, str(lab.path / "isb-saveset.pyz"), *command]
+        done = subprocess.run(program, env=environment, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert all(each in done.stdout for each in shown)
+
+
+def test_a_name_that_is_no_text_is_no_name_of_a_pin(cli: Cli, ids: list[str]) -> None:
+    told = cli("pin", "--run-id", "run-0", "--who", "Zo\udceb", "--why", "x")
+    assert (told.status, "Traceback" in told.err, "--who" in told.err) == (2, False, True)
 
 
 def test_a_pinned_run_stays_until_it_is_unpinned(cli: Cli, lab: Lab, ids: list[str]) -> None:
@@ -254,5 +276,5 @@ def test_what_was_pinned_while_it_was_to_be_forgotten_is_told(
     monkeypatch.setattr(Collector, "forget", pin_before)
     status, out, err = cli("forget", *ids[:2])
     assert (status, out) == (1, f"Forgot saveset {ids[1]}\n")
-    assert err == f"isb-saveset: saveset {ids[0]}: it was pinned at this very moment. It stays\n"
+    assert err == f"isb-saveset: saveset {ids[0]}: it was pinned in the meantime. It stays\n"
     assert there(lab) == [ids[0], *ids[2:]]

@@ -16,7 +16,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import target
 
 from .conftest import KIB, MIB, Cli, Lab, MakeImage, noise, text, write
 
@@ -42,7 +42,7 @@ def test_a_fast_revert_writes_only_what_differs(cli: Cli, reverted: tuple[Path, 
     status, out, _err = cli("restore", "fs1/m", path, "--only-changed", "--overwrite", named(path))
     assert status == 0 and filecmp.cmp(image, path, shallow=False)
     assert re.search(
-        r"of it 64\.0 KiB data, 64\.0 KiB holes and zeros, 5\.9 MiB that were right already$", out, re.MULTILINE
+        r"of which 64\.0 KiB data, 64\.0 KiB holes and zeros, 5\.9 MiB that were right already$", out, re.MULTILINE
     )
 
 
@@ -71,7 +71,7 @@ def test_a_disk_that_gives_back_something_else_is_found_out(
     monkeypatch.setattr(target.FileTarget, "forget", turn_over)
     status, out, err = cli("restore", "fs1/m", path, "--overwrite", named(path), "--check")
     assert (status, out) == (1, "")
-    assert f"what was written to the chunk at offset {MIB} is not what is read back" in err
+    assert f"what is read back from the chunk at offset {MIB} is not what was written" in err
 
 
 def kill_in_the_middle(command: t.Sequence[str], path: Path, begun: int) -> bool:

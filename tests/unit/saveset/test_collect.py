@@ -17,26 +17,24 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
-    backup,
-    collect,
-    container,
-    errors,
-    leafmap,
-    lease,
-    repository,
-    source,
-    target,
-)
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneOptions, PruneReport
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.punched import PunchedPacks, Ranges
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub, walk_frames
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, Upload
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup import backup
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import collect, lease
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.prune import PruneOptions, PruneReport
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.punched import PunchedPacks, Ranges
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.retention import Policy
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import container, leafmap
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import source, target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.local import LocalStore
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.store import Upload
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify.scrub import scrub, walk_frames
 from hypothesis import given
 from hypothesis import strategies as st
+from marks import slow
 
 from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise
 
@@ -214,7 +212,7 @@ def test_a_pin_that_cannot_be_read_counts(lab: Lab, mixed: Path) -> None:
     with pytest.raises(errors.InvalidValue, match="pinned"):
         lab.open().forget([first.id])
     assert [problem["object"] for problem in lab.open().verify().problems] == [f"pins/{first.id}.json"]
-    assert scrub(lab.store()) == [(f"pins/{first.id}.json", "its hash does not fit its content")]
+    assert scrub(lab.store()) == [(f"pins/{first.id}.json", "its hash does not match its content")]
 
 
 def test_a_saveset_pinned_while_it_is_forgotten_stays(lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +318,7 @@ class Running:
 
         def work() -> None:
             try:
-                self._result.append(lab.open().backup(self._gate, volume, **options))
+                self._result.append(lab.open().backup(self._gate, BackupRequest(volume=volume, **options)))
             except BaseException as error:
                 self._result.append(error)
 
@@ -424,7 +422,7 @@ def test_pages_in_tombstoned_maps_are_written_again(lab: Lab, mixed: Path) -> No
         tombstone = collect.Tombstone(collect.new_name(), maps=frozenset([parent.map.name]))
         collect.put_tombstone(lab.store(), lab.open()._ring, tombstone)
         full = lab.backup(mixed, source_id="s2")
-        changed = lab.backup(mixed, source_id="s3", changes=Changes("s2", mixed.stat().st_size, []), parent=full)
+        changed = lab.backup(mixed, source_id="s3", changes=Changes("s2", mixed.stat().st_size, []), parent=full.info)
     for saveset in (full, changed):
         assert parent.map.leaf(0).map_id not in {leaf.map_id for leaf in saveset.map.leaves()}
         assert saveset.stats.bytes_new == 0
@@ -447,7 +445,9 @@ def test_what_a_running_backup_stores_is_not_marked(lab: Lab, make_image: MakeIm
     for number, source_id in enumerate(["", "s1"]):
         repo = repository.Repository.open(Publishing(str(lab.path)), lab.secret)
         with source.open_source(str(path)) as opened:
-            repo.backup(opened, f"fs{number}/m", run_id="x", time=NOON, verdict="x", source_id=source_id)
+            repo.backup(
+                opened, BackupRequest(volume=f"fs{number}/m", run_id="x", time=NOON, verdict="x", source_id=source_id)
+            )
         path = make_image("two", 4 * MIB, [(0, noise(4 * MIB, 2))])
     assert [(report.waiting, report.packs_deleted) for report in marked] == [([], 0), ([], 0)]
     assert lab.files("gc") == [] and lab.files("sessions") == []
@@ -467,7 +467,9 @@ def test_packs_of_an_interrupted_backup_are_collected(lab: Lab, make_image: Make
 
     repo = repository.Repository.open(Failing(str(lab.path)), lab.secret)
     with source.open_source(str(path)) as opened, pytest.raises(errors.StoreFull):
-        repo.backup(opened, "fs1/m", run_id="x", time=NOON, verdict="x", source_id="s1", pack_bytes=MIB)
+        repo.backup(
+            opened, BackupRequest(volume="fs1/m", run_id="x", time=NOON, verdict="x", source_id="s1", pack_bytes=MIB)
+        )
     assert len(lab.files("sessions")) == 1 and len(lab.files("packs")) == 6
     report = prune(lab, None)
     assert report.packs_deleted == 5 and report.maps_deleted == 1 and report.bytes_freed > 4 * MIB
@@ -660,23 +662,6 @@ def test_a_store_that_cannot_punch_does_without(lab: Lab, image: Image, monkeypa
     report = prune(lab)
     assert report.packs_punched == 0 and report.maps_deleted == 1 and lab.files("gc/punched") == []
     assert_sound(lab, {saveset.id: second})
-
-
-def test_neighbours_of_what_is_punched_are_not_written(lab: Lab, tmp_path: Path) -> None:
-    place = lab.store()
-    data = noise(256 * KIB)
-    name = f"packs/aa/{'aa' * 16}"
-    place.put(name, data)
-    ranges = [(100, 5000), (10000, 100), (70_000, 60_000), (200_001, 8192)]
-    freed = place.punch(name, ranges)
-    assert freed == sum(place.punchable(*item) for item in ranges) > 0
-    after = place.get(name, 0, 2 * len(data))
-    assert len(after) == len(data)
-    inside = bytearray(len(data))
-    for offset, length in ranges:
-        begin, end = -(-offset // 4096) * 4096, (offset + length) // 4096 * 4096
-        inside[begin:end] = b"\1" * max(0, end - begin)
-    assert all(after[at] == (0 if inside[at] else data[at]) for at in range(len(data)))
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 10)), max_size=12), st.integers(0, 80))
@@ -877,7 +862,7 @@ def test_a_full_store_can_be_pruned(tmp_path: Path, make_image: MakeImage) -> No
 # -- any history
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *map(slow, range(2, 6))])
 def test_any_order_of_backups_forgetting_and_pruning(lab: Lab, tmp_path: Path, seed: int) -> None:
     """Random histories of three volumes that share data: what is there restores bit for bit, and no garbage stays."""
     generator = random.Random(seed)

@@ -16,8 +16,9 @@ import sys
 import time
 from pathlib import Path
 
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneOptions
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub
+import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.prune import PruneOptions
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify.scrub import scrub
 
 from .conftest import Lab
 
@@ -27,14 +28,20 @@ ENGINE = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
 COMMON = """
 import datetime, hashlib, os, random, sys, time
 sys.path.insert(0, sys.argv[1])
-from saveset import backup, changes, errors, prune, repository, retention, secret, source, store, target
+from saveset.backup import backup, changes, request
+from saveset.base import errors
+from saveset.collect import prune, retention
+from saveset import repository
+from saveset.keys import secret
+from saveset.io import source, target
+from saveset.store import registry
 backup.FRAME_BYTES = 128 << 10
 path, folder, number, until = sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
 generator = random.Random()
 CHUNK, CHUNKS = 64 << 10, 24
 
 def opened():
-    return repository.Repository.open(store.open_store(path), secret.Secret(b"correct horse"))
+    return repository.Repository.open(registry.open_store(path), secret.Secret(b"correct horse"))
 
 def digest(name):
     return hashlib.sha256(open(name, "rb").read()).hexdigest()
@@ -65,8 +72,12 @@ while time.time() < until or made < 3:
     listed = changes.Changes(before, CHUNK * CHUNKS, touched) if generator.random() < 0.7 else None
     with source.open_source(image) as stream:
         opened().backup(
-            stream, f"fs{number}/m", run_id="together", time=datetime.datetime.now(datetime.timezone.utc),
-            verdict="x", metadata={"sha256": digest(image)}, source_id=generation, changes=listed, pack_bytes=300 << 10,
+            stream,
+            request.BackupRequest(
+                volume=f"fs{number}/m", run_id="together", time=datetime.datetime.now(datetime.timezone.utc),
+                verdict="x", metadata={"sha256": digest(image)}, source_id=generation, changes=listed,
+                pack_bytes=300 << 10,
+            ),
         )
     made += 1
 print(made)
@@ -140,6 +151,7 @@ class Crowd:
             process.wait()
 
 
+@pytest.mark.slow
 def test_writers_readers_and_a_collector_together(lab: Lab, tmp_path: Path) -> None:
     until = time.time() + SECONDS
     crowd = Crowd(lab, tmp_path, until)

@@ -20,24 +20,34 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, progress, repository, source
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import SPLIT
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, Upload
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors, progress
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import SPLIT
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.local import LocalStore
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.store import Upload
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify.scrub import scrub
 
 from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, text
 
 CHILD = """
 import datetime, sys
 sys.path.insert(0, sys.argv[1])
-from saveset import repository, secret, source, store
+from saveset import repository
+from saveset.backup import request
+from saveset.keys import secret
+from saveset.io import source
+from saveset.store import registry
 path, image, volume, run_id, rate = sys.argv[2:7]
-repo = repository.Repository.open(store.open_store(path), secret.Secret(b"correct horse"))
+repo = repository.Repository.open(registry.open_store(path), secret.Secret(b"correct horse"))
 print("open", flush=True)
 with source.open_source(image) as opened:
-    saveset = repo.backup(opened, volume, run_id=run_id, time=datetime.datetime.now(datetime.timezone.utc),
-                          verdict="crash-consistent", pack_bytes=1 << 20, rate_limit=int(rate) or None)
+    wanted = request.BackupRequest(
+        volume=volume, run_id=run_id, time=datetime.datetime.now(datetime.timezone.utc), verdict="crash-consistent",
+        pack_bytes=1 << 20, rate_limit=int(rate) or None)
+    saveset = repo.backup(opened, wanted)
 print(saveset.id, flush=True)
 """
 ENGINE = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
@@ -135,7 +145,9 @@ def test_every_step_of_writing_may_fail(lab: Lab, mixed: Path, make_image: MakeI
         repo = repository.Repository.open(store, lab.secret)
         with source.open_source(str(image)) as opened:
             try:
-                repo.backup(opened, "fs2/m", run_id="x", time=NOON, verdict="x", pack_bytes=600 * KIB)
+                repo.backup(
+                    opened, BackupRequest(volume="fs2/m", run_id="x", time=NOON, verdict="x", pack_bytes=600 * KIB)
+                )
             except errors.StoreFull as error:
                 assert error is full
             else:
@@ -165,18 +177,19 @@ def test_every_step_of_an_incremental_backup_may_fail(lab: Lab, mixed: Path, tro
             stream.write(noise(length, seed=offset))
     changes = Changes("s0", first.size, extents)
 
+    request = BackupRequest(
+        volume="fs1/m",
+        run_id="x",
+        time=NOON + datetime.timedelta(hours=1),
+        verdict="x",
+        source_id="s1",
+        changes=changes,
+        pack_bytes=50 * KIB,
+    )
+
     def back_up(store: LocalStore) -> repository.Saveset:
         with source.open_source(str(mixed)) as opened:
-            return repository.Repository.open(store, lab.secret).backup(
-                opened,
-                "fs1/m",
-                run_id="x",
-                time=NOON + datetime.timedelta(hours=1),
-                verdict="x",
-                source_id="s1",
-                changes=changes,
-                pack_bytes=50 * KIB,
-            )
+            return repository.Repository.open(store, lab.secret).backup(opened, request)
 
     for countdown in range(100):
         spare = lab.folder / "spare"
@@ -231,8 +244,16 @@ def test_a_medium_that_vanishes(lab: Lab, make_image: MakeImage, folder: str) ->
     assert lab.open().verify(depth="full").ok
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
-@pytest.mark.parametrize("call", ["write", "fsync", "link", "mkdir"])
+#: A link that ends with EIO is one that a filesystem does not make: there is another way.
+DEAD = [
+    (call, code)
+    for call in ("write", "fsync", "link", "mkdir")
+    for code in (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE)
+    if (call, code) != ("link", errno.EIO)
+]
+
+
+@pytest.mark.parametrize(("call", "code"), DEAD)
 def test_calls_that_fail_for_good(
     lab: Lab, mixed: Path, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
@@ -268,9 +289,9 @@ def test_a_full_filesystem(tmp_path: Path, make_image: MakeImage) -> None:
         small = make_image("small.img", MIB, [(0, noise(MIB))])
         first = lab.backup(small)
         large = make_image("large.img", 12 * MIB, [(0, noise(12 * MIB, 2))])
-        with pytest.raises(errors.StoreFull, match="no room left") as caught:
+        with pytest.raises(errors.StoreFull, match="no disk space left") as caught:
             lab.backup(large, volume="fs2/m", pack_bytes=2 * MIB)
-        assert "earlier savesets are whole" in str(caught.value)
+        assert "earlier savesets are intact" in str(caught.value)
         assert lab.files("tmp") == []
         assert [info.id for info in lab.open().savesets()] == [first.id]
         lab.folder = tmp_path
@@ -298,32 +319,6 @@ def test_concurrent_writers(lab: Lab, make_image: MakeImage) -> None:
         found = repo.find(f"fs{number}/m")
         assert filecmp.cmp(images[number], lab.restore(found), shallow=False)
     assert repo.verify(depth="full").ok
-
-
-def test_sweep_spares_the_living(lab: Lab) -> None:
-    """What a living writer has half-written stays; what a dead one left goes."""
-    store = lab.store()
-    name = f"pins/{'aa' * 16}.json"
-    living = store.create(name)
-    living.write([b"half"])
-    dead = lab.path / "tmp" / ("de" * 16)
-    dead.write_bytes(b"half")
-    assert store.sweep() == 1
-    assert not dead.exists() and len(lab.files("tmp")) == 1
-    living.publish()
-    assert store.get(name) == b"half" and lab.files("tmp") == []
-
-
-def test_names_are_taken_once(lab: Lab) -> None:
-    store = lab.store()
-    name = f"pins/{'aa' * 16}.json"
-    store.put(name, b"first")
-    with pytest.raises(errors.StoreError):
-        store.put(name, b"second")
-    assert store.get(name) == b"first" and lab.files("tmp") == []
-    store.delete(name)
-    with pytest.raises(errors.NotFound):
-        store.get(name)
 
 
 def test_a_filesystem_without_hard_links(lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

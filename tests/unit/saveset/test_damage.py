@@ -11,9 +11,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import container, errors, target
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub, walk_frames
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import container
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import target
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify.scrub import scrub, walk_frames
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 

@@ -10,9 +10,9 @@ import random
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import index
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.footer import ROW
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import _Known
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup import index
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.index import _Known
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.footer import ROW
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 

@@ -19,7 +19,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import tool
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program import tool
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 
@@ -139,6 +139,7 @@ def install(rescue: Rescue) -> None:
     assert tool.sha256(tool.build()) in rescue.machine.run(" && ".join(steps))
 
 
+@pytest.mark.slow
 def test_all_comes_back_by_the_readme_alone(rescue: Rescue) -> None:
     machine = rescue.machine
     install(rescue)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import (
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import (
     DATA,
     HOLE,
     ZERO,

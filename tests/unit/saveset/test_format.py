@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import encode_commit
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.commit import encode_commit
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import Secret
 from blake3 import blake3
 from cryptography.hazmat.primitives import hpke, serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey

@@ -17,9 +17,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository, source, store
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import local
 
 from .conftest import KIB, NOON, Lab, noise, open_over, text
 
@@ -56,7 +60,7 @@ class Victim:
         self._write(image, [(0, 6 * CHUNK)], 3)
         writer = repository.Repository.open(self.lab.store(), Secret(b"writer"))
         with source.open_source(str(image)) as opened:  # a sealed pack
-            saveset = writer.backup(opened, "fs2/m", run_id="w", time=NOON, verdict="x")
+            saveset = writer.backup(opened, BackupRequest(volume="fs2/m", run_id="w", time=NOON, verdict="x"))
         self.contents[saveset.id] = image.read_bytes()
         image.write_bytes(noise(SIZE, 9))
         self._backup(image, "gone")
@@ -316,4 +320,4 @@ def test_objects_of_another_repository(victim: Victim, tmp_path: Path) -> None:
             victim.assert_restore_is_never_wrong()
         finally:
             path.write_bytes(good)
-    assert isinstance(victim.lab.store(), store.LocalStore)
+    assert isinstance(victim.lab.store(), local.LocalStore)

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils import saveset_exports, saveset_module
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, memory
-from ansible_collections.openisb.backup.plugins.module_utils.saveset_exports import SavesetExports
+from ansible_collections.openisb.backup.plugins.module_utils.backup import exports as saveset_exports
+from ansible_collections.openisb.backup.plugins.module_utils.backup import module as saveset_module
+from ansible_collections.openisb.backup.plugins.module_utils.backup.exports import SavesetExports
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors, memory
 from ansible_collections.openisb.backup.plugins.modules import block_backup, saveset_export
 
 from .conftest import MIB, Lab, MakeImage, nameless, noise
@@ -100,6 +101,7 @@ def read_twice(uri: str) -> None:
     subprocess.run(["/usr/bin/python3", "-c", program, uri, MARKER.decode()], check=True)
 
 
+@pytest.mark.slow
 @needs_nbdkit
 @pytest.mark.root
 def test_what_is_served_touches_no_disk(
@@ -222,7 +224,7 @@ def test_less_memory_and_swap_in_clear_are_told(
     finally:
         exports.end(NAME)
     assert result["export"]["cache"] == 32 * MIB
-    assert "There is memory for 32 of the 1024 MiB" in warnings[0]
+    assert "There is memory for only 32 of the 1024 MiB" in warnings[0]
     assert "swaps to /dev/sda9 without encryption" in warnings[1]
 
 
@@ -245,8 +247,8 @@ def test_what_is_no_size(text: str) -> None:
 
 def test_a_process_that_holds_keys_is_not_dumped() -> None:
     program = (
-        f"import sys\nsys.path.insert(0, {str(Path(memory.__file__).parents[1])!r})\n"
-        "from saveset import memory\nimport ctypes, resource\n"
+        f"import sys\nsys.path.insert(0, {str(Path(memory.__file__).parents[2])!r})\n"
+        "from saveset.base import memory\nimport ctypes, resource\n"
         "before = ctypes.CDLL(None).prctl(3)\nmemory.keep_private()\n"
         "print(before, ctypes.CDLL(None).prctl(3), resource.getrlimit(resource.RLIMIT_CORE))\n"
     )

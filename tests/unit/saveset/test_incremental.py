@@ -11,20 +11,20 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import (
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import (
     ChangedChunks,
     Changes,
     touched_chunks,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.directory import Geometry
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, SPLIT, Extent
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.page import ALL_GRAINS, Piece
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.patch import PIECES_MAX, patch
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.patch import PIECES_MAX, patch
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import InvalidValue
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import DATA, SPLIT, Extent
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.directory import Geometry
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.page import ALL_GRAINS, Piece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .conftest import KIB, MIB, Lab, noise, text
+from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 
 CHUNK = 64 * KIB
 GRAIN = CHUNK // 32
@@ -151,7 +151,7 @@ def test_any_changes_in_any_order(tmp_path_factory: pytest.TempPathFactory, data
     [
         (Changes("snapshot-7", 0, []), "since snapshot-7"),
         (Changes("", 0, []), "an unknown snapshot"),
-        (Changes("snapshot-0", 4096, []), "the changed extents are of 4096"),
+        (Changes("snapshot-0", 4096, []), "the changed extents are for 4096"),
     ],
 )
 def test_a_list_that_does_not_fit_the_parent_is_not_used(
@@ -167,7 +167,7 @@ def test_a_list_that_does_not_fit_the_parent_is_not_used(
 
 def test_without_a_saveset_everything_is_read(lab: Lab, volume: Volume) -> None:
     saveset = lab.backup(volume.path, source_id="snapshot-1", changes=Changes("snapshot-0", volume.size, []))
-    assert saveset.info.origin["reason"] == "the volume has no saveset yet that can be read"
+    assert saveset.info.origin["reason"] == "the volume has no readable saveset yet"
     assert_whole(lab, volume, saveset)
 
 
@@ -187,8 +187,17 @@ def test_spot_checks_find_a_list_that_lies(lab: Lab, volume: Volume) -> None:
     volume.extents = []
     saveset = lab.backup(volume.path, changes=volume.changes(), source_id=volume.source_id)
     assert saveset.info.origin["method"] == "full"
-    assert "the changed extents are not true" in saveset.info.origin["reason"]
+    assert "the changed extents are wrong" in saveset.info.origin["reason"]
     assert_whole(lab, volume, saveset)
+
+
+def test_spot_checks_find_the_little_that_a_sparse_volume_holds(lab: Lab, make_image: MakeImage) -> None:
+    volume = Volume(make_image("sparse", 64 * MIB, [(40 * MIB, noise(CHUNK))]), 64 * MIB)
+    lab.backup(volume.path, source_id=volume.source_id)
+    volume.write(40 * MIB, noise(CHUNK, seed=3))
+    volume.extents = []
+    saveset = lab.backup(volume.path, changes=volume.changes(), source_id=volume.source_id)
+    assert saveset.info.origin["method"] == "full"
 
 
 def test_paranoid_finds_the_one_chunk_that_was_missed(lab: Lab, volume: Volume) -> None:
@@ -209,7 +218,7 @@ def test_paranoid_finds_the_one_chunk_that_was_missed(lab: Lab, volume: Volume) 
         volume.path, changes=Changes(changes.since, volume.size, told), source_id=volume.source_id, paranoid=True
     )
     if bad.info.origin.get("missed") is None:  # a spot check happened upon it first
-        assert "not true" in bad.info.origin["reason"]
+        assert "extents are wrong" in bad.info.origin["reason"]
     else:
         assert bad.info.origin["missed"] == 1
         assert f"at offsets {6 * CHUNK}" in bad.info.origin["reason"]

@@ -10,9 +10,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.footer import ROW
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.index import ChunkIndex, _Known
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.index import ChunkIndex, _Known
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.footer import ROW
 
 from .conftest import Lab
 

@@ -10,20 +10,17 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
-    container,
-    errors,
-    frame,
-    keys,
-    repository,
-    scrub,
-    sealing,
-    source,
-)
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.deps import blake3
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.keyfiles import KeyFiles
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.access.keyfiles import KeyFiles
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.deps import blake3
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import container, frame
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys import keys, sealing
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify import scrub
 
 from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, open_over, text
 
@@ -47,15 +44,15 @@ class Both:
         """A saveset that the write-only server makes."""
         self._minutes += 1
         with source.open_source(str(image)) as opened:
-            return self.open_writer().backup(
-                opened,
-                volume,
+            request = BackupRequest(
+                volume=volume,
                 run_id=f"run-{self._minutes}",
                 time=NOON + datetime.timedelta(minutes=self._minutes),
                 verdict="application-consistent",
                 metadata={"made by": "a write-only server"},
                 **options,
             )
+            return self.open_writer().backup(opened, request)
 
     def packs(self) -> dict[str, container.ContainerLayout]:
         """The layout of each pack by its name."""

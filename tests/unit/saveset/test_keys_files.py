@@ -12,20 +12,18 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
-    document,
-    errors,
-    keyfile,
-    keys,
-    repository,
-    store,
-)
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.sealing import (
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.access import keyfile
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import document
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys import keys
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.sealing import (
     generate_escrow_pair,
     load_private_key,
     load_public_key,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import local
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -101,7 +99,7 @@ def test_wrong_secrets(lab: Lab, secret: Secret, error: type[errors.SavesetError
 
 
 def test_a_kind_of_secret_for_which_there_is_no_key_file(lab: Lab) -> None:
-    with pytest.raises(errors.WrongSecret, match="no key file for such a secret, only scrypt"):
+    with pytest.raises(errors.WrongSecret, match="no key file for this kind of secret, only scrypt"):
         opened(lab, ESCROW)
 
 
@@ -161,13 +159,13 @@ def test_removing_keys(lab: Lab) -> None:
     files = lab.open().key_files
     (first,) = files.all()
     writer = files.add_writer(b"third", cost=CHEAP)
-    with pytest.raises(errors.InvalidValue, match="no other key file would be left"):
+    with pytest.raises(errors.InvalidValue, match="no other key file gives the master key"):
         files.remove(first.id)
     escrow = files.add_escrow(PUBLIC)
     files.remove(first.id)
     with pytest.raises(errors.WrongSecret):
         lab.open()
-    with pytest.raises(errors.InvalidValue, match="no other key file would be left"):
+    with pytest.raises(errors.InvalidValue, match="no other key file gives the master key"):
         files.remove(escrow.id)
     files.remove(writer.id)
     assert [info.id for info in opened(lab, ESCROW).key_files.all()] == [escrow.id]
@@ -192,11 +190,11 @@ def test_a_damaged_key_file_can_be_removed_and_does_not_count(lab: Lab) -> None:
 
 def test_one_passphrase_never_gives_both(lab: Lab) -> None:
     files = lab.open().key_files
-    with pytest.raises(errors.InvalidValue, match="also gives the master key"):
+    with pytest.raises(errors.InvalidValue, match="must not also give the master key"):
         files.add_writer(b"correct horse", cost=CHEAP)
     files.add_writer(b"third", cost=CHEAP)
     for action in (files.add_passphrase, files.change_passphrase, files.export):
-        with pytest.raises(errors.InvalidValue, match="also gives the master key"):
+        with pytest.raises(errors.InvalidValue, match="must not also give the master key"):
             action(b"third", cost=CHEAP)
     for action in (files.add_passphrase, files.add_writer, files.change_passphrase, files.export):
         with pytest.raises(errors.InvalidValue, match="empty"):
@@ -315,11 +313,11 @@ def test_escrow_fields_that_make_no_sense(lab: Lab, changes: dict[str, t.Any]) -
 def test_a_change_that_is_cut_short_locks_nobody_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new key file is there, whole, before the old one goes."""
 
-    def cut(_store: store.LocalStore, _name: str) -> None:
+    def cut(_store: local.LocalStore, _name: str) -> None:
         raise errors.StoreError("the store", "it is gone", "Wait")
 
     repo = lab.open()
-    monkeypatch.setattr(store.LocalStore, "delete", cut)
+    monkeypatch.setattr(local.LocalStore, "delete", cut)
     with pytest.raises(errors.StoreError):
         repo.key_files.change_passphrase(b"new", cost=CHEAP)
     for secret in (lab.secret, Secret(b"new")):
@@ -371,7 +369,7 @@ def test_a_writer_alone_leaves_nothing_to_read_with(lab: Lab) -> None:
     repo.key_files.add_writer(b"third", cost=CHEAP)
     (lab.path / "keys" / f"{repo.key_files.opened_by}.json").unlink()
     (problem,) = opened(lab, Secret(b"third")).verify().problems
-    assert problem["object"] == "keys" and "nobody could read" in str(problem["problem"])
+    assert problem["object"] == "keys" and "can no longer be read" in str(problem["problem"])
 
 
 def test_a_renamed_key_file_is_found(lab: Lab) -> None:

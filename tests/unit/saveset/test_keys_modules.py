@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository, store
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.sealing import generate_escrow_pair
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.sealing import generate_escrow_pair
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import registry
 from ansible_collections.openisb.backup.plugins.modules import (
     block_restore,
     saveset_info,
@@ -127,9 +129,12 @@ def test_the_private_key_opens(call: Call, lab: Lab, mixed: Path, tmp_path: Path
         ({}, "one of the following is required: method, key_id"),
         ({"key_id": "00" * 16}, "state is present but all of the following are missing: method"),
         ({"state": "absent"}, "one of the following is required: method, key_id"),
-        ({"method": "writer", "new_passphrase": "correct horse"}, "also gives the master key"),
+        ({"method": "writer", "new_passphrase": "correct horse"}, "must not also give the master key"),
         ({"method": "x25519", "public_key": PRIVATE.decode()}, "it is a private key"),
-        ({"method": "scrypt", "state": "absent", "new_passphrase": "correct horse"}, "no other key file would be left"),
+        (
+            {"method": "scrypt", "state": "absent", "new_passphrase": "correct horse"},
+            "no other key file gives the master key",
+        ),
     ],
 )
 def test_what_is_refused(call: Call, lab: Lab, options: dict[str, str], says: str) -> None:
@@ -159,10 +164,7 @@ def play(tmp_path: Path, project_root: Path) -> Play:
     environment.pop("OPENISB_PASSPHRASE", None)
 
     def run(**variables: t.Any) -> str:
-        include = [
-            {"ansible.builtin.include_role": {"name": "openisb.backup.repository", "tasks_from": name}}
-            for name in ("create.yml", "keys.yml")
-        ]
+        include = [{"ansible.builtin.include_role": {"name": "openisb.backup.repository", "tasks_from": "create.yml"}}]
         host = {
             "ansible_connection": "local",
             "openisb_host": {"repository": str(tmp_path / "repository"), "python": sys.executable},
@@ -185,7 +187,7 @@ def play(tmp_path: Path, project_root: Path) -> Play:
 
 @pytest.mark.slow
 def test_the_role_adds_the_keys(play: Play, tmp_path: Path) -> None:
-    place = store.open_store(str(tmp_path / "repository"))
+    place = registry.open_store(str(tmp_path / "repository"))
     keys = {"repository_writer_passphrase": "third", "repository_escrow_public_key": PUBLIC.decode()}
     assert "failed=1" in play(**keys), "a write-only passphrase alone must not create a repository"
     with pytest.raises(errors.NotARepository):

@@ -16,9 +16,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, recovery, repository
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.access import recovery
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,7 +249,7 @@ def test_a_group_of_another_sheet_is_found(master: bytes, group: int, change: in
     if changed & 2**14 - 1 == recovery._check(other):
         assert recovery.decode_groups(groups) == other
         return
-    with pytest.raises(errors.InvalidValue, match="its checksum is wrong, each group's is right"):
+    with pytest.raises(errors.InvalidValue, match="its checksum is wrong, although each group is valid"):
         recovery.decode_groups(groups)
 
 

@@ -9,17 +9,19 @@ import copy
 import filecmp
 import subprocess
 import sys
-import threading
 import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, lease, repository, store
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.tombstone import (
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import lease
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.tombstone import (
     Tombstone,
     new_name,
     put_tombstone,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import local, store
 
 from .conftest import MIB, Lab, MakeImage, noise
 
@@ -27,8 +29,11 @@ ENGINE = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from saveset import lease, repository, secret, store
-place = store.open_store(sys.argv[2])
+from saveset.collect import lease
+from saveset import repository
+from saveset.keys import secret
+from saveset.store import registry
+place = registry.open_store(sys.argv[2])
 ring = repository.Repository.open(place, secret.Secret(b"correct horse"))._ring
 held = lease.collecting(place, ring) if sys.argv[3] == "collector" else lease.writing(place, ring, "fs1/m", bytes(32))
 with held:
@@ -72,7 +77,7 @@ def living(lab: Lab, **options: t.Any) -> list[lease.LeaseInfo]:
 def test_every_use_of_the_repository_has_a_lease(lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
 
-    class Looking(store.LocalStore):
+    class Looking(local.LocalStore):
         """Looks at the leases whenever anything of packs is touched."""
 
         def look(self, name: str) -> None:
@@ -162,28 +167,6 @@ def test_a_lease_that_cannot_be_read_counts_as_unsettled(lab: Lab) -> None:
     assert living(lab) == []
 
 
-def test_replacing_leaves_no_moment_without_a_lock(lab: Lab) -> None:
-    place = lab.store()
-    name = f"gc/leases/{'aa' * 16}"
-    hold = place.hold(name, b"0")
-    stop = threading.Event()
-
-    def replace() -> None:
-        while not stop.is_set():
-            hold.replace(b"again")
-
-    thread = threading.Thread(target=replace)
-    thread.start()
-    try:
-        assert not any(place.abandoned(name, remove=True) for _number in range(3000))
-    finally:
-        stop.set()
-        thread.join()
-    assert hold.is_kept() and place.get(name) == b"again"
-    hold.release()
-    assert not hold.is_kept() and place.abandoned(name) and lab.files("tmp") == []
-
-
 def test_a_backup_whose_lease_is_lost_leaves_no_saveset(lab: Lab, mixed: Path) -> None:
     """Somebody took its process for dead: what it builds upon may be gone."""
 
@@ -200,7 +183,7 @@ def test_a_backup_whose_lease_is_lost_leaves_no_saveset(lab: Lab, mixed: Path) -
 def test_a_commit_is_withdrawn_when_the_lease_goes_at_that_moment(
     lab: Lab, mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Slow(store.LocalStore):
+    class Slow(local.LocalStore):
         def put(self, name: str, data: bytes, exclusive: bool = True) -> None:
             super().put(name, data, exclusive)
             if name.startswith("savesets/"):
@@ -230,7 +213,7 @@ def test_a_collector_that_was_taken_for_dead_removes_nothing(
     lab.open().forget([saveset.id])
     before = lab.files("packs")
 
-    class Lost(store.LocalStore):
+    class Lost(local.LocalStore):
         def put(self, name: str, data: bytes, exclusive: bool = True) -> None:
             super().put(name, data, exclusive)
             if name.startswith("gc/tombstones/"):
@@ -251,7 +234,7 @@ def test_reading_goes_on_where_no_lease_can_be_put(
     def refuse(*_arguments: object) -> t.NoReturn:
         raise error("gc", "it cannot be written", "Read only")
 
-    monkeypatch.setattr(store.LocalStore, "hold", refuse)
+    monkeypatch.setattr(local.LocalStore, "hold", refuse)
     assert filecmp.cmp(mixed, lab.restore(saveset), shallow=False)
     assert lab.open().verify(depth="full").ok
     with pytest.raises(error):

@@ -23,25 +23,23 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import (
-    checks,
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import collect, punched, tombstone
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.prune import PruneOptions
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.retention import Policy
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import (
     codec,
-    collect,
     commit,
     container,
     directory,
     document,
-    errors,
     footer,
     frame,
     page,
-    punched,
-    scrub,
-    tombstone,
 )
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneOptions
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify import records as checks
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify import scrub
 
 from .conftest import KIB, MIB, Lab, noise, text
 
@@ -122,7 +120,9 @@ class Liar:
             for offset, length in extents:
                 stream.seek(offset)
                 stream.write(noise(length))
-        self._keep(self.lab.backup(self.image, source_id="s1", changes=Changes("gone", SIZE, extents), parent=gone))
+        self._keep(
+            self.lab.backup(self.image, source_id="s1", changes=Changes("gone", SIZE, extents), parent=gone.info)
+        )
         repo = self.lab.open()
         self.ring = repo._ring
         self.maps = {info.map_id: info.id for info in repo.savesets() if info.id in self.contents}

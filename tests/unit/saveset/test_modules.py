@@ -88,8 +88,8 @@ def test_a_base_is_used_as_far_as_it_can_be_relied_on(call: Call, lab: Lab, mixe
     assert result["base"] == {"saveset": first.id, "reason": ""} and result["stats"]["bytes_compared"] == 0
     assert output.read_bytes() == mixed.read_bytes()
     for base, reason in [
-        (first.id, f"a sample shows that the target does not hold saveset {first.id} any more"),
-        ("0" * 32, f"saveset {'0' * 32}, which the target held, is not in the repository any more"),
+        (first.id, f"a sample shows that the target no longer holds saveset {first.id}"),
+        ("0" * 32, f"saveset {'0' * 32}, which the target held, is no longer in the repository"),
     ]:
         result = call(block_restore, base=base, **options)
         assert result["base"] == {"saveset": "", "reason": reason} and result["stats"]["bytes_compared"] == second.size
@@ -195,3 +195,9 @@ def test_damage_names_the_savesets_that_it_hurts(call: Call, lab: Lab, savesets:
 
 def test_nothing_to_verify(call: Call, savesets: list[t.Any]) -> None:
     assert "no saveset to verify" in call(saveset_verify, servers=["fs9"])["msg"]
+
+
+def test_one_of_several_names_is_misspelt(call: Call, savesets: list[t.Any]) -> None:
+    """All others are found, so that it would be believed to be proven, too."""
+    result = call(saveset_verify, servers=["fs1", "fs9"])
+    assert result["failed"] and "There is no saveset to verify of fs9: correct" in result["msg"]

@@ -16,8 +16,14 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors, source, target
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import HOLE
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import with_nbd_key
+from ansible_collections.openisb.backup.plugins.module_utils.control.answers import nbd_address
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_addresses import check_of_host
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import deps, errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import HOLE
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import source, target
 
 from .conftest import MIB, NOON, Lab, MakeImage, noise, text
 
@@ -103,7 +109,7 @@ def test_targets_that_can_do_less(lab: Lab, mixed: Path, serve: Serve, filters: 
 
 def test_refusals(lab: Lab, make_image: MakeImage, serve: Serve) -> None:
     image = make_image("small", MIB, [(0, noise(MIB))])
-    with pytest.raises(errors.TargetTooSmall, match="has 1048576 bytes, the volume needs 1048577"):
+    with pytest.raises(errors.TargetTooSmall, match="has 1048576 bytes, but the volume needs 1048577"):
         target.open_target(serve("file", str(image)), MIB + 1)
     with pytest.raises(errors.TargetError, match="read-only"):
         target.open_target(serve("--readonly", "file", str(image)), MIB)
@@ -116,7 +122,7 @@ def test_a_server_that_fails_while_read_makes_no_saveset(lab: Lab, make_image: M
     image = make_image("failing", 16 * MIB, [(0, noise(16 * MIB))])
     uri = serve("--readonly", "--filter=error", "file", str(image), "error-pread-rate=100%", "error=EIO")
     with source.open_source(uri) as opened, pytest.raises(errors.SourceError, match="reading .* bytes at offset"):
-        lab.open().backup(opened, "fs1/m", run_id="r", time=NOON, verdict="x")
+        lab.open().backup(opened, BackupRequest(volume="fs1/m", run_id="r", time=NOON, verdict="x"))
     assert lab.open().savesets() == [] and lab.files("tmp") == []
 
 
@@ -146,3 +152,37 @@ def test_a_slow_source_is_read_with_pauses(lab: Lab, make_image: MakeImage, serv
     free = lab.backup(uri, read_latency=20.0, workers=2).stats
     assert (free.slow_reads, free.seconds_paused) == (0, 0.0)
     assert held.bytes_read == free.bytes_read == 8 * MIB
+
+
+@pytest.mark.parametrize("address", ["::1", "127.0.0.1", "localhost"])
+@pytest.mark.parametrize("tls", [True, False])
+def test_an_export_of_any_address_is_read_and_written(tmp_path: Path, address: str, tls: bool) -> None:
+    """With the export and the address as a run makes them."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(noise(MIB))
+    exports = Exports(str(tmp_path / "run"))
+    record = exports.start("e.1", str(disk), address, tls, False, "isb-20261123T021500Z-4f1c2a")
+    try:
+        uri = nbd_address({"export": record}, {"address": address, "tls": tls})
+        check_of_host(uri, address)
+        with with_nbd_key(uri, exports.key("e.1")) as whole:
+            with source.open_source(whole) as opened:
+                buffer = bytearray(MIB)
+                opened.read(0, memoryview(buffer))
+                assert opened.size == MIB and buffer == disk.read_bytes()
+            with target.open_target(whole, MIB) as writing:
+                writing.write(4096, b"written" * 512)
+                writing.flush()
+    finally:
+        exports.stop("e.1")
+    assert disk.read_bytes()[4096:].startswith(b"written")
+
+
+def test_nobody_at_the_address_is_told_of_as_any_other_failure() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+        port = probe.getsockname()[1]
+    with (
+        with_nbd_key(f"nbds://openisb@[::1]:{port}/e", "0" * 64) as uri,
+        pytest.raises(errors.SourceError, match="Connection refused.*Check that the NBD server runs"),
+    ):
+        source.open_source(uri)

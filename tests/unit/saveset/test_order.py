@@ -6,20 +6,29 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import typing as t
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils import text as texts
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, order
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import prune as engine_prune
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import SavesetInfo
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.document import decode_document, sign_document
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.prune import PruneOptions
+from ansible_collections.openisb.backup.plugins.module_utils.control import text as texts
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import prune as engine_prune
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.prune import PruneOptions
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.retention import (
+    Policy,
+    check_share,
+    decide,
+)
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import order
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.commit import SavesetInfo
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.document import (
+    decode_document,
+    sign_document,
+)
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.repository import Saveset
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy, check_share, decide
 from ansible_collections.openisb.backup.plugins.modules import saveset_prune
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +74,7 @@ def test_a_saveset_ten_years_ahead_removes_nothing_within() -> None:
     assert gone(decisions) == [] and aside(decisions) == [14]
     (ahead,) = [item for item in decisions if item.aside]
     assert ahead.reasons == (
-        f"set aside: its time lies after that of saveset {15:032x} (2026-03-02T12:00:00Z), which came later",
+        f"set aside: its time is after that of saveset {15:032x} (2026-03-02T12:00:00Z), which came later",
     )
     # Where nothing tells, as this host's clock is wrong, too, the share does.
     decisions = decide(Policy(within="14d"), savesets)
@@ -221,6 +230,12 @@ def test_one_that_is_ahead_is_the_latest_only_until_the_next_one_comes(
     lab: Lab, image: Path, ahead: Saveset, cli: Cli
 ) -> None:
     assert lab.open().find(VOLUME).id == ahead.id
+    # Whoever takes it is told so, and which one it is, before and after.
+    done = cli("restore", VOLUME, lab.folder / "target")
+    told = f"restoring {VOLUME} of 2036-03-01 12:00:00 UTC (run {ahead.run_id}, saveset {ahead.id}, "
+    assert told in done.err and told.removeprefix("restoring ") in done.out
+    assert f"saveset {ahead.id} of {VOLUME} is out of order, or this host's clock is wrong: its time is" in done.err
+    assert "in the future of this host's clock" in cli("list").out
     right = lab.backup(image)
     assert right.time < ahead.time and right.info.sequence == 5
     assert lab.open().find(VOLUME).id == right.id
@@ -233,7 +248,9 @@ def test_one_that_is_ahead_is_the_latest_only_until_the_next_one_comes(
     assert f"saveset {ahead.id} of {VOLUME} is set aside and not the latest" in done.err
     listed = cli("list")
     assert "ASIDE" in listed.out and "which came later" in listed.out
-    # By its id it can be had all the same.
+    # By its id it can be had all the same, which is told.
+    done = cli("show", f"{VOLUME}:{ahead.id[:12]}")
+    assert f"saveset {ahead.id} of {VOLUME} is out of order: its time is after that of" in done.err
     assert lab.open().find(VOLUME, saveset_id=ahead.id).id == ahead.id
 
 
@@ -269,7 +286,7 @@ def test_two_writers_at_once_get_one_number_and_neither_is_set_aside(lab: Lab, m
 
 def test_a_consistency_point_in_the_future_is_refused(lab: Lab, image: Path) -> None:
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)
-    with pytest.raises(errors.InvalidValue, match="ahead of this host's clock, and may be 60 s"):
+    with pytest.raises(errors.InvalidValue, match="ahead of this host's clock; the limit is 60 s"):
         lab.backup(image, time=soon)
     assert lab.files("savesets") == [] and lab.files("packs") == []
     assert lab.backup(image, time=soon, clock_limit=datetime.timedelta(minutes=10)).time == soon
@@ -290,7 +307,7 @@ def test_a_prune_keeps_what_is_ahead_and_all_that_would_have_gone(lab: Lab, imag
     report = lab.open().prune(Policy(within="14d"))
     assert report.forgotten == [] and len(lab.open().savesets()) == 14
     (last,) = [item for item in report.decisions if item.aside]
-    assert last.reasons == ("set aside: its time lies in the future of this host's clock",)
+    assert last.reasons == ("set aside: its time is in the future of this host's clock",)
 
 
 def test_a_prune_that_would_remove_most_stops_before_it_removes_anything(
@@ -304,7 +321,7 @@ def test_a_prune_that_would_remove_most_stops_before_it_removes_anything(
     before = sorted(path.name for path in lab.path.rglob("*") if path.is_file())
     told = lab.open().prune(Policy(within="14d"), dry_run=True)
     assert len(told.forgotten) == 13 and "13 of 14 of volume fs1/m" in told.stopped
-    with pytest.raises(errors.Unconfirmed, match="Nothing was removed.*confirm it by their number, 13"):
+    with pytest.raises(errors.Unconfirmed, match="Nothing was removed.*confirm it with their number, 13"):
         lab.open().prune(Policy(within="14d"))
     with pytest.raises(errors.Unconfirmed, match="12 were confirmed"):
         lab.open().prune(Policy(within="14d"), options=PruneOptions(confirmed=12))
@@ -315,7 +332,7 @@ def test_a_prune_that_would_remove_most_stops_before_it_removes_anything(
 
 @pytest.mark.parametrize("percent", [-1, 101])
 def test_a_share_is_a_percentage(percent: float) -> None:
-    with pytest.raises(errors.InvalidValue, match="no share"):
+    with pytest.raises(errors.InvalidValue, match="it is not from 0 to"):
         PruneOptions(max_percent=percent)
 
 
@@ -377,3 +394,50 @@ def test_the_module_says_how_to_confirm(
     assert stopped["failed"] and "-e prune_confirm=5" in stopped["msg"] and len(lab.open().savesets()) == 6
     assert len(pruned(lab, tmp_path, capsys, keep_last=1, confirm=5)["forgotten"]) == 5
     assert pruned(lab, tmp_path, capsys, keep_last=1)["stopped"] == ""
+
+
+# -- a clock that was wrong for one run
+
+
+@pytest.mark.parametrize("days", [-3650, -3, 1, 3650], ids=lambda days: f"{days:+d} days")
+@pytest.mark.parametrize("at", range(2, 7))
+def test_of_a_wrong_clock_one_saveset_is_set_aside_whichever_way_it_was_wrong(at: int, days: int) -> None:
+    """A clock behind for one run set aside all that was before it, for good: none was found by a moment any more."""
+    savesets = daily(8)
+    wrong = savesets[at]
+    savesets[at] = info(wrong.sequence, wrong.time + (days + 0.5) * DAY)
+    found = order.set_aside([entry.place for entry in savesets])
+    assert list(found) == [savesets[at].id]
+    why = found[savesets[at].id]
+    assert ("is after" in why and "came later" in why) if days > 0 else ("is before" in why and "earlier" in why)
+    staying = [number for number in range(1, 9) if number != at + 1][-2:]
+    assert gone(decide(Policy(last=2, consistent=False), savesets)) == [
+        number for number in range(1, 9) if number not in (at + 1, *staying)
+    ]
+
+
+def test_equal_times_fit() -> None:
+    places = [info(number, NOON).place for number in range(1, 5)]
+    assert order.set_aside(places) == {}
+
+
+def test_the_one_that_came_last_is_believed_against_all_others() -> None:
+    places = [entry.place for entry in [*daily(5), info(6, NOON - 100 * DAY)]]
+    assert list(order.set_aside(places)) == [entry.id for entry in daily(5)]
+    # Until the next one has come: then it is the one that was wrong.
+    assert list(order.set_aside([*places, info(7, NOON + DAY).place])) == [info(6, NOON).id]
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=9))
+def test_no_fewer_could_be_set_aside_than_are(days: list[int]) -> None:
+    places = [info(number, NOON + day * DAY).place for number, day in enumerate(days, 1)]
+    found = order.set_aside(places)
+    left = [place.time for place in places if place.id not in found]
+    assert left == sorted(left) and places[-1].id not in found
+    most = max(
+        sum(1 for _time in some)
+        for size in range(len(places))
+        for some in itertools.combinations([place.time for place in places[:-1]], size)
+        if list(some) == sorted(some) and (not some or some[-1] <= places[-1].time)
+    )
+    assert len(left) == most + 1

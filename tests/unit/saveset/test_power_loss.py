@@ -11,11 +11,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, repository
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.beneath import Beneath
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.scrub import scrub
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, open_store
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.beneath import Beneath
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.local import LocalStore
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.registry import open_store
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify.scrub import scrub
 
 from .conftest import KIB, Lab, noise, text
 from .power import Disk, Least, Left, Most, NamesOnly, Some

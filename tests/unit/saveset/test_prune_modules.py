@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils import text
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import lease
+from ansible_collections.openisb.backup.plugins.module_utils.control import text
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import lease
 from ansible_collections.openisb.backup.plugins.modules import saveset_pin, saveset_prune
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise
@@ -87,8 +87,8 @@ def test_only_the_servers_that_are_named(call: Call, lab: Lab, ids: list[str]) -
     [
         ({}, "it keeps nothing"),
         ({"keep_last": 1, "keep_within": "soon"}, "cannot be read"),
-        ({"keep_last": 1, "punch_percent": 101}, "no share"),
-        ({"keep_last": -1}, "no number of savesets"),
+        ({"keep_last": 1, "punch_percent": 101}, "it is not from 0 to"),
+        ({"keep_last": -1}, "not a valid number of savesets"),
     ],
 )
 def test_what_is_refused(call: Call, lab: Lab, ids: list[str], options: dict[str, t.Any], says: str) -> None:
@@ -125,7 +125,7 @@ def test_the_summary_names_every_reason() -> None:
         "fs1/m   2026-03-01 12:00:00 UTC  crash-consistent  r       nothing: would be forgotten",
         "",
         "1 of 2 savesets would be forgotten",
-        "Room that this would give back: 3.0 MiB; 1 packs and 2 maps removed, 0 packs punched",
+        "Space that this would free: 3.0 MiB; 1 packs and 2 maps removed, 0 packs punched",
     ]
     assert "nothing: forgotten" in text.prune_summary(result)
     empty = dict(result, savesets=[], forgotten=[], bytes_freed=0)
@@ -153,8 +153,8 @@ def test_one_saveset_is_pinned_by_its_first_digits(call: Call, lab: Lab, ids: li
     result = call(saveset_pin, saveset_id=ids[0][:12], who="ada", why="x")
     assert [item["id"] for item in result["savesets"]] == [ids[0]]
     assert call(saveset_prune, keep_last=1)["forgotten"] == [ids[1]]
-    assert "No savesets are so named" in call(saveset_pin, run_id="none", who="ada", why="x")["msg"]
-    assert "3 savesets are so named" in call(saveset_pin, saveset_id="", who="ada", why="x")["msg"]
+    assert "No savesets match" in call(saveset_pin, run_id="none", who="ada", why="x")["msg"]
+    assert "3 savesets match" in call(saveset_pin, saveset_id="", who="ada", why="x")["msg"]
 
 
 @pytest.mark.slow

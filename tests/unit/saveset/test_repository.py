@@ -12,8 +12,12 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import document, errors, keys, repository, store
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import document
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys import keys
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import ScryptCost, Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import registry
 
 from .conftest import MIB, Lab, MakeImage, text
 
@@ -29,7 +33,7 @@ def test_creating_twice_is_refused(lab: Lab) -> None:
 def test_creating_in_a_used_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("data")
     with pytest.raises(errors.RepositoryExists, match="precious"):
-        repository.Repository.create(store.open_store(str(tmp_path)), CHEAP)
+        repository.Repository.create(registry.open_store(str(tmp_path)), CHEAP)
 
 
 def test_a_creation_cut_short_can_be_repeated(lab: Lab, mixed: Path) -> None:
@@ -46,21 +50,21 @@ def test_a_creation_cut_short_can_be_repeated(lab: Lab, mixed: Path) -> None:
 )
 def test_options_that_are_refused(tmp_path: Path, options: dict[str, t.Any]) -> None:
     with pytest.raises(errors.InvalidValue):
-        repository.Repository.create(store.open_store(str(tmp_path / "r")), CHEAP, **options)
+        repository.Repository.create(registry.open_store(str(tmp_path / "r")), CHEAP, **options)
     assert not (tmp_path / "r").exists()
 
 
 def test_encryption_needs_a_passphrase(tmp_path: Path) -> None:
     for secret in (Secret(), Secret(b"")):
         with pytest.raises(errors.InvalidValue, match="passphrase"):
-            repository.Repository.create(store.open_store(str(tmp_path)), secret)
+            repository.Repository.create(registry.open_store(str(tmp_path)), secret)
 
 
 def test_no_repository(tmp_path: Path) -> None:
     with pytest.raises(errors.NotARepository):
-        repository.Repository.open(store.open_store(str(tmp_path / "nowhere")), CHEAP)
+        repository.Repository.open(registry.open_store(str(tmp_path / "nowhere")), CHEAP)
     with pytest.raises(errors.InvalidValue):
-        store.open_store("s3://bucket")
+        registry.open_store("s3://bucket")
 
 
 def test_the_repository_says_what_it_is(lab: Lab) -> None:
@@ -161,8 +165,12 @@ sys.path.insert(0, sys.argv[1])
 import importlib, pkgutil, saveset
 for module in pkgutil.iter_modules(saveset.__path__):
     importlib.import_module("saveset." + module.name)
-from saveset import errors, repository, secret, source, store
-for use in (lambda: repository.Repository.open(store.open_store("/nowhere"), secret.Secret(b"x")),
+from saveset.base import errors
+from saveset import repository
+from saveset.keys import secret
+from saveset.io import source
+from saveset.store import registry
+for use in (lambda: repository.Repository.open(registry.open_store("/nowhere"), secret.Secret(b"x")),
             lambda: source.open_source("nbd://localhost/x")):
     try:
         use()

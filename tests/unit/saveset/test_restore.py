@@ -14,8 +14,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, linux, progress, repository, target
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors, linux, progress
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import target
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -322,6 +324,7 @@ def test_only_what_differs_on_a_device(lab: Lab, mixed: Path, device: str) -> No
     assert_sums(stats)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_any_way_from_any_saveset_to_any_other(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:

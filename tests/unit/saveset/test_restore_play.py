@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""restore.yml and standby.yml themselves, to a disk of another host that is this machine under another name."""
+"""Playbooks themselves: restore.yml and standby.yml, to a disk of another host that is this machine under another name;
+those that read, and preflight, where the repository is mounted read-only."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -14,8 +16,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import deps
 
+from . import media
 from .conftest import MIB, Lab, MakeImage, noise, write
 
 pytestmark = [
@@ -118,6 +121,12 @@ def test_a_disk_becomes_a_standby_when_it_is_named_and_is_followed(
     lab.backup(image, run_id=RUN.format(2))
     status, said = play("standby.yml")
     assert status == 0 and " 0.00 Bytes compared" in said and " 0.00 Bytes written" not in said, said
+    hosts = lab.folder / "hosts.json"
+    inventory = json.loads(hosts.read_text())
+    inventory["all"]["vars"]["standby_reread"] = True
+    hosts.write_text(json.dumps(inventory))
+    status, said = play("standby.yml")
+    assert status == 0 and " 0.00 Bytes compared" not in said and " 0.00 Bytes written" in said, said
     assert Path(disk).read_bytes()[: 16 * MIB] == image.read_bytes()
 
     # Restored for use, it is a standby no more as soon as somebody writes to it.
@@ -129,3 +138,73 @@ def test_a_disk_becomes_a_standby_when_it_is_named_and_is_followed(
     # Nothing is left of any of it.
     os.close(os.open(disk, os.O_RDONLY | os.O_EXCL))
     assert list((lab.folder / "dr1/run/exports").iterdir()) == []
+
+
+def test_a_repository_that_is_mounted_read_only(lab: Lab, make_image: MakeImage, play: Play, disk: str) -> None:
+    """Nothing that reads writes to it first; that it could put no lease is told."""
+    image = make_image("volume", 16 * MIB, [(0, noise(16 * MIB))])
+    lab.backup(image, run_id=RUN.format(1))
+    output = lab.folder / "restored"
+    to_file = ("-e", "restore_server=fs1", "-e", f"restore_target={output}")
+    with media.read_only(lab.path):
+        for command in [("catalog.yml",), ("verify.yml",), ("restore.yml", *to_file)]:
+            status, said = play(*command)
+            assert status == 0, said
+            assert (media.NO_LEASE in said) == (command != ("catalog.yml",)), said
+    assert output.read_bytes() == image.read_bytes()
+
+
+PREFLIGHT = """
+- ansible.builtin.import_playbook: openisb.backup.resolve
+- hosts: backup_servers
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: openisb.backup.preflight
+        tasks_from: backup_server
+    - ansible.builtin.debug:
+        msg: "problem: {{ preflight_found.repository.problem | default('none') }}"
+"""
+
+
+def test_preflight_tries_to_write(lab: Lab, play: Play) -> None:
+    """A medium that can only be read is found out there, and not by the backup, when all is frozen."""
+    playbook = lab.folder / "preflight.yml"
+    playbook.write_text(PREFLIGHT)
+    status, said = play(str(playbook))
+    assert status == 0 and '"msg": "problem: none"' in said, said
+    with media.read_only(lab.path):
+        status, said = play(str(playbook))
+    assert status == 0 and "was refused: Read-only file system (EROFS)" in said.partition("problem: ")[2], said
+    assert lab.files("tmp") == []
+
+
+def test_a_saveset_from_the_future_is_named_wherever_it_is_used(
+    lab: Lab, make_image: MakeImage, play: Play, disk: str, tmp_path: Path
+) -> None:
+    """It was restored without a word of which run it is, and a drill of it passed with an RPO of 0 s."""
+    image = make_image("volume", 16 * MIB, [(0, noise(MIB))])
+    facts = {"verdict": "application-consistent"}
+    right = lab.backup(image, run_id=RUN.format(1), **facts)
+    a_year, decade = datetime.timedelta(days=366), datetime.timedelta(days=3660)
+    now = datetime.datetime.now(datetime.UTC)
+    ahead = lab.backup(image, run_id=RUN.format(2), time=now + a_year, clock_limit=decade, **facts)
+    named = f"fs1/m of {ahead.time.isoformat()}, run {ahead.run_id}, saveset {ahead.id}"
+
+    said = play("catalog.yml")[1]
+    assert f"Ahead of the clock: saveset {ahead.id} of fs1/m, run {ahead.run_id}: its time is in the future" in said
+    folder = ("-e", "restore_server=fs1", "-e", f"restore_folder={tmp_path}/restored")
+    status, said = play("restore.yml", *folder)
+    assert status == 0, said
+    future = "its time is in the future of this host's clock (16.00 MB)"
+    for word in ("Restoring", "Restored"):
+        assert f"{word} {named}; {future} to {tmp_path}" in said, said
+    status, said = play("restore.yml", *folder, "--check", "-e", f"restore_run_id={right.run_id}")
+    assert f"Would restore fs1/m of {right.time.isoformat()}, run {right.run_id}, saveset {right.id} (" in said, said
+
+    # A drill takes the one before it and says so; of this one it proves nothing. Check mode ends behind the plan.
+    status, said = play("idr.yml", "--check")
+    assert f"so a clock was wrong, and no drill chooses them: {named}" in said, said
+    assert f"fs1/m of run {right.run_id}, as of" in said, said
+    status, said = play("idr.yml", "--check", "-e", f"idr_point={ahead.run_id}")
+    assert status and "Nothing was started. these are from after now" in said and named in said, said

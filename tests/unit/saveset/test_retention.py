@@ -10,14 +10,14 @@ import datetime
 import typing as t
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.commit import SavesetInfo
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.errors import InvalidValue
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import (
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import InvalidValue
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.retention import (
     CONSISTENT,
     Duration,
     Policy,
     decide,
 )
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.commit import SavesetInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,7 +116,7 @@ def test_a_policy_that_keeps_nothing_is_an_error() -> None:
         Policy()
     with pytest.raises(InvalidValue, match="no rule is set"):
         Policy(consistent=True)
-    with pytest.raises(InvalidValue, match="no number of savesets"):
+    with pytest.raises(InvalidValue, match="not a valid number of savesets"):
         Policy(last=-1)
 
 

@@ -13,8 +13,10 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, progress, source, target
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, HOLE, ZERO
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.request import BackupRequest
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors, progress
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import DATA, HOLE, ZERO
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import source, target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -177,7 +179,7 @@ def test_a_file_that_is_a_loop_device_is_refused(tmp_path: Path, block_device: t
 def test_targets_that_are_refused(tmp_path: Path) -> None:
     short = tmp_path / "short"
     short.write_bytes(b"12345")
-    with pytest.raises(errors.TargetTooSmall, match="has 5 bytes, the volume needs 6"):
+    with pytest.raises(errors.TargetTooSmall, match="has 5 bytes, but the volume needs 6"):
         target.open_target(str(short), 6)
     assert short.read_bytes() == b"12345"
     with pytest.raises(errors.TargetError):
@@ -201,7 +203,7 @@ def test_a_source_that_shrinks_makes_no_saveset(lab: Lab, make_image: MakeImage)
         os.truncate(image, 1000)
         opened.extents = lambda: iter(())  # type: ignore[method-assign]  # as if all were still allocated
         with pytest.raises(errors.SourceError, match="ends at offset 1000"):
-            lab.open().backup(opened, "v", run_id="r", time=NOON, verdict="x")
+            lab.open().backup(opened, BackupRequest(volume="v", run_id="r", time=NOON, verdict="x"))
     assert lab.open().savesets() == []
     assert lab.files("tmp") == []
 

@@ -23,11 +23,11 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import deps, errors, memory
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import listener, main
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import server as server_module
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import DATA, HOLE, ZERO
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.retention import Policy
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import deps, errors, memory
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import DATA, HOLE, ZERO
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import endpoint, main
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.retention import Policy
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.serve import server as server_module
 
 from .conftest import KIB, MIB, Lab, MakeImage, nameless, noise, text
 
@@ -254,6 +254,7 @@ def test_extents_of_a_range(lab: Lab, volume: Path) -> None:
     assert list(saveset.extents(SIZE, 512)) == list(saveset.extents(0, 0)) == []
 
 
+@pytest.mark.slow
 @needs_nbdkit
 def test_what_is_written_with_cow_never_reaches_the_repository(
     serve: Serve, lab: Lab, volume: Path, short_folder: Path
@@ -293,7 +294,7 @@ def test_who_names_a_disk_is_told(serve: Serve, short_folder: Path) -> None:
     if memory.is_in_memory(str(short_folder)):
         pytest.skip("the folder of temporary files is in memory here")
     server = serve("fs1/m", "--cow", "--scratch", str(short_folder))
-    assert "it is on a disk. What is read and written stands there in clear" in server.end()[1]
+    assert "it is on a disk. What is read and written is stored there in clear" in server.end()[1]
 
 
 @needs_nbdkit
@@ -438,14 +439,14 @@ def refused(
         (["--no-tls"], 2, "a unix socket has no TLS"),
         (["--tls-psk", "x"], 2, "TLS is for --listen"),
         (["--listen", "127.0.0.1", "--no-tls", "--tls-psk", "x"], 2, "TLS is for --listen"),
-        (["--listen", "0.0.0.0", "--no-tls"], 2, "everybody who reaches 0.0.0.0 could read the volume"),
-        (["--listen", "127.0.0.1:port"], 2, "it is no address with a port"),
+        (["--listen", "0.0.0.0", "--no-tls"], 2, "anyone who can reach 0.0.0.0 could read the volume"),
+        (["--listen", "127.0.0.1:port"], 2, "it is not an address with a port"),
         (["--listen", "192.0.2.1:10809"], 1, "nbdkit: it ended with status 1"),
-        (["--listen", "127.0.0.1", "--tls-psk", "/no/folder/psk"], 2, "it cannot be made"),
+        (["--listen", "127.0.0.1", "--tls-psk", "/no/folder/psk"], 2, "it cannot be created"),
         (["--socket", "/dev/null"], 2, "it exists already"),
-        (["--cache", "much"], 1, "the size 'much': it is no size. Write it like 4G or 512M"),
-        (["--cache", "999T"], 2, "of memory can be had for it"),
-        (["--cow", "--scratch", "/no/folder"], 2, "it is no folder"),
+        (["--cache", "much"], 1, "the size 'much': it is not a size. Write it like 4G or 512M"),
+        (["--cache", "999T"], 2, "of memory is available for it"),
+        (["--cow", "--scratch", "/no/folder"], 2, "it is not a folder"),
     ],
 )
 def test_refusals(refused: t.Callable[..., tuple[int, str]], arguments: list[str], status: int, message: str) -> None:
@@ -463,7 +464,7 @@ def test_refusals(refused: t.Callable[..., tuple[int, str]], arguments: list[str
     ],
 )
 def test_addresses(text: str, place: tuple[str, int]) -> None:
-    assert listener.split_address(text) == place
+    assert endpoint.split_address(text) == place
 
 
 def _fake_nbdkit(folder: Path, script: str) -> None:

@@ -13,11 +13,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, serving, tls
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.container import Container
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.readahead import ReadAhead
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.recent import Recent
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.serving import ServedSaveset
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.recent import Recent
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.container import Container
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import tls
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.serve import serving
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.serve.readahead import ReadAhead
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.serve.serving import ServedSaveset
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 

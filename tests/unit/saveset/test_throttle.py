@@ -10,10 +10,10 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import throttle
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.extent import Extent
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.progress import BackupStats
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.source import Source
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import Extent
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.progress import BackupStats
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import throttle
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.io.source import Source
 
 from .conftest import MIB
 

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import tool, version
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import version
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.cli import main
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.readme import README
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program import tool
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program.readme import README
 
 from .conftest import Lab
 
@@ -162,11 +163,11 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
     shutil.copytree(ENGINE, copy, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
     output = tmp_path / "from-copy.pyz"
     environment = {**os.environ, "TZ": "Pacific/Auckland", "PYTHONHASHSEED": "7"}
-    command = [sys.executable, "-m", "saveset.tool", str(output)]
+    command = [sys.executable, "-m", "saveset.program.tool", str(output)]
     subprocess.run(command, cwd=copy.parent, env=environment, check=True, umask=0o077)
     assert output.read_bytes() == built
     again = tmp_path / "from-archive.pyz"
-    program = f"import sys; sys.path.insert(0, {str(output)!r}); from saveset import tool; \
+    program = f"import sys; sys.path.insert(0, {str(output)!r}); from saveset.program import tool; \
 open({str(again)!r}, 'wb').write(tool.build())"
     subprocess.run([sys.executable, "-I", "-c", program], check=True)
     assert again.read_bytes() == built

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import tool
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program import tool
 from ansible_collections.openisb.backup.plugins.modules import saveset_tool
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,6 +76,7 @@ def test_a_folder_that_cannot_be(keep: t.Callable[..., Result], tmp_path: Path) 
     assert failed["failed"] and failed["msg"].startswith(f"The copy of isb-saveset.pyz in {tmp_path}/file/kept: ")
 
 
+@pytest.mark.slow
 def test_the_role_keeps_it_on_the_controller_with_the_wheels(tmp_path: Path) -> None:
     """Run by Ansible, which sends the module as an archive of what it imports; the second time nothing changes."""
     kept, wheels = tmp_path / "kept", tmp_path / "wheels"

@@ -15,13 +15,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import errors, tool
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys import KeyRing
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.names import kind_of
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.readme import README
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.secret import Secret
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store import LocalStore, Upload
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.version import VERSION
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.keys import KeyRing
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.keys.secret import Secret
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program import tool
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.program.readme import README
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.local import LocalStore
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.names import kind_of
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.store import Upload
 from blake3 import blake3
 
 from .conftest import MIB, Cli, Lab, MakeImage, text
@@ -226,7 +228,7 @@ _BOTH = {PROGRAM: tool.sha256(thief()), TEXT: tool.sha256(b"a text")}
         (_without_a_key, "its MAC is wrong"),
         (_of_another_repository, "its MAC is wrong"),
         (_of_another_kind, "it is not a whole tool document"),
-        (_changed, "its hash does not fit its content"),
+        (_changed, "its hash does not match its content"),
         (_of_a_later_format, "it needs the features news"),
         (_with_other_fields(f"{HIGHER}-1", _BOTH), "its fields are not those of a tool"),
         (_with_other_fields("9" * 5000, _BOTH), "its fields are not those of a tool"),
@@ -293,7 +295,7 @@ def test_a_stolen_write_only_key_is_found_out(lab: Lab, back_up: t.Callable[[], 
     secret, lab.secret = lab.secret, Secret(b"write only")
     assert lab.open().write_only
     bind(lab, VERSION, thief())
-    problem = f"it vouches for another program than the one that version {VERSION} makes"
+    problem = f"it vouches for a program other than the one that version {VERSION} makes"
     assert found(lab) == {DOCUMENT: problem}
     lab.secret = secret
     assert found(lab) == {DOCUMENT: problem}
@@ -316,7 +318,7 @@ class _FullFor(LocalStore):
 
     def create(self, name: str) -> Upload:
         if name == self.without:
-            raise errors.StoreFull(name, "the store has no room left", "Free or add space")
+            raise errors.StoreFull(name, "the store has no disk space left", "Free or add disk space")
         return super().create(name)
 
 
@@ -361,7 +363,7 @@ def test_the_program_tells_its_digest_and_what_it_needs(empty_python: Path, lab:
 def test_what_the_sources_make_has_the_same_digest(cli: Cli, tmp_path: Path) -> None:
     assert cli("version").out == f"isb-saveset {VERSION}\n{tool.sha256(tool.build())}  {PROGRAM}\n"
     path = tmp_path / "made.pyz"
-    command = [sys.executable, "-m", "saveset.tool", str(path)]
+    command = [sys.executable, "-m", "saveset.program.tool", str(path)]
     utils = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
     told = subprocess.run(command, cwd=utils, check=True, capture_output=True, text=True).stdout
     assert told == f"{tool.sha256(tool.build())}  {path}\n"

@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The drivers by name."""
+"""The quiesce drivers, by name."""
 
 from __future__ import annotations
 
 from typing import Any, Sequence
 
-from ..errors import OptionError
+from ...host.errors import OptionError
 from .base import Driver, check_options
 from .command import CommandDriver
 from .filesystem import FilesystemDriver
@@ -27,10 +27,10 @@ NAMES = ", ".join(sorted(DRIVERS))
 def build(descriptions: list[dict[str, Any]], marks: Sequence[dict[str, Any]] = (), run_id: str = "") -> list[Driver]:
     """Drivers from their descriptions (``name`` and the driver's own options), in that order.
 
-    ``marks``, where given, tells for each what it may have frozen. Raises OptionError.
+    ``marks``, if given, says for each driver what it may have frozen. Raises OptionError.
     """
     if not descriptions:
-        raise OptionError(f"no driver is given: list at least one of {NAMES}")
+        raise OptionError(f"no driver given: list at least one of {NAMES}")
     known = list(marks) or [{} for _description in descriptions]
     built = [_build(description, mark) for description, mark in zip(descriptions, known)]
     for driver in built:

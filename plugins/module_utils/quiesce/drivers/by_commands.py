@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What drivers have in common whose freeze is begun by one command and ended by another."""
+"""Common code of drivers that freeze with one command and thaw with another."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import contextlib
 import threading
 from typing import Any, Callable, Iterator
 
-from .. import processes
-from ..clock import Deadline
-from ..commands import GRACE, Finished, run
-from ..errors import DriverError
-from ..users import as_user, environment_of
+from ...host import processes
+from ...host.clock import Deadline
+from ...host.commands import GRACE, Finished, run
+from ...host.errors import DriverError
+from ...host.users import as_user, environment_of
 from .base import Driver
 
 HELD = "held"
@@ -21,34 +21,41 @@ PROCESS = "process"
 
 
 class CommandsDriver(Driver):
-    """Marks: ``held``, that it may be frozen, and ``process``, the identity of the command that may have done it."""
+    """Marks: ``held`` (it may be frozen) and ``process`` (the identity of the command that may have frozen it)."""
 
     def __init__(self, values: dict[str, Any], marks: dict[str, Any] | None = None) -> None:
         super().__init__(values, marks)
         self._turn = threading.Lock()
 
     def freeze_command(self) -> list[str]:
-        """What freezes."""
+        """The command that freezes."""
         raise NotImplementedError
 
     def thaw_command(self) -> list[str]:
-        """What thaws."""
+        """The command that thaws."""
         raise NotImplementedError
 
     def check_frozen(self, finished: Finished, seconds: float) -> None:
-        """Raise DriverError unless the freeze command has frozen."""
+        """Raise DriverError unless the freeze command succeeded."""
         raise NotImplementedError
 
     def check_thawed(self, finished: Finished, seconds: float) -> None:
-        """Raise DriverError unless nothing is frozen after the thaw command."""
+        """Raise DriverError if something is still frozen after the thaw command."""
         raise NotImplementedError
 
     def frozen(self, seconds: float) -> bool | None:
-        """Whether it is frozen; None: it cannot be told."""
+        """Whether it is frozen; None: unknown."""
         raise NotImplementedError
 
+    def paths(self) -> dict[str, str]:
+        try:
+            environment = self.environment()
+        except DriverError:  # ``check`` reports this
+            return {}
+        return {f"temporary files of {self.name}'s commands": environment.get("TMPDIR", "/tmp")}
+
     def environment(self) -> dict[str, str]:
-        """What commands find in their environment."""
+        """The environment of the commands."""
         return environment_of(self.values["user"])
 
     def freeze(self) -> None:
@@ -59,7 +66,7 @@ class CommandsDriver(Driver):
             try:
                 finished = self.call(self.freeze_command(), deadline.left(), self.cancelled, self._mark_process)
             finally:
-                # A thaw may not have waited any longer, and have cleared the marks.
+                # A thaw may have stopped waiting and cleared the marks.
                 self.mark(HELD, True)
             self.check_frozen(finished, deadline.left())
 
@@ -81,7 +88,7 @@ class CommandsDriver(Driver):
 
     @contextlib.contextmanager
     def _after_the_freeze(self) -> Iterator[None]:
-        """Wait for the end of a freeze that was given up, but not for ever: the thaw may be what ends it."""
+        """Wait for the end of a freeze that was given up, but not forever: the thaw may be what ends it."""
         turn = self._turn.acquire(timeout=2 * GRACE)
         try:
             if PROCESS in self.marks:
@@ -109,7 +116,7 @@ class CommandsDriver(Driver):
             raise DriverError(f"{self.name}: {error}") from error
 
     def ask(self, arguments: list[str], seconds: float, answers: dict[int, bool]) -> tuple[bool | None, str]:
-        """What a command answers by its exit status, None for a status that is no answer, and what it printed."""
+        """A command's answer by its exit status (None if that is no answer), and its output."""
         try:
             finished = self.call(arguments, seconds)
         except DriverError as error:

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What drivers have in common that freeze with one session of a database's own client, which is kept open.
+"""Common code of drivers that freeze with one open session of a database's own client.
 
-The freeze lasts as long as the session, so it ends with the holder. Whoever thaws without the session has the server
-end it, and returns once it is gone.
+The freeze lasts as long as the session, so it ends with the holder. A process that thaws without the session has the
+server end it, and returns once it is gone.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import threading
 import time
 from typing import Any, Iterator
 
-from .. import processes
-from ..clock import Deadline
-from ..errors import DriverError
+from ...host import processes
+from ...host.clock import Deadline
+from ...host.errors import DriverError
 from ..sessions import GRACE, Session, SessionEnded
 from .base import Driver
 
@@ -26,9 +26,9 @@ POLL = 0.05
 
 
 class SessionDriver(Driver):
-    """Marks: ``session``, with the ``name`` that the server knows it by, and ``client``, its process's identity.
+    """Marks: ``session``, with its ``name`` on the server and ``client``, the identity of its process.
 
-    Drivers give what the first methods ask for; a failed statement in them raises SessionEnded.
+    Subclasses implement the first methods; a failed statement in them raises SessionEnded.
     """
 
     def __init__(self, values: dict[str, Any], marks: dict[str, Any] | None = None) -> None:
@@ -42,11 +42,11 @@ class SessionDriver(Driver):
         raise NotImplementedError
 
     def introduce(self, session: Session, name: str) -> None:
-        """Make the session ready for the hold, and known to the server by ``name``."""
+        """Prepare the session for the hold, and name it ``name`` on the server."""
         raise NotImplementedError
 
     def begin(self, session: Session) -> None:
-        """Freeze, unless it is cancelled."""
+        """Freeze, unless cancelled."""
         raise NotImplementedError
 
     def finish(self, session: Session) -> None:
@@ -54,11 +54,11 @@ class SessionDriver(Driver):
         raise NotImplementedError
 
     def expel(self, session: Session, name: str) -> bool:
-        """Have the server end the session of that name. Whether there is none any more."""
+        """Have the server end the session of that name. Returns whether it is gone."""
         raise NotImplementedError
 
     def is_down(self, why: str) -> bool:
-        """Whether a client that failed says that there is no server that could have sessions."""
+        """Whether a failed client's error means that no server runs that could have sessions."""
         raise NotImplementedError
 
     def prepare(self) -> None:
@@ -103,7 +103,7 @@ class SessionDriver(Driver):
         return broken
 
     def _finished(self) -> bool:
-        """Whether the session was there until now, and has thawed."""
+        """Thaw in the session. Returns whether it still existed and thawed."""
         if self._session is None:
             return False
         try:
@@ -113,7 +113,7 @@ class SessionDriver(Driver):
         return True
 
     def _end_client(self) -> None:
-        """End the client of a session that is not this process's own, or that has failed."""
+        """End the client of another process's session, or of one that has failed."""
         self.close()
         client = self.marks[SESSION]["client"]
         if not processes.end(client, GRACE):
@@ -127,7 +127,7 @@ class SessionDriver(Driver):
             if not deadline.left():
                 raise DriverError(
                     f"{self.name}: the server does not end the session {self.marks[SESSION]['name']}: "
-                    "look at what it waits for"
+                    "find out what it waits for"
                 )
             time.sleep(POLL)
 
@@ -138,7 +138,7 @@ class SessionDriver(Driver):
         except SessionEnded as error:
             if self.is_down(str(error)):
                 return True
-            raise DriverError(f"{self.name}: it cannot be told whether the session has ended: {error}") from error
+            raise DriverError(f"{self.name}: cannot determine whether the session has ended: {error}") from error
 
     def lost(self) -> list[str]:
         why = self._session.why() if self._session is not None and SESSION in self.marks else ""
@@ -158,7 +158,7 @@ class SessionDriver(Driver):
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:
-        """Say in errors of a session which driver met them."""
+        """Add the driver's name to errors of a session."""
         try:
             yield
         except SessionEnded as error:

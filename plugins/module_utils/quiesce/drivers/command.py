@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 
-from ..clock import Deadline
-from ..commands import Finished, quoted, told
-from ..errors import DriverError
-from .base import Option, Surroundings
+from ...host.clock import Deadline
+from ...host.commands import Finished, quoted, told
+from ...host.errors import DriverError
+from ...host.options import Option
+from .base import Surroundings
 from .by_commands import CommandsDriver
 
 FREEZE, THAW, STATUS, CHECK = "freeze", "thaw", "status", "check"
@@ -18,22 +19,29 @@ ANSWERS = {0: True, 1: False}
 
 
 class CommandDriver(CommandsDriver):
-    """Commands as lists, run without a shell. Each finds the run's id in ``OPENISB_RUN_ID``."""
+    """Commands as lists, run without a shell. Each gets the run id in ``OPENISB_RUN_ID``."""
 
     name = "command"
     options = {
-        FREEZE: Option("command", "What freezes.", required=True),
-        THAW: Option("command", "What thaws, also after a freeze that failed, and more than once.", required=True),
-        STATUS: Option("command", "What tells by its exit status: 0 frozen, 1 not frozen, anything else unknown."),
-        CHECK: Option("command", "What exits with 0 where a freeze would work, and says why it would not."),
-        "freeze_statuses": Option("statuses", "Exit statuses of the freeze that mean that it has frozen.", default=[0]),
-        "thaw_statuses": Option("statuses", "Exit statuses of the thaw that mean that it has thawed.", default=[0]),
-        "environment": Option("dict", "More environment variables.", default={}),
-        "user": Option("str", "The server's user that the commands run as, if it is not the holder's."),
+        FREEZE: Option("command", "The command that freezes.", required=True),
+        THAW: Option("command", "The command that thaws; also run after a failed freeze, and again.", required=True),
+        STATUS: Option("command", "The command that exits with 0 if frozen, 1 if not, anything else if unknown."),
+        CHECK: Option("command", "The command that exits with 0 if a freeze would work, else prints why not."),
+        "freeze_statuses": Option("statuses", "Exit statuses of a successful freeze.", default=[0]),
+        "thaw_statuses": Option("statuses", "Exit statuses of a successful thaw.", default=[0]),
+        "environment": Option("dict", "Additional environment variables.", default={}),
+        "user": Option("str", "The server's user that runs the commands, if not the holder's."),
     }
 
     def paths(self) -> dict[str, str]:
-        return {f"the {kind} command": self.values[kind][0] for kind in (FREEZE, THAW, STATUS) if self.values[kind]}
+        commands = {f"the {kind} command": self.values[kind][0] for kind in (FREEZE, THAW, STATUS) if self.values[kind]}
+        return {**super().paths(), **self._home(), **commands}
+
+    def _home(self) -> dict[str, str]:
+        try:
+            return {"the commands' home; 'environment' can set another HOME": self.environment()["HOME"]}
+        except DriverError:  # ``check`` reports this
+            return {}
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), **self.values["environment"], "OPENISB_RUN_ID": self.run_id}
@@ -69,10 +77,10 @@ class CommandDriver(CommandsDriver):
         frozen, said = self._status(deadline.left())
         if frozen is None:
             command = quoted(self.values[STATUS])
-            raise DriverError(f"command: '{command}' does not tell whether it is frozen{told(said)}")
+            raise DriverError(f"command: '{command}' does not report whether it is frozen{told(said)}")
         if frozen:
             raise DriverError(
-                "command: it is frozen already, by somebody else: wait until that ends, or thaw it with "
+                "command: it is already frozen by somebody else: wait until that ends, or thaw it with "
                 f"'{quoted(self.thaw_command())}' if nothing needs it"
             )
 
@@ -91,14 +99,14 @@ class CommandDriver(CommandsDriver):
             frozen, said = self._status(seconds)
             if not frozen:
                 raise DriverError(
-                    f"command: after the freeze, '{quoted(self.values[STATUS])}' does not call it frozen{told(said)}"
+                    f"command: after the freeze, '{quoted(self.values[STATUS])}' does not report it frozen{told(said)}"
                 )
 
     def check_thawed(self, finished: Finished, seconds: float) -> None:
         if finished.status not in self.values["thaw_statuses"]:
             raise DriverError(f"command: {_outcome(self.thaw_command(), finished)}")
         if self.frozen(seconds):
-            raise DriverError(f"command: after the thaw, '{quoted(self.values[STATUS])}' still calls it frozen")
+            raise DriverError(f"command: after the thaw, '{quoted(self.values[STATUS])}' still reports it frozen")
 
     def frozen(self, seconds: float) -> bool | None:
         return self._status(seconds)[0] if self.values[STATUS] else None

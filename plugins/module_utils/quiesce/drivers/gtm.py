@@ -1,46 +1,57 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Freezes regions of a GT.M or YottaDB database: updates wait, readers go on, and the files are complete on disk.
+"""Freezes regions of a GT.M or YottaDB database: updates wait, readers continue, and the files are complete on disk.
 
-The header of each database file says who froze it. That is the truth on which this driver relies: it tells a freeze
-that holds from one that does not, and ours from anybody else's.
+The header of each database file says who froze it. This driver relies on that: it shows whether a freeze still holds,
+and whether it is ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 from typing import Any, Callable
 
-from ..commands import Finished, run
-from ..errors import DriverError
-from .base import Driver, Option, Surroundings
+from ...host.clock import Deadline
+from ...host.commands import Finished, run
+from ...host.errors import DriverError
+from ...host.mounts import current, mount_of
+from ...host.options import Option
+from .base import Driver, Surroundings
 from .gtm_header import PLACES, HeaderReader, Region, parse_dump, parse_places, replaced
 
 REGIONS = "regions"
 PROCESSES = "processes"
 FILES = "files"
 
+WAITED = 0.8
+"""Part of the driver's ``timeout`` for which a thaw may wait for filesystems."""
+
+POLL = 0.01
+
 
 class GtmDriver(Driver):
     """Regions of one global directory.
 
-    Marks: ``regions``, those that may be frozen, ``processes``, the ids of the processes that may have done it, and
-    ``files``, which files these are: device and inode by path, as far as they are known.
+    Marks: ``regions`` (those that may be frozen), ``processes`` (ids of the processes that may have frozen them) and
+    ``files`` (device and inode of their files by path, as far as known).
     """
 
     name = "gtm"
     options = {
-        "gtm_dist": Option("path", "The folder of GT.M or YottaDB, with mupip in it.", required=True),
+        "gtm_dist": Option("path", "The directory of GT.M or YottaDB, which contains mupip.", required=True),
         "gbldir": Option("path", "The global directory.", required=True),
         REGIONS: Option("list", "The regions; '*' for all.", default=["*"]),
-        "environment": Option("dict", "More environment variables for mupip.", default={}),
+        "environment": Option("dict", "Additional environment variables for mupip.", default={}),
     }
 
     def __init__(self, values: dict[str, Any], marks: dict[str, Any] | None = None) -> None:
         super().__init__(values, marks)
         self._reader: HeaderReader | None = None
+        self._files: list[str] = []
 
     def paths(self) -> dict[str, str]:
         temporary = self.values["environment"].get("gtm_tmp", "/tmp")
@@ -51,13 +62,13 @@ class GtmDriver(Driver):
         if not os.access(mupip, os.X_OK):
             raise DriverError(f"gtm: there is no mupip at {mupip}: install GT.M there, or correct 'gtm_dist'")
         finished, regions = self._dump_headers(self.values[REGIONS])
-        if "%GTM-E-" in finished.output:  # mupip goes on with the other regions, and calls that a success
+        if "%GTM-E-" in finished.output:  # mupip continues with the other regions and reports success
             raise DriverError(self._unreadable(finished, self.values[REGIONS]))
         self._refuse_frozen(regions)
         return f"can freeze {', '.join(region.name for region in regions)} of {self.values['gbldir']}"
 
     def _refuse_frozen(self, regions: list[Region]) -> None:
-        """Raise DriverError where any of them is frozen, with the command that ends it for all of them."""
+        """Raise DriverError if any region is frozen, with the command that unfreezes all of them."""
         frozen = [region for region in regions if region.freezer]
         if not frozen:
             return
@@ -68,18 +79,20 @@ class GtmDriver(Driver):
             f"{self._in_dist('mupip')} freeze -off -override {','.join(region.name for region in frozen)}"
         )
         raise DriverError(
-            f"gtm: region {', '.join(region.name for region in frozen)} of {self.values['gbldir']} is frozen already, "
-            f"by {by}: wait for what froze it, or end the freeze with '{mend}'"
+            f"gtm: region {', '.join(region.name for region in frozen)} of {self.values['gbldir']} is already frozen "
+            f"by {by}: wait until that ends, or end the freeze with '{mend}'"
         )
 
     def prepare(self) -> None:
-        """Find out how to read the headers without mupip; where that does not work, mupip reads them."""
+        """Learn how to read the headers without mupip; if that fails, mupip reads them."""
         try:
             environment = dict(self._environment(), gtmgbldir=self._in_dist("gtmhelp.gld"))
             printed = run([self._in_dist("mumps"), "-run", "%XCMD", PLACES], environment, self.timeout)
             places = parse_places(printed.output)
+            regions = self._headers(self.values[REGIONS])
+            self._files = [region.file for region in regions]
             if places:
-                self._reader = HeaderReader(self._headers(self.values[REGIONS]), places)
+                self._reader = HeaderReader(regions, places)
         except (DriverError, OSError):
             self._reader = None
 
@@ -90,7 +103,7 @@ class GtmDriver(Driver):
 
     def freeze(self) -> None:
         self.stop_if_cancelled()
-        self._refuse_frozen(self._read_directly())  # mupip would take over a freeze of the same user without a word
+        self._refuse_frozen(self._read_directly())  # mupip would silently take over a freeze by the same user
         self._mark_taken([])
         started: list[int] = []
         try:
@@ -100,7 +113,7 @@ class GtmDriver(Driver):
                 started=lambda pid: self._mark_taken(started, pid),
             )
         finally:
-            # A thaw may have come meanwhile and have cleared the marks, while mupip was about to freeze.
+            # A thaw may have cleared the marks meanwhile, while mupip was about to freeze.
             self._mark_taken(started)
         if finished.status != 0:
             raise DriverError(f"gtm: mupip freeze failed (exit status {finished.status}): {finished.output}")
@@ -116,12 +129,12 @@ class GtmDriver(Driver):
         self.mark(REGIONS, list(self.values[REGIONS]))
 
     def _check_frozen(self, pid: int) -> None:
-        """Raise DriverError unless the headers of all regions say that they are frozen, by that process."""
+        """Raise DriverError unless the headers of all regions say that this process froze them."""
         if self._all_taken_by([pid]):
             return
         for region in self._headers(self.values[REGIONS]):
             if not region.freezer:
-                raise DriverError(f"gtm: mupip called region {region.name} frozen, but the file's header does not")
+                raise DriverError(f"gtm: mupip reported region {region.name} as frozen, but the file's header does not")
             if region.process != pid:
                 self._refuse_frozen([region])
 
@@ -129,6 +142,7 @@ class GtmDriver(Driver):
         if not self.marks.get(REGIONS):
             return []
         self._check_files()
+        self._wait_for_filesystems()
         ours, broken = self._sort_out()
         if ours:
             self._unfreeze(ours)
@@ -136,16 +150,43 @@ class GtmDriver(Driver):
         return broken
 
     def _check_files(self) -> None:
-        """Raise DriverError where the paths show other files than those that were frozen: mupip knows only paths."""
+        """Raise DriverError if a path shows another file than the frozen one: mupip knows only paths."""
         others = replaced(self.marks.get(FILES, {}))
         if others:
             raise DriverError(
                 f"gtm: {', '.join(others)} is not the file that was frozen, which stays frozen: unmount what is "
-                "mounted over it, or put it back, and thaw once more"
+                "mounted over it, or move the file back, and thaw again"
             )
 
+    def _wait_for_filesystems(self) -> None:
+        """Do not run mupip while a file that it would write to is on a frozen filesystem. Raises DriverError.
+
+        It would block in the kernel, and a kill would take effect only after it has started to write.
+        """
+        deadline = Deadline(WAITED * self.timeout)
+        while True:
+            waits = self._on_frozen()
+            if not waits:
+                return
+            if not deadline.left():
+                raise DriverError(f"gtm: {waits} is not thawed yet: the database is unfrozen once it is")
+            time.sleep(POLL)
+
+    def _on_frozen(self) -> str:
+        """A possibly frozen filesystem with a file of the database; empty if there is none."""
+        frozen = self.may_be_frozen()
+        if not frozen:
+            return ""
+        mounts = current()
+        for path in [self.values["gbldir"], *self._files, *self.marks.get(FILES, {})]:
+            with contextlib.suppress(OSError, KeyError):
+                device = mount_of(path, mounts).device
+                if device in frozen:
+                    return frozen[device]
+        return ""
+
     def _sort_out(self) -> tuple[list[str], list[str]]:
-        """Which regions to unfreeze, and what became of the others."""
+        """The regions to unfreeze, and what happened to the others."""
         if self._all_taken_by(self.marks.get(PROCESSES, [])):
             return list(self.marks[REGIONS]), []
         ours, broken = [], []
@@ -157,19 +198,19 @@ class GtmDriver(Driver):
         return ours, broken
 
     def _all_taken_by(self, processes: list[int]) -> bool:
-        """Whether the files, read directly, show all regions frozen by these processes. If not, mupip must be asked."""
+        """Whether the files, read directly, show that these processes froze all regions. If not, ask mupip."""
         regions = self._read_directly()
         return bool(regions) and all(region.freezer and region.process in processes for region in regions)
 
     def _read_directly(self) -> list[Region]:
-        """The regions as their files tell, at once; none where that cannot be told."""
+        """The regions according to their files, without mupip; none if that cannot be read."""
         try:
             return [] if self._reader is None else self._reader.read()
         except OSError:
             return []
 
     def _is_ours(self, region: Region) -> bool:
-        """Where the freezing process could not be recorded any more, what a dead process froze counts as ours."""
+        """If the freezing process could not be recorded, a freeze by a dead process counts as ours."""
         processes = self.marks.get(PROCESSES, [])
         return region.process in processes or not (processes or _exists(region.process))
 
@@ -195,7 +236,7 @@ class GtmDriver(Driver):
         return finished, parse_dump(finished.output)
 
     def _unreadable(self, finished: Finished, regions: list[str]) -> str:
-        messages = [line for line in finished.output.splitlines() if line.startswith("%")]
+        messages = [line for line in finished.output.split("\n") if line.startswith("%")]
         return (
             f"gtm: the regions {', '.join(regions)} of {self.values['gbldir']} cannot be read "
             f"(exit status {finished.status}): {' '.join(messages) or finished.output[-200:]}"
@@ -218,7 +259,7 @@ class GtmDriver(Driver):
         return {**base, "gtmroutines": self._routines(), **self.values["environment"], **own}
 
     def _routines(self) -> str:
-        """Where GT.M's own routines are, some of which mupip runs: in a library, or loose in older versions."""
+        """Where GT.M's own routines are, some of which mupip runs: in a library, or single files in older versions."""
         library = self._in_dist("libgtmutil.so")
         return f"{library} {self.values['gtm_dist']}" if os.path.exists(library) else str(self.values["gtm_dist"])
 

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who froze a GT.M database, from the database files themselves.
+"""Reads from the database files who froze a GT.M database.
 
 ``mupip freeze`` writes into each file's header who froze it: the user (``freeze``) and the process (``image_count``).
-``mupip dumpfhead`` tells them, but runs M for it, which takes tens of milliseconds. Inside the freeze window the two
-fields are read from the file directly, at the places that GT.M's own description of its structures gives.
+``mupip dumpfhead`` prints them, but it runs M, which takes tens of milliseconds. Inside the freeze window the two
+fields are read directly from the file, at the offsets in GT.M's own description of its structures.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _FIELD = re.compile(r'^record\("sgmnt_data\.(freeze|image_count)"\)=(\d+)\Z')
 _PLACE = re.compile(r"^sgmnt_data\.(freeze|image_count)=(\d+),(\d+)\Z")
 
 LABEL = b"GDSDYNUNX"
-"""How every database file begins."""
+"""The first bytes of every database file."""
 
 PLACES = (
     'for i=1:1:$get(^gtmtypes("sgmnt_data",0)) set n=$get(^gtmtypes("sgmnt_data",i,"name")) '
     'if (n="sgmnt_data.freeze")!(n="sgmnt_data.image_count") '
     'write n,"=",^gtmtypes("sgmnt_data",i,"off"),",",^gtmtypes("sgmnt_data",i,"len"),!'
 )
-"""M that prints, from GT.M's help database, where the two fields are: ``name=offset,length``."""
+"""M code that prints where the two fields are, from GT.M's help database: ``name=offset,length``."""
 
 
 class Region(NamedTuple):
-    """A region as its file's header tells: ``freezer`` is 0 or a user, ``process`` the process that froze it."""
+    """A region according to its file's header: ``freezer`` is 0 or a user, ``process`` the process that froze it."""
 
     name: str
     file: str
@@ -41,7 +41,7 @@ class Region(NamedTuple):
 
 
 def replaced(identities: dict[str, list[int]]) -> list[str]:
-    """The paths that do not show the files any more whose device and inode these are."""
+    """The paths that no longer show the file with the given device and inode."""
     return [path for path, identity in identities.items() if _identity(path) != identity]
 
 
@@ -54,9 +54,9 @@ def _identity(path: str) -> list[int] | None:
 
 
 def parse_dump(output: str) -> list[Region]:
-    """Regions from what ``mupip dumpfhead -region`` printed; only those of which it told all."""
+    """Regions from the output of ``mupip dumpfhead -region``; only those with all fields."""
     regions: list[dict[str, Any]] = []
-    for line in output.splitlines():
+    for line in output.split("\n"):
         begun = _REGION.match(line)
         if begun:
             regions.append({"name": begun.group(1)})
@@ -76,14 +76,14 @@ def _parse_field(line: str, region: dict[str, Any]) -> None:
 
 
 def parse_places(output: str) -> dict[str, int]:
-    """Offset of each field from what ``PLACES`` printed; empty where it did not print both, as 4-byte fields."""
-    found = [match.groups() for match in map(_PLACE.match, output.splitlines()) if match]
+    """Offset of each field from the output of ``PLACES``; empty unless it printed both as 4-byte fields."""
+    found = [match.groups() for match in map(_PLACE.match, output.split("\n")) if match]
     places = {name: int(offset) for name, offset, length in found if length == "4"}
     return places if len(places) == 2 else {}
 
 
 class HeaderReader:
-    """Reads the two fields of some regions' files, which it keeps open. Raises OSError."""
+    """Reads the two fields of the regions' files, which it keeps open. Raises OSError."""
 
     def __init__(self, regions: list[Region], places: dict[str, int]) -> None:
         self._places = places
@@ -100,7 +100,7 @@ class HeaderReader:
             os.close(self._files.pop()[1])
 
     def read(self) -> list[Region]:
-        """The regions as their files tell now; none of them where a file is no database any more."""
+        """The regions according to their files now, without those whose file is no longer a database."""
         regions = [self._read_one(region, descriptor) for region, descriptor in self._files]
         return [region for region in regions if region is not None]
 

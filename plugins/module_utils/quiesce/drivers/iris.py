@@ -1,22 +1,23 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Has InterSystems IRIS stop writing to its databases (``ExternalFreeze``), by its command-line session.
+"""Has InterSystems IRIS stop writing to its databases (``ExternalFreeze``), through its command-line session.
 
-Made from InterSystems' documentation of ``Backup.General``; not proven against the product itself.
+Written from InterSystems' documentation of ``Backup.General``; not tested with the product itself.
 """
 
 from __future__ import annotations
 
 import os
 
-from ..commands import Finished, quoted, told
-from ..errors import DriverError
-from .base import Option, Surroundings
+from ...host.commands import Finished, quoted, told
+from ...host.errors import DriverError
+from ...host.options import Option
+from .base import Surroundings
 from .by_commands import CommandsDriver
 
 YES, NO = 5, 3
-"""Exit statuses of IRIS: done, or suspended; failed, or not suspended."""
+"""Exit statuses of IRIS: YES is done or suspended; NO is failed or not suspended."""
 
 
 class IrisDriver(CommandsDriver):
@@ -25,18 +26,18 @@ class IrisDriver(CommandsDriver):
     name = "iris"
     options = {
         "instance": Option("str", "The instance's name.", required=True),
-        "iris": Option("path", "The program iris.", default="/usr/bin/iris"),
-        "user": Option("str", "The server's user that iris runs as, if it is not the holder's."),
+        "iris": Option("path", "The iris program.", default="/usr/bin/iris"),
+        "user": Option("str", "The server's user that runs iris, if not the holder's."),
         "external_freeze_timeout": Option(
-            "number", "Seconds of a freeze after which IRIS has updates wait; 0 for its own, 600.", default=0
+            "number", "Seconds of a freeze after which IRIS blocks updates; 0 for its default, 600.", default=0
         ),
         "wd_suspend_limit": Option(
-            "number", "Seconds after which IRIS ends a freeze by itself; 0 for never.", default=0
+            "number", "Seconds after which IRIS ends a freeze on its own; 0 for never.", default=0
         ),
     }
 
     def paths(self) -> dict[str, str]:
-        return {"iris": self.values["iris"]}
+        return {**super().paths(), "iris": self.values["iris"]}
 
     def _session(self, call: str) -> list[str]:
         return [self.values["iris"], "session", self.values["instance"], "-U%SYS", f"##Class(Backup.General).{call}"]
@@ -59,12 +60,12 @@ class IrisDriver(CommandsDriver):
         frozen, said = self._suspended(self.timeout)
         if frozen is None:
             raise DriverError(
-                f"iris: instance {self.values['instance']} does not tell whether it is frozen: see that it runs, and "
-                f"that the user may use it without a password{told(said)}"
+                f"iris: instance {self.values['instance']} does not report whether it is frozen: make sure that it "
+                f"runs and that the user may use it without a password{told(said)}"
             )
         if frozen:
             raise DriverError(
-                f"iris: instance {self.values['instance']} is frozen already, by somebody else: wait until that ends, "
+                f"iris: instance {self.values['instance']} is already frozen by somebody else: wait until that ends, "
                 f"or thaw it with '{quoted(self.thaw_command())}' if nothing needs it"
             )
         return f"can freeze instance {self.values['instance']} of IRIS"

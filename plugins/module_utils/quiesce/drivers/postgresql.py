@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts a PostgreSQL cluster into backup mode (``pg_backup_start``) with one session of ``psql`` that is kept open.
+"""Puts a PostgreSQL cluster into backup mode (``pg_backup_start``) with one open session of ``psql``.
 
-Nothing waits: PostgreSQL writes on, and whoever starts it on a copy has it replay what it wrote since the last
+Nothing blocks: PostgreSQL keeps writing, and a server started on the copy replays what was written since the last
 checkpoint. Backup mode makes that checkpoint recent and its log complete.
 """
 
@@ -14,23 +14,33 @@ import json
 import os
 from typing import Any
 
-from ..clock import Deadline
-from ..errors import DriverError
+from ...host.clock import Deadline
+from ...host.errors import DriverError
+from ...host.options import Option
+from ...host.users import as_user, environment_of
 from ..sessions import Session
-from ..users import as_user, environment_of
-from .base import Option, Surroundings
+from .base import Surroundings
 from .by_session import SessionDriver
 
-OLDEST = 150000
-"""PostgreSQL 15, in which pg_backup_start took the place of pg_start_backup."""
+KNOWN = "SELECT to_regprocedure('pg_backup_start(text, boolean)') IS NOT NULL"
+"""Whether the server has the function that replaced pg_start_backup in PostgreSQL 15."""
 
 CONNECT_TIMEOUT = 5
 
 QUIET = "SET client_min_messages = error"
-"""What the server has to remark must not stand among what a statement returns."""
+"""Keeps the server's notices out of a statement's result."""
 
-PATIENT = ("statement_timeout", "lock_timeout", "idle_session_timeout")
-"""Settings of the server that would end a session that waits for the freeze."""
+LIMITS = (
+    "statement_timeout",
+    "lock_timeout",
+    "transaction_timeout",
+    "idle_session_timeout",
+    "idle_in_transaction_session_timeout",
+)
+"""A site's settings by which the server would end a slow statement or an idle session."""
+
+PATIENT = f"SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN {LIMITS}"
+"""Disables those of the limits that this server knows, for the session."""
 
 FACTS = """SELECT json_build_object(
     'version', current_setting('server_version'),
@@ -56,22 +66,20 @@ DOWN = (
 
 
 class PostgresqlDriver(SessionDriver):
-    """One cluster. ``result`` is what pg_backup_stop returned, for who restores with archived WAL."""
+    """One cluster. ``result`` is what pg_backup_stop returned, for restores with archived WAL."""
 
     name = "postgresql"
     options = {
         "psql": Option("path", "The psql to use.", default="/usr/bin/psql"),
-        "user": Option("str", "The server's user that psql runs as.", default="postgres"),
-        "socket": Option("path", "The folder of PostgreSQL's socket, if psql does not find it."),
+        "user": Option("str", "The server's user that runs psql.", default="postgres"),
+        "socket": Option("path", "The directory of PostgreSQL's socket, if psql does not find it."),
         "port": Option("number", "The cluster's port, if psql does not find it."),
         "database": Option("str", "The database to connect to.", default="postgres"),
-        "role": Option("str", "The role to connect as, if it is not named as 'user'."),
+        "role": Option("str", "The role to connect as, if its name differs from 'user'."),
         "service": Option("str", "A connection service, which says how to connect."),
-        "service_file": Option("path", "The file that describes the service, if it is not where psql looks."),
-        "password_file": Option("path", "The file with the role's password, if it is not where psql looks."),
-        "checkpoint_timeout": Option(
-            "number", "Seconds that the checkpoint may take that is made before the freeze.", default=60
-        ),
+        "service_file": Option("path", "The file that describes the service, if psql does not find it."),
+        "password_file": Option("path", "The file with the role's password, if psql does not find it."),
+        "checkpoint_timeout": Option("number", "Seconds that the checkpoint before the freeze may take.", default=60),
     }
     variables = {
         "socket": "PGHOST",
@@ -104,13 +112,13 @@ class PostgresqlDriver(SessionDriver):
     def check(self, surroundings: Surroundings) -> str:
         deadline = Deadline(self.timeout)
         with self.named(), contextlib.closing(self.connect()) as session:
-            session.run(QUIET, deadline.left())
-            number = int(session.run("SHOW server_version_num", deadline.left())[0])
-            if number < OLDEST:
-                raise DriverError(f"postgresql: version {number // 10000} is too old: it needs 15 or newer")
+            self._settle(session, deadline)
+            if session.run(KNOWN, deadline.left()) != ["t"]:
+                version = session.run("SHOW server_version", deadline.left())[0]
+                raise DriverError(f"postgresql: version {version} has no pg_backup_start: 15 or newer is required")
             facts = json.loads(" ".join(session.run(FACTS, deadline.left())))
         self._check_facts(facts)
-        return f"can freeze PostgreSQL {facts['version'].split()[0]}{_where(facts)}"
+        return f"can freeze PostgreSQL {facts['version'].partition(' ')[0]}{_where(facts)}"
 
     def _check_facts(self, facts: dict[str, Any]) -> None:
         role = facts["role"]
@@ -128,18 +136,22 @@ class PostgresqlDriver(SessionDriver):
 
     def introduce(self, session: Session, name: str) -> None:
         deadline = Deadline(self.timeout)
-        session.run(QUIET, deadline.left())
+        self._settle(session, deadline)
         session.run(f"SET application_name = '{name}'", deadline.left())
-        for setting in PATIENT:
-            session.run(f"SET {setting} = 0", deadline.left())
         session.run("CHECKPOINT", float(self.values["checkpoint_timeout"]))
+
+    def _settle(self, session: Session, deadline: Deadline) -> None:
+        """Have a session return only results, without the site's time limits."""
+        session.run(QUIET, deadline.left())
+        session.run("SET statement_timeout = 0", deadline.left())  # for the statement that disables the others
+        session.run(PATIENT, deadline.left())
 
     def begin(self, session: Session) -> None:
         label = f"openisb {self.run_id}".strip()
         session.run(f"SELECT pg_backup_start('{label}', fast := true)", self.timeout, self.cancelled)
 
     def finish(self, session: Session) -> None:
-        # Whether WAL gets archived is for PostgreSQL to see to; to wait for it would keep the hold.
+        # PostgreSQL archives WAL on its own; waiting for that would prolong the hold.
         row = session.run("SELECT to_json(stopped) FROM pg_backup_stop(false) AS stopped", self.timeout)
         stopped = json.loads(row[0])
         self.result = {"backup_label": stopped["labelfile"]}
@@ -155,7 +167,7 @@ class PostgresqlDriver(SessionDriver):
 
 
 def _where(facts: dict[str, Any]) -> str:
-    """Everything that has to be on the server's volumes, as far as the role may know."""
+    """The directories that must be on the server's volumes, as far as the role may see them."""
     if not facts["folder"]:
         return ""
     log = os.path.join(facts["folder"], "pg_wal")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what MBF prints: a line a drive of a census, a line a server of a quiesce or an unquiesce."""
+"""Parses MBF's output: one line per drive for a census, one line per server for a quiesce or an unquiesce."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SERVER = re.compile(r"^(?P<server>[^\s:=,|]+)=(?P<status>[^,]*),?\Z")
 
 
 class Drive(NamedTuple):
-    """A drive of the census. ``serial`` and ``wwn`` in lowercase hex digits; ``wwn`` may be empty."""
+    """A drive of the census. ``serial`` and ``wwn``: lowercase hex digits; ``wwn`` may be empty."""
 
     server: str
     name: str
@@ -29,25 +29,25 @@ class Drive(NamedTuple):
 
 
 class Census(NamedTuple):
-    """The drives of a census, and its lines that look like a drive's and cannot be read."""
+    """The drives of a census, and the lines that look like a drive but cannot be parsed."""
 
     drives: list[Drive]
     unreadable: list[str]
 
     @property
     def servers(self) -> list[str]:
-        """The servers, each once, in the census's order."""
+        """The servers, without duplicates, in the census's order."""
         return list(dict.fromkeys(drive.server for drive in self.drives))
 
 
 def parse_census(text: str) -> Census:
-    """What ``C=Census`` printed. ``SERVER:SERVER E=<serial>|<WWN>,``: the drive is E; ``SERVER:DISK E=...``: DISK-E.
+    """Parse the output of ``C=Census``. ``SERVER:SERVER E=<serial>|<WWN>,``: drive E; ``SERVER:DISK E=...``: DISK-E.
 
     More drives may follow on the same line. A line with neither ``:`` nor ``|`` is a banner.
     """
     drives: list[Drive] = []
     unreadable: list[str] = []
-    for line in filter(None, map(str.strip, text.splitlines())):
+    for line in filter(None, map(str.strip, text.split("\n"))):
         found = _drives_of(line)
         drives += found
         if not found and "|" in line:
@@ -56,7 +56,7 @@ def parse_census(text: str) -> Census:
 
 
 def _drives_of(line: str) -> list[Drive]:
-    """The drives of one line; none where any part of it cannot be read."""
+    """The drives of one line; none if any part of it cannot be parsed."""
     match = _DRIVES.match(line)
     if not match:
         return []
@@ -72,13 +72,13 @@ def _drives_of(line: str) -> list[Drive]:
 
 
 def parse_servers(text: str) -> dict[str, str]:
-    """What each server answered to a quiesce or an unquiesce, by its name; lines of another form are passed over."""
-    matches = filter(None, (_SERVER.match(line.strip()) for line in text.splitlines()))
+    """Each server's answer to a quiesce or an unquiesce, by its name; lines of another form are skipped."""
+    matches = filter(None, (_SERVER.match(line.strip()) for line in text.split("\n")))
     return {match.group("server"): match.group("status").strip().upper() for match in matches}
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are of the same server: MBF writes them in capitals, and inventories do not."""
+    """Whether two names mean the same server: MBF writes them in capitals, inventories may not."""
     return one.casefold() == other.casefold()
 
 
@@ -89,6 +89,6 @@ def missing(wanted: list[str], statuses: dict[str, str]) -> list[str]:
 
 
 def unknown(wanted: list[str], statuses: dict[str, str]) -> list[str]:
-    """Servers that answered and are not among ``wanted``."""
+    """Servers that answered but are not among ``wanted``."""
     known = {name.casefold() for name in wanted}
     return [name for name in statuses if name.casefold() not in known]

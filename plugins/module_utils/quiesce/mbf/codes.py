@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MBF's exit codes, and what a site lets pass.
+"""MBF's exit codes, and which of them a site accepts.
 
-Two public tables contradict each other; this is the one that cites the vendor. Only codes that a site has listed let a
-run go on, and of these only those of ``OPTIONAL`` can be listed beside 0.
+Two public tables contradict each other; this is the one that cites the vendor. A run continues only after codes that a
+site has listed, and besides 0 only those of ``OPTIONAL`` can be listed. The codes that end a quiesce are a separate
+list: a server that is gone must not prevent the unquiesce of its ring.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ MEANINGS = {
     12: "partial failure",
 }
 OPTIONAL = (1, 10, 11)
-"""Codes that a site may let pass; what is copied then is called degraded."""
+"""Codes that a site may accept; the copy then counts as degraded."""
+
+RELEASED = (0, 1, 10, 11)
+"""Codes of an unquiesce after which nothing that MBF can reach is quiesced, unless a site says otherwise."""
 
 WITHOUT_SOME = (1, 11)
-"""Codes with which servers may be missing in the answer."""
+"""Codes with which servers may be missing from the answer."""
 
 SURE = (2, 3, 4, 6, 8, 9, 12)
-"""Codes after which MBF has given up. After any other failure the listener may still come to quiesce."""
+"""Codes after which MBF has given up. After any other failure MEDITECH's listener may still quiesce."""
 
 
 class Ended(NamedTuple):
-    """How MBF ended: exit status (negative: by that signal), what it printed, and why it was ended, if it was."""
+    """How MBF ended: exit status (negative: the signal), its output, and why it was ended, if it was."""
 
     status: int
     output: str
@@ -48,10 +52,11 @@ class Ended(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What an answer is worth.
+    """The verdict on an answer.
 
-    ``problem``: why it is no success; empty: it is one. ``sure``: nothing will happen any more by this call.
-    ``degraded``: what is less than whole though the site lets it pass. ``without``: servers that are not quiesced.
+    ``problem``: why it is not a success; empty: it is one. ``sure``: the call can have no further effect.
+    ``degraded``: what is incomplete although the site accepts it. ``without``: servers that did not take part.
+    ``gone``: the only problem is that no server took part, with a code by which servers may be unavailable.
     """
 
     problem: str = ""
@@ -59,6 +64,7 @@ class Verdict(NamedTuple):
     degraded: str = ""
     without: tuple[str, ...] = ()
     statuses: dict[str, str] = {}
+    gone: bool = False
 
 
 def meaning(status: int) -> str:
@@ -68,22 +74,23 @@ def meaning(status: int) -> str:
     return f"exit code {status}, {MEANINGS.get(status, 'which is not known')}"
 
 
-def judge(ended: Ended, wanted: list[str], proceed: list[int], others: bool = False) -> Verdict:
-    """What MBF's answer to a quiesce or an unquiesce of ``wanted`` is worth where the codes of ``proceed`` pass.
+def judge(ended: Ended, wanted: list[str], passing: list[int], others: bool = False) -> Verdict:
+    """Judge MBF's answer to a quiesce or an unquiesce of ``wanted``, accepting the codes in ``passing``.
 
     ``others``: whether other servers may have answered too.
     """
     statuses = parse_servers(ended.output)
     if ended.why:
         return Verdict(f"MBF was ended: {ended.why}", sure=False, statuses=statuses)
-    if ended.status not in proceed:
+    if ended.status not in passing:
         return Verdict(_failure(ended, statuses), ended.status in SURE, statuses=statuses)
     absent, strange = missing(wanted, statuses), [] if others else unknown(wanted, statuses)
-    tolerated = ended.status in WITHOUT_SOME and len(absent) < len(wanted)
+    tolerated = ended.status in WITHOUT_SOME
     if strange:
-        return Verdict(f"MBF answered for {_names(strange)}, not in its census before", False, statuses=statuses)
-    if absent and not tolerated:
-        return Verdict(_absence(ended, absent, statuses), sure=False, statuses=statuses)
+        return Verdict(f"MBF answered for {_names(strange)}, not listed in its census", False, statuses=statuses)
+    nobody = len(absent) == len(wanted)
+    if absent and (nobody or not tolerated):
+        return Verdict(_absence(ended, absent, statuses), sure=False, statuses=statuses, gone=nobody and tolerated)
     degraded = "" if ended.status == 0 else f"MBF: {meaning(ended.status)}"
     if absent:
         degraded += f": {_names(absent)}"

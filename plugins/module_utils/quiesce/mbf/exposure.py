@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who else on this machine could come to know the password.
+"""Whether other users of this machine could learn the password.
 
 MBF takes it as an argument, and on Linux every user can read the arguments of every process in /proc, unless /proc is
-mounted with ``hidepid``. So it is tried: can a user without any rights read the arguments of a process of this user?
+mounted with ``hidepid``. So this tries it: can an unprivileged user read the arguments of a process of this user?
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import re
 
-from ..errors import OptionError
+from ...host.errors import OptionError
+from ...host.mounts import Mount, current
 from .settings import ARGUMENT, REFUSE, WARN, Settings, readable_by_others
 
 NOBODY = 65534
@@ -25,20 +26,20 @@ _HIDING = ("1", "2", "4", "noaccess", "invisible", "ptraceable")
 
 
 def check_policy(policy: str) -> str:
-    """Return ``policy``, or raise OptionError where it is none."""
+    """Return ``policy``, or raise OptionError if it is invalid."""
     if policy not in (REFUSE, WARN):
-        raise OptionError(f"mbf: 'on_exposed_password' is {REFUSE} or {WARN}, not '{policy}'")
+        raise OptionError(f"mbf: 'on_exposed_password' must be {REFUSE} or {WARN}, not '{policy}'")
     return policy
 
 
 def problems(settings: Settings) -> list[str]:
-    """Why others could read the password, each with its way out; empty where none could but this user and root."""
+    """Why other users could read the password, each with its remedy; empty if only this user and root can."""
     found = []
     path = settings.secret_file
     if path and _readable_by_others(path):
-        found.append(f"others may read or write {path}, which has the password: 'chmod 600 {path}'")
+        found.append(f"other users may read or write {path}, which contains the password: 'chmod 600 {path}'")
     if settings.password_by == ARGUMENT and arguments_show():
-        found.append(f"every user of this machine can read the password among MBF's arguments: {REMEDY}")
+        found.append(f"every user of this machine can read the password in MBF's arguments: {REMEDY}")
     return found
 
 
@@ -46,7 +47,7 @@ def _readable_by_others(path: str) -> bool:
     try:
         return readable_by_others(path)
     except OSError as error:
-        raise OptionError(f"mbf: there is no {path}, which is to have the password: {error.strerror}") from error
+        raise OptionError(f"mbf: {path}, which must contain the password, cannot be read: {error.strerror}") from error
 
 
 def arguments_show() -> bool:
@@ -57,7 +58,7 @@ def arguments_show() -> bool:
 
 
 def _nobody_can_read(path: str) -> bool:
-    """Try it, in a process that has given up its rights."""
+    """Try it in a process that has dropped its privileges."""
     child = os.fork()
     if child == 0:
         status = 2
@@ -68,7 +69,7 @@ def _nobody_can_read(path: str) -> bool:
             status = 1 if _can_read(path) else 0
         finally:
             os._exit(status)
-    # What could not be tried counts as readable.
+    # If it could not be tried, it counts as readable.
     return os.waitpid(child, 0)[1] != 0
 
 
@@ -81,17 +82,12 @@ def _can_read(path: str) -> bool:
 
 
 def _hidden_by_mount() -> bool:
-    """What the options of /proc promise, for a user who cannot become another one."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-        return hidden_by(stream.read())
+    """The guarantee of the mount options of /proc, for a user who cannot switch to another one."""
+    return hidden_by(current())
 
 
-def hidden_by(mountinfo: str) -> bool:
-    """Whether /proc hides processes of others, from the text of a mountinfo file; of mounts the last one counts."""
-    options = ""
-    for line in mountinfo.splitlines():
-        left, _separator, right = line.partition(" - ")
-        if left.split(" ")[4] == "/proc":
-            options = right.split(" ")[-1]
-    match = _HIDEPID.search(options)
+def hidden_by(mounts: list[Mount]) -> bool:
+    """Whether /proc hides other users' processes; of several mounts the last one counts."""
+    options = [mount.options for mount in mounts if mount.point == "/proc"]
+    match = _HIDEPID.search(options[-1]) if options else None
     return bool(match and match.group(1) in _HIDING)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs MBF, bounded in time and in what it may print."""
+"""Runs MBF with limits on its time and output."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import threading
 import time
 from typing import IO, Any, cast
 
-from .. import children
+from ...host import children
 from .codes import Ended
 
 POLL = 0.05
 GRACE = 0.5
-"""Seconds between the polite and the hard end; and for output to end that a process left behind keeps open."""
+"""Seconds between SIGTERM and SIGKILL; also the wait for output that a leftover process keeps open."""
 
 MOST_OUTPUT = 1 << 20
 
@@ -34,8 +34,8 @@ def run(
 ) -> Ended:
     """Run a command in ``folder`` with ``given`` on its standard input; returns once it is gone.
 
-    A command that has to be ended is ended with all that it has started. It stays in this process's group, so that it
-    also ends with a holder that is killed. Raises OSError where it cannot be started.
+    If the command must be ended, all that it started is ended too. It stays in this process's group, so that it also
+    ends with a killed holder. Raises OSError if it cannot be started.
     """
     process = children.start(
         arguments, environment, folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -63,7 +63,7 @@ def _give(process: subprocess.Popen[bytes], given: str) -> None:
 def _follow(
     process: subprocess.Popen[bytes], reader: _Reader, timeout: float, cancelled: threading.Event | None
 ) -> str:
-    """Wait for the command's end; why it has to be ended, where it has."""
+    """Wait for the command's end. Returns why it must be ended, if it must."""
     end = time.monotonic() + timeout
     while process.poll() is None:
         reader.read(POLL)
@@ -77,7 +77,7 @@ def _follow(
 
 
 class _Reader:
-    """Reads standard output and errors as they come."""
+    """Reads standard output and standard error as they arrive."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.size = 0
@@ -88,7 +88,7 @@ class _Reader:
             self._selector.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
 
     def read(self, patience: float) -> None:
-        """Take what is there, after ``patience`` seconds at most."""
+        """Read what is available, waiting at most ``patience`` seconds."""
         if not self._selector.get_map():
             time.sleep(patience)
         for key, _mask in self._selector.select(patience):
@@ -99,7 +99,7 @@ class _Reader:
                 self._selector.unregister(key.fileobj)
 
     def drain(self) -> None:
-        """Take the rest; not for ever, as somebody else may keep the output open."""
+        """Read the rest; not forever, because another process may keep the output open."""
         end = time.monotonic() + GRACE
         while self._selector.get_map() and time.monotonic() < end and self.size <= MOST_OUTPUT:
             self.read(POLL)
@@ -114,7 +114,7 @@ class _Reader:
 
 
 def end_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a command with all that it has started: MBF may be run by a script."""
+    """End a command and all that it started: MBF may be run by a script."""
     _signal([*descendants(process.pid), process.pid] if process.poll() is None else [], signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
@@ -130,7 +130,7 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have, the youngest generation first."""
+    """All descendants of a process, the youngest generation first."""
     children: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as stream:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a site runs MBF: checked, and turned into the command line."""
+"""How a site runs MBF: validated, and turned into the command line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import re
 import stat
 from typing import Any
 
-from ..errors import OptionError
-from .codes import OPTIONAL
+from ...host.errors import OptionError
+from .codes import OPTIONAL, RELEASED
 
 CENSUS, QUIESCE, UNQUIESCE = "Census", "Quiesce", "Unquiesce"
 
@@ -20,12 +20,18 @@ PASSWORD_BY = (ARGUMENT, STDIN, SESSION_FILE)
 REFUSE, WARN = "refuse", "warn"
 MODES = ("", "force", "quiet")
 
+LATE = 30.0
+"""Seconds after T= in which MBF may still answer; a later answer does not count."""
+
+UNQUIESCE_TIMEOUT = 60.0
+"""Seconds that an unquiesce may take."""
+
 _INTERMEDIARY = re.compile(r"^[A-Za-z0-9.:\[\]_-]+\Z")
 _ENVIRONMENT = {"HOME": "/root", "LC_ALL": "C", "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 class Settings:
-    """The options of module and driver ``mbf``, from ``values`` by the same names. Raises OptionError."""
+    """The options of the module and the driver ``mbf``, from ``values`` by the same names. Raises OptionError."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.executable: str = values["executable"]
@@ -37,7 +43,8 @@ class Settings:
         self.session_file: str = values.get("session_file") or ""
         self.mode: str = values.get("mode") or ""
         self.seconds = _whole("seconds", values.get("seconds"))
-        self.proceed = sorted({_whole("proceed", code) for code in values.get("proceed") or [0]})
+        self.proceed = _codes("proceed", values.get("proceed") or [0])
+        self.released = _codes("released", values.get("released") or RELEASED)
         self.environment: dict[str, str] = dict(_ENVIRONMENT, **(values.get("environment") or {}))
         self._check()
 
@@ -46,30 +53,31 @@ class Settings:
         _one_of("mode", self.mode, MODES)
         wrong = [each for each in self.intermediaries if not _INTERMEDIARY.match(each)]
         if wrong:
-            raise OptionError(f"mbf: '{wrong[0]}' is no intermediary: write host or host:port")
-        refused = [code for code in self.proceed if code != 0 and code not in OPTIONAL]
-        if refused or 0 not in self.proceed:
-            raise OptionError(f"mbf: 'proceed' must have 0 and may have {', '.join(map(str, OPTIONAL))}, and no more")
+            raise OptionError(f"mbf: '{wrong[0]}' is not an intermediary: write host or host:port")
         if self.password_by == SESSION_FILE and not self.session_file:
-            raise OptionError("mbf: 'password_by' is session_file, so 'session_file' must name one")
+            raise OptionError("mbf: 'password_by' is session_file, so 'session_file' is required")
         if self.password_by != SESSION_FILE:
             if not self.user:
-                raise OptionError("mbf: 'user' is needed: who logs in at the intermediary")
+                raise OptionError("mbf: 'user' is required: the user who logs in at the intermediary")
             if bool(self.password) == bool(self.password_file):
-                raise OptionError("mbf: the password is needed, once: see 'password_file'")
+                raise OptionError("mbf: give either 'password_file' or 'password', and only one of them")
+
+    def bounded(self, timeout: float) -> float:
+        """Seconds to wait for a census or a quiesce: ``timeout``, but no longer than MBF itself may take."""
+        return min(timeout, self.seconds + LATE) if self.seconds else timeout
 
     @property
     def folder(self) -> str:
-        """Where MBF must run: its own folder."""
+        """The directory in which MBF must run: its own."""
         return os.path.dirname(self.executable)
 
     @property
     def secret_file(self) -> str:
-        """The file on this machine that has the password; empty where none has."""
+        """The file on this machine with the password; empty if there is none."""
         return self.session_file if self.password_by == SESSION_FILE else self.password_file
 
     def read_password(self) -> str:
-        """The password, from its file where it is in one; empty where MBF finds it by itself. Raises OptionError."""
+        """The password, from its file if it is in one; empty if MBF reads it on its own. Raises OptionError."""
         if self.password_by == SESSION_FILE:
             return ""
         password = self.password or _first_line(self.password_file)
@@ -90,12 +98,12 @@ class Settings:
         return words + [f"{key}={value}" for key, value in pairs.items() if value]
 
     def given(self, password: str) -> str:
-        """What MBF, or the site's own wrapper of it, gets on its standard input."""
+        """The standard input of MBF, or of the site's wrapper for it."""
         return password + "\n" if self.password_by == STDIN else ""
 
 
 def readable_by_others(path: str) -> bool:
-    """Whether anybody but the owner may read or write a file. Raises OSError."""
+    """Whether anyone but the owner may read or write a file. Raises OSError."""
     return bool(stat.S_IMODE(os.stat(path).st_mode) & 0o077)
 
 
@@ -110,7 +118,14 @@ def _first_line(path: str) -> str:
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise OptionError(f"mbf: '{name}' is one of {', '.join(filter(None, choices))}, not '{value}'")
+        raise OptionError(f"mbf: '{name}' must be one of {', '.join(filter(None, choices))}, not '{value}'")
+
+
+def _codes(name: str, values: Any) -> list[int]:
+    codes = sorted({_whole(name, code) for code in values})
+    if 0 not in codes or set(codes) - {0, *OPTIONAL}:
+        raise OptionError(f"mbf: '{name}' must contain 0, and besides that only {', '.join(map(str, OPTIONAL))}")
+    return codes
 
 
 def _whole(name: str, value: Any) -> int:
@@ -119,5 +134,5 @@ def _whole(name: str, value: Any) -> int:
     except (TypeError, ValueError):
         number = -1
     if number < 0:
-        raise OptionError(f"mbf: '{name}' is a whole number from 0, not {value!r}")
+        raise OptionError(f"mbf: '{name}' must be a whole number, 0 or more, not {value!r}")
     return number

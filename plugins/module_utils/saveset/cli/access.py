@@ -1,25 +1,28 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a command line to an open repository and a saveset."""
+"""Open the repository, and find the saveset, that a command line names."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import re
 import typing as t
 
-from ..errors import NotEncrypted, NotFound, WrongSecret
-from ..repository import LATEST, NO_ENCRYPTION, Repository, Saveset, looks_unencrypted, not_encrypted
-from ..secret import Secret
-from ..store import Store, open_store
+from ..backup.request import LATEST
+from ..base.errors import NotEncrypted, NotFound, WrongSecret
+from ..format.commit import SavesetInfo
+from ..format.order import CLOCK_LIMIT, in_the_future
+from ..keys.secret import Secret
+from ..program.tool import PACKAGE_HOME
+from ..repository import NO_ENCRYPTION, Repository, Saveset, looks_unencrypted, not_encrypted
+from ..store.registry import open_store
+from ..store.store import Store
 from .credentials import add_secret_options, ask, given_secret
 from .output import warn
 from .usage import UsageError
-
-#: The folder, or the archive, that holds the package ``saveset``.
-PACKAGE_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 #: The environment variable that names the repository.
 REPOSITORY = "OPENISB_REPOSITORY"
@@ -31,15 +34,15 @@ _ID = re.compile(r"[0-9a-f]{1,32}\Z")
 def add_repository(parser: argparse.ArgumentParser, positional: bool = False) -> None:
     """Add the options that name and open the repository.
 
-    :param positional: the repository can also be named without an option.
+    :param positional: whether the repository can also be given as a positional argument.
     """
     group = parser.add_argument_group("the repository and its secret")
     group.add_argument(
         "-r",
         "--repository",
         metavar="FOLDER",
-        help=f"the repository's folder (default: the environment's {REPOSITORY}, else the folder that this program "
-        "lies in, else the current one)",
+        help=f"the repository's folder, or its URL like file:///srv/repository (default: {REPOSITORY} in the "
+        "environment, else the folder that contains this program, else the current folder)",
     )
     if positional:
         parser.add_argument("folder", metavar="REPOSITORY", nargs="?", help="the same as --repository")
@@ -47,11 +50,12 @@ def add_repository(parser: argparse.ArgumentParser, positional: bool = False) ->
 
 
 def open_repository(options: argparse.Namespace) -> Repository:
-    """The repository that a command line names.  Raises SavesetError; NotEncrypted unless --unencrypted is given.
+    """Open the repository that a command line names.
 
-    Who asked for one that is not encrypted is told what that means.
+    Warns when it is not encrypted.  Raises SavesetError; NotEncrypted unless --unencrypted is given.
     """
     repository = _open(options)
+    repository.on_warning = warn
     if repository.encryption == NO_ENCRYPTION:
         warn_unencrypted(repository.location)
     return repository
@@ -71,7 +75,7 @@ def _open(options: argparse.Namespace) -> Repository:
 
 
 def _ask(store: Store) -> Repository:
-    """Ask for the passphrase, again where it was mistyped."""
+    """Prompt for the passphrase, and again when it was mistyped."""
     tries = 1
     while True:
         try:
@@ -84,29 +88,29 @@ def _ask(store: Store) -> Repository:
 
 
 def repository_store(options: argparse.Namespace) -> Store:
-    """The store of the repository that a command line names.  Raises UsageError, InvalidValue."""
+    """Return the store of the repository that a command line names.  Raises UsageError, InvalidValue."""
     folder = getattr(options, "folder", None)
     if folder and options.repository:
-        raise UsageError(folder, "--repository names the repository already", "Name it once")
+        raise UsageError(folder, "--repository already names the repository", "Name it once")
     return open_store(folder or options.repository or os.environ.get(REPOSITORY) or _nearest())
 
 
 def _nearest() -> str:
-    """The repository that the program lies in, or that is the current folder."""
+    """Return the repository that contains this program, or else the current folder if it is a repository."""
     for folder in (os.path.dirname(PACKAGE_HOME) if os.path.isfile(PACKAGE_HOME) else "", os.getcwd()):
         if folder and os.path.isfile(os.path.join(folder, "repo.json")):
             return folder
     raise UsageError(
         "the repository",
-        "none is named, and neither the folder of this program nor the current one is one",
-        f"Name it by --repository FOLDER, or by {REPOSITORY}",
+        "none is named, and neither this program's folder nor the current folder is a repository",
+        f"Name it with --repository FOLDER, or in {REPOSITORY}",
     )
 
 
 def scrubbed_store(options: argparse.Namespace) -> Store:
-    """The store of a repository that is not opened, for what needs no key.  Raises as open_repository().
+    """Return the store of a repository that is not opened, for work that needs no key.  Raises as open_repository().
 
-    Who wrote it is never proven then; one that says that it is not encrypted is refused all the same.
+    Without the key nothing proves who wrote it.  One that says it is not encrypted is refused all the same.
     """
     store = repository_store(options)
     if looks_unencrypted(store):
@@ -117,38 +121,57 @@ def scrubbed_store(options: argparse.Namespace) -> Store:
 
 
 def _without_a_word(error: NotEncrypted) -> NotEncrypted:
-    """The error as a command tells it."""
-    return NotEncrypted(error.thing, error.cause, "Add --unencrypted if it is what you expect")
+    """The same error, with the remedy for a command line."""
+    return NotEncrypted(error.thing, error.cause, "Add --unencrypted if that is what you expect")
 
 
 def warn_unencrypted(location: str) -> None:
-    """Tell what is true of everything that comes from a repository without encryption."""
+    """Warn of what a repository without encryption cannot prove."""
     warn(f"{location} is not encrypted: nothing proves who wrote it, or that it was not changed on purpose")
 
 
 def protection(repository: Repository) -> dict[str, t.Any]:
-    """What JSON tells of a repository: whether anything proves who wrote it."""
+    """What JSON output says of a repository: whether anything proves who wrote it."""
     return {"encryption": repository.encryption, "authenticated": repository.encryption != NO_ENCRYPTION}
 
 
 def find_saveset(repository: Repository, wanted: str) -> Saveset:
-    """The saveset named ``VOLUME``, ``VOLUME:latest``, ``VOLUME:RUN_ID`` or ``VOLUME:ID``.
+    """Find the saveset named ``VOLUME``, ``VOLUME:latest``, ``VOLUME:RUN_ID`` or ``VOLUME:ID``.
 
     Raises NotFound, Damaged, InvalidValue.
     """
     volume, _colon, choice = wanted.partition(":")
     try:
-        return _find(repository, volume, choice)
+        found = _find(repository, volume, choice)
     except NotFound as error:
         raise NotFound(error.thing, error.cause, _what_there_is(repository, volume)) from error
+    _warn_of_order(repository, found.info, latest=choice in ("", LATEST))
+    return found
+
+
+def _warn_of_order(repository: Repository, info: SavesetInfo, latest: bool) -> None:
+    """Warn when the saveset found is out of order or, when it is the latest, of every saveset that is set aside."""
+    for saveset_id, why in repository.set_aside(info.volume).items():
+        if latest:
+            warn(f"saveset {saveset_id} of {info.volume} is set aside and not the latest: {why}")
+        elif saveset_id == info.id:
+            warn(f"saveset {saveset_id} of {info.volume} is out of order: {why}")
+    for saveset_id, why in ahead_of_clock([info]).items():
+        warn(f"saveset {saveset_id} of {info.volume} is out of order, or this host's clock is wrong: {why}")
+
+
+def ahead_of_clock(infos: t.Iterable[SavesetInfo]) -> dict[str, str]:
+    """The savesets whose time is in the future of this host's clock, by id, and why.
+
+    None is skipped for that: the clock of a machine used for a restore may be wrong.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    return in_the_future((info.place for info in infos), now + CLOCK_LIMIT)
 
 
 def _find(repository: Repository, volume: str, choice: str) -> Saveset:
     if choice in ("", LATEST):
-        latest = repository.find(volume)
-        for saveset_id, why in repository.set_aside(volume).items():
-            warn(f"saveset {saveset_id} of {volume} is set aside and not the latest: {why}")
-        return latest
+        return repository.find(volume)
     try:
         return repository.find(volume, run_id=choice)
     except NotFound:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets by file, environment or prompt; never on the command line, where every process of the machine sees them."""
+"""Secrets from a file, the environment or a prompt; never from the command line, which every process can read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import os
 import typing as t
 import warnings
 
-from ..recovery import read_sheet
-from ..secret import Secret
+from ..access.recovery import read_sheet
+from ..keys.secret import Secret
 from .usage import UsageError
 
 PASSPHRASE = "OPENISB_PASSPHRASE"
@@ -29,31 +29,31 @@ def add_secret_options(group: Group) -> None:
     group.add_argument(
         "--passphrase-file",
         metavar="FILE",
-        help=f"a file whose first line is the passphrase (default: the environment's {PASSPHRASE}, or a prompt)",
+        help=f"a file whose first line is the passphrase (default: {PASSPHRASE} in the environment, or a prompt)",
     )
     group.add_argument(
         "--private-key",
         metavar="FILE",
-        help=f"the private key of an escrow key, in PEM; its password from {PRIVATE_KEY_PASSWORD} or a prompt",
+        help=f"the private key of an escrow key, in PEM; its password comes from {PRIVATE_KEY_PASSWORD} or a prompt",
     )
     group.add_argument("--recovery-sheet", metavar="FILE", help="the groups of a recovery sheet, typed into a file")
     group.add_argument(
-        "--exported-key", metavar="FILE", help="an exported key, for a repository that lost its folder keys"
+        "--exported-key", metavar="FILE", help="an exported key, for a repository that has lost its folder keys/"
     )
     group.add_argument(
         "--unencrypted",
         action="store_true",
-        help="the repository is not encrypted, and nothing proves who wrote it; without this it is refused",
+        help="accept a repository that is not encrypted, although nothing proves who wrote it",
     )
 
 
 def given_secret(options: argparse.Namespace) -> Secret | None:
-    """The secret that options or the environment give, None when it must be asked for.  Raises UsageError."""
+    """The secret that the options or the environment give, None when a prompt is needed.  Raises UsageError."""
     secret = _given(options)
     if not options.unencrypted:
         return secret
     if secret is not None:
-        raise UsageError("--unencrypted", "a secret was given, too", f"Leave out one of them, also {PASSPHRASE}")
+        raise UsageError("--unencrypted", "a secret was given, too", f"Leave out one of the two, or unset {PASSPHRASE}")
     return Secret(unencrypted=True)
 
 
@@ -94,11 +94,11 @@ def ask(prompt: str) -> bytes:
     """A secret typed at the terminal.  Raises UsageError when there is none."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", getpass.GetPassWarning)  # it would be shown while typed
+            warnings.simplefilter("error", getpass.GetPassWarning)  # the secret would be echoed
             return os.fsencode(getpass.getpass(prompt))
     except (EOFError, OSError, getpass.GetPassWarning) as error:
         raise UsageError(
-            prompt.strip(": "), "there is no terminal to ask at", f"Use --passphrase-file, or set {PASSPHRASE}"
+            prompt.strip(": "), "there is no terminal to prompt on", f"Use --passphrase-file, or set {PASSPHRASE}"
         ) from error
 
 
@@ -106,7 +106,7 @@ def ask_new(prompt: str) -> bytes:
     """A new secret, typed twice.  Raises UsageError when the two differ."""
     first = ask(f"{prompt}: ")
     if ask(f"{prompt}, again: ") != first:
-        raise UsageError(prompt, "the two differ", "Type the same twice")
+        raise UsageError(prompt, "the two entries differ", "Type the same one twice")
     return first
 
 

@@ -12,19 +12,19 @@ import sys
 import time
 import typing as t
 
-from ..backup import default_workers
-from ..lease import EXPORT
-from ..progress import Progress
+from ..base.parallel import default_workers
+from ..base.progress import Progress
+from ..collect.lease import EXPORT
 from ..repository import Saveset
 from .access import add_repository, find_saveset, open_repository
-from .output import Meter
+from .output import Meter, saveset_text, warn
 from .usage import Commands, UsageError, add_command, add_quiet, add_saveset, add_workers
 
 _STEP = 4 << 20
 
 _DETAILS = """
-The volume's raw bytes, holes as zeros, for a pipe. Look at the exit status of the whole pipe: when it is not 0, what
-came out is incomplete.
+Writes the volume's raw bytes, holes as zeros, for use in a pipe. Check the exit status of every command in the pipe:
+when one is not 0, the output is incomplete.
 
 Example:
   isb-saveset export fs1/m | ssh newhost 'dd of=/dev/sdb bs=4M conv=fsync'
@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("standard output", "it is a terminal", "Send it to a pipe or a file")
     repository = open_repository(options)
     saveset = find_saveset(repository, options.saveset)
+    warn(f"exporting {saveset_text(saveset.info)}")
     begun, done = time.monotonic(), 0
     with repository.reading(EXPORT, saveset.info), Meter(options.quiet) as meter:
         for data in _blocks(saveset, options.workers or default_workers()):

@@ -12,10 +12,10 @@ from .output import say, warn
 from .usage import Commands, add_command
 
 _DETAILS = """
-For a saveset that cannot be read any more: as long as it is there, nothing is pruned, as what it uses is not known. Its
-id is in its commit's name, savesets/VOLUME/TIME-ID, which list and verify tell. To thin out savesets, use prune.
+For a saveset that can no longer be read. As long as it exists nothing is pruned, because what it uses is not known. Its
+id is part of its commit's name, savesets/VOLUME/TIME-ID, which list and verify show. To thin out savesets, use prune.
 
-A forgotten saveset cannot be brought back. The next prune removes what only it used. Pinned savesets are refused.
+A forgotten saveset cannot be recovered. The next prune removes what only it used. Pinned savesets are refused.
 """
 
 
@@ -33,5 +33,5 @@ def run(options: argparse.Namespace) -> int:
         say(f"Forgot saveset {saveset_id}")
     pinned = sorted(set(options.ids) - set(forgotten))
     for saveset_id in pinned:
-        warn(f"saveset {saveset_id}: it was pinned at this very moment. It stays")
+        warn(f"saveset {saveset_id}: it was pinned in the meantime. It stays")
     return 1 if pinned else 0

@@ -10,9 +10,9 @@ import os
 import sys
 import typing as t
 
-from ..errors import InvalidValue, StoreError
-from ..keyfile import KeyInfo
-from ..keyfiles import KeyFiles
+from ..access.keyfile import KeyInfo
+from ..access.keyfiles import KeyFiles
+from ..base.errors import InvalidValue, StoreError
 from .access import add_repository, open_repository, protection
 from .credentials import ask_new, given_passphrase, read_file
 from .output import print_json, print_table, say, warn
@@ -21,35 +21,35 @@ from .usage import Commands, add_command, add_json
 NEW_PASSPHRASE = "OPENISB_NEW_PASSPHRASE"
 
 _DETAILS = """
-An encrypted repository has one master key, which never changes. What people and servers hold opens a key file in the
-repository's folder keys: a passphrase, the private key of an escrow key, or the write-only passphrase of a backup
-server. There can be any number of each. Adding and removing them touches no data.
+An encrypted repository has one master key, which never changes. Each secret that a person or server has opens one key
+file in the repository's folder keys/: a passphrase, the private key of an escrow key, or the write-only passphrase of a
+backup server. There can be any number of each. Adding and removing keys touches no data.
 
-After the last passphrase is lost, open the repository with --recovery-sheet, --private-key or --exported-key and add a
+When the last passphrase is lost, open the repository with --recovery-sheet, --private-key or --exported-key and add a
 new one:
   isb-saveset key add --recovery-sheet sheet.txt
 """
 
 
 def add(commands: Commands) -> None:
-    """Add the command and its own commands."""
+    """Add the command and its subcommands."""
     parser = add_command(commands, "key", run_list, "list, add, remove and export keys", _DETAILS)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = add_command(actions, "list", run_list, "list the keys", "")
     add_json(listing)
     adding = add_command(actions, "add", run_add, "add a passphrase, a write-only passphrase or an escrow key", "")
     kind = adding.add_mutually_exclusive_group()
-    kind.add_argument("--write-only", action="store_true", help="the passphrase makes savesets and cannot read them")
+    kind.add_argument("--write-only", action="store_true", help="a passphrase that can write savesets, not read them")
     kind.add_argument("--escrow", metavar="PUBLIC_KEY", help="a file with an X25519 public key, in PEM")
-    adding.add_argument("--label", default="", help="what people shall know the key by; stored in clear")
-    changing = add_command(actions, "change", run_change, "replace a passphrase by another", "")
+    adding.add_argument("--label", default="", help="a name for the key; stored in clear")
+    changing = add_command(actions, "change", run_change, "replace a passphrase with another", "")
     changing.add_argument("key", metavar="ID", nargs="?", help="the key (default: the one that opens the repository)")
-    removing = add_command(actions, "remove", run_remove, "remove a key; the last one that reads stays", "")
-    removing.add_argument("key", metavar="ID", help="the key, as list shows it")
+    removing = add_command(actions, "remove", run_remove, "remove a key; the last one that can read is kept", "")
+    removing.add_argument("key", metavar="ID", help="the key's id, as list shows it")
     exporting = add_command(
-        actions, "export", run_export, "write the master key, under a passphrase, to a new file", ""
+        actions, "export", run_export, "write the master key, protected by a passphrase, to a new file", ""
     )
-    exporting.add_argument("file", metavar="FILE", help="the file, to be kept outside of the repository")
+    exporting.add_argument("file", metavar="FILE", help="the file, to be kept outside the repository")
     printing = add_command(
         actions, "sheet", run_sheet, "print a recovery sheet: the master key in clear, for paper in a safe", ""
     )
@@ -57,7 +57,8 @@ def add(commands: Commands) -> None:
         action.add_argument(
             "--new-passphrase-file",
             metavar="FILE",
-            help=f"its first line is the new passphrase (default: the environment's {NEW_PASSPHRASE}, or a prompt)",
+            help="a file whose first line is the new passphrase "
+            f"(default: {NEW_PASSPHRASE} in the environment, or a prompt)",
         )
     for action in (listing, adding, changing, removing, exporting, printing):
         add_repository(action)

@@ -7,31 +7,32 @@ from __future__ import annotations
 
 import argparse
 
-from ..commit import SavesetInfo
-from ..order import set_aside
-from .access import add_repository, open_repository, protection
+from ..format.commit import SavesetInfo
+from ..format.order import set_aside
+from .access import add_repository, ahead_of_clock, open_repository, protection
 from .output import ID_DIGITS, print_json, print_table, saveset_facts, size_text, time_text, warn
 from .usage import Commands, add_command, add_json
 
 _HEADING = ["VOLUME", "TIME (UTC)", "RUN", "VERDICT", "SIZE", "STORED", "ID"]
 
 _DETAILS = """
-A saveset is one volume at one consistency point, always whole: any of them can be restored by itself. The columns:
+A saveset is one volume at one consistency point. It is always complete: each can be restored on its own. The columns:
 
   VOLUME    the server and its volume
   TIME      the consistency point, in UTC
-  RUN       the run that made it: savesets of several servers with one run id belong to one point in time
+  RUN       the run that made it: savesets of several servers with the same run id belong to one point in time
   VERDICT   what the run proved of its consistency
   SIZE      the volume's size
   STORED    what the saveset added to the repository
   ID        the first digits of its id
-  PINNED    who keeps it whatever a retention policy says, and why; only where any is pinned
-  ASIDE     why it does not fit into the order in which the volume's savesets came, and so is never the latest and
-            counts for no retention policy; only where any is set aside
+  PINNED    who pinned it, so that no retention policy removes it, and why; shown only when any is pinned
+  ASIDE     why it does not fit into the order in which the volume's savesets were made, so that it is never the
+            latest and counts for no retention policy; or that its time is in the future of this host's clock, so
+            that it counts for none until then; shown only when any is set aside
 
-Savesets are listed by volume, and those of a volume in the order in which they came.
+Savesets are listed by volume, and within a volume in the order in which they were made.
 
-Exit status: 1 when a saveset's commit is damaged; the others are listed all the same.
+Exit status: 1 when a saveset's commit is damaged; the others are still listed.
 """
 
 
@@ -54,19 +55,21 @@ def run(options: argparse.Namespace) -> int:
     repository = open_repository(options)
     found, problems = repository.scan(options.volume)
     pinned = repository.pinned()
-    aside = set_aside(info.place for info in found)
+    ahead, aside = ahead_of_clock(found), set_aside(info.place for info in found)
     infos = [info for info in found if options.run_id in (None, info.run_id)]
     if options.json:
         facts = protection(repository)
-        marks = [{"pinned": pinned.get(info.id), "aside": aside.get(info.id)} for info in infos]
-        print_json([{**saveset_facts(info), **mark, **facts} for info, mark in zip(infos, marks)])
+        tell = {"pinned": pinned, "aside": aside, "ahead": ahead}
+        marks = [{key: texts.get(info.id) for key, texts in tell.items()} for info in infos]
+        print_json([{**saveset_facts(info), **mark, **facts} for info, mark in zip(infos, marks, strict=True)])
     elif infos:
+        aside = {**ahead, **aside}
         rows = [[*_row(info), pinned.get(info.id, ""), aside.get(info.id, "")] for info in infos]
         heading = ["PINNED" if any(info.id in pinned for info in infos) else ""]
         heading.append("ASIDE" if any(info.id in aside for info in infos) else "")
         print_table([[*_HEADING, *heading], *rows], {4, 5})
     else:
-        warn("no saveset" + (" fits what was asked for" if found or options.volume else " is in the repository"))
+        warn("no saveset" + (" matches" if found or options.volume else " is in the repository"))
     for _name, error in problems:
         warn(f"{error}")
     return 1 if problems else 0

@@ -10,13 +10,13 @@ import os
 import sys
 import typing as t
 
-from ..deps import require
-from ..errors import SavesetError
-from ..memory import keep_private
-from ..version import VERSION
+from ..base.deps import require
+from ..base.errors import SavesetError
+from ..base.memory import keep_private
+from ..base.version import VERSION
 from . import export, forget, key, pin, program, prune, restore, serve, show, verify
 from . import list as listing
-from .output import warn
+from .output import show_all, warn
 from .usage import UsageError
 
 GOOD, FAILED, USAGE = 0, 1, 2
@@ -28,15 +28,15 @@ its key.
 
 _DETAILS = """\
 Secrets are never given on the command line, where every user of the machine could see them. A passphrase comes from
---passphrase-file, else from the environment variable OPENISB_PASSPHRASE, else you are asked for it.
+--passphrase-file, else from the environment variable OPENISB_PASSPHRASE, else from a prompt.
 
-The repository is what --repository or the environment variable OPENISB_REPOSITORY names, else the folder that this
-program lies in, else the current folder. One that is not encrypted is refused unless --unencrypted is given.
+The repository is what --repository or the environment variable OPENISB_REPOSITORY names, else the folder that contains
+this program, else the current folder. One that is not encrypted is refused unless --unencrypted is given.
 
-Whoever can write to a repository can replace the program that lies in it. Run a copy that was kept elsewhere, or one
-that sha256sum has proven.
+Anyone who can write to a repository can replace the program in it. Run a copy that was kept elsewhere, or one whose
+SHA-256 you have compared with sha256sum.
 
-Exit status: 0 good, 1 a problem was found or something failed, 2 wrong call.
+Exit status: 0 good, 1 a problem was found or something failed, 2 usage error.
 
 Examples:
   isb-saveset list /srv/repository
@@ -46,7 +46,7 @@ Examples:
   isb-saveset serve fs1/m --cow
   isb-saveset prune --keep-daily 7 --keep-monthly 12 --dry-run
 
-'isb-saveset COMMAND --help' tells all about a command. It needs Python 3.11 or newer, with the packages that
+See 'isb-saveset COMMAND --help' for each command. It needs Python 3.11 or newer and the packages that
 'isb-saveset requirements' lists.
 """
 
@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; wrong options end in SystemExit(2)."""
+    show_all()
     options = make_parser().parse_args(arguments)
     keep_private()
     try:
@@ -83,12 +84,12 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     except SavesetError as error:
         warn(f"{error}")
     except BrokenPipeError:
-        # The reader of our output has gone; Python must not fail again when it flushes at its end.
+        # The reader of our output is gone; Python must not fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        warn("standard output: nobody reads it any more. What came out is incomplete")
+        warn("standard output: its reader is gone. The output is incomplete")
     except OSError as error:
         thing = os.fsdecode(error.filename) if error.filename else "the system"
-        warn(f"{thing}: {error.strerror or error}. Check its path, its rights and the disk below it")
+        warn(f"{thing}: {error.strerror or error}. Check its path, its permissions and its disk")
     except KeyboardInterrupt:
-        warn("stopped: interrupted from outside. What it was writing is incomplete")
+        warn("interrupted. What it was writing is incomplete")
     return FAILED

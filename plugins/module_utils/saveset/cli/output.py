@@ -1,27 +1,38 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes, times, tables and progress as people read them, and savesets as programs do."""
+"""Sizes, times, tables and progress as people read them, and savesets as programs read them."""
 
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import sys
 import time
 import typing as t
 
-from ..commit import SavesetInfo
-from ..progress import Progress
+from ..base.progress import Progress
+from ..format.commit import SavesetInfo
 
 #: The digits of a saveset's id that tables show.
 ID_DIGITS = 8
 
-_LINE_EVERY_S = 10.0  # where progress does not go to a terminal
+_LINE_EVERY_S = 10.0  # when progress does not go to a terminal
+
+
+def show_all() -> None:
+    """Let stdout and stderr accept every text: what the locale cannot encode is escaped, as ``\\xe9``.
+
+    Names, reasons and paths come from the site, and must not abort a listing on an ISO-8859-1 or ASCII terminal.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test may have replaced it with something else
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str, stream: t.TextIO | None = None) -> None:
-    """Write a line, at once; to standard output by default."""
+    """Write a line and flush it; to standard output by default."""
     stream = stream or sys.stdout
     stream.write(text + "\n")
     stream.flush()
@@ -49,18 +60,18 @@ def duration_text(seconds: float) -> str:
 
 
 def rate_text(count: float, seconds: float) -> str:
-    """Bytes a second for people."""
+    """Bytes per second for people."""
     return f"{size_text(count / max(seconds, 0.001))}/s"
 
 
 def time_text(moment: datetime.datetime) -> str:
     """A consistency point for people, in UTC."""
-    return moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def saveset_text(info: SavesetInfo) -> str:
-    """A saveset in a sentence."""
-    return f"{info.volume} of {time_text(info.time)} UTC (run {info.run_id}, {info.verdict})"
+    """A saveset as a phrase that identifies it uniquely."""
+    return f"{info.volume} of {time_text(info.time)} UTC (run {info.run_id}, saveset {info.id}, {info.verdict})"
 
 
 def saveset_facts(info: SavesetInfo) -> dict[str, t.Any]:
@@ -70,7 +81,7 @@ def saveset_facts(info: SavesetInfo) -> dict[str, t.Any]:
         "volume": info.volume,
         "run_id": info.run_id,
         "sequence": info.sequence,
-        "time": info.time.astimezone(datetime.timezone.utc).isoformat(),
+        "time": info.time.astimezone(datetime.UTC).isoformat(),
         "verdict": info.verdict,
         "size": info.size,
         "chunk_size": info.chunk_size,
@@ -88,23 +99,23 @@ def print_json(value: t.Any) -> None:
 
 
 def print_table(rows: t.Sequence[t.Sequence[str]], right: t.Collection[int] = ()) -> None:
-    """Print rows, the first one the heading; columns named in ``right`` are set flush right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    """Print rows, the first of them the heading; the columns in ``right`` are right-aligned."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
             cell.rjust(width) if number in right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths))
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         say("  ".join(cells).rstrip())
 
 
 def warn(text: str) -> None:
-    """A line on stderr, marked as the tool's."""
+    """Write a line to stderr, prefixed with the program's name."""
     say(f"isb-saveset: {text}", sys.stderr)
 
 
 class Meter:
-    """Tells progress on stderr: in one line that is written again on a terminal, else in a line every ten seconds."""
+    """Shows progress on stderr: on a terminal in one line that is rewritten, else in a new line every ten seconds."""
 
     def __init__(self, quiet: bool, stream: t.TextIO | None = None) -> None:
         self._quiet = quiet
@@ -114,7 +125,7 @@ class Meter:
         self._width = 0
 
     def __call__(self, progress: Progress) -> None:
-        """Tell it, unless it is too early to."""
+        """Show progress, unless it was shown only a moment ago."""
         if self._quiet:
             return
         if self._terminal:
@@ -130,13 +141,13 @@ class Meter:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Leave the line, so that what comes next begins a new one."""
+        """End the line, so that later output begins on a new one."""
         if self._width:
             say("", self._stream)
 
 
 def progress_text(progress: Progress) -> str:
-    """Progress with rate and time left."""
+    """Progress with its rate and the time left."""
     done, total, elapsed = progress.bytes_done, progress.bytes_total, progress.elapsed_s
     share = 100 * done / total if total else 100.0
     text = f"{share:5.1f} %  {size_text(done)} of {size_text(total)}  {rate_text(done, elapsed)}"

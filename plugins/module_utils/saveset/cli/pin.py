@@ -1,22 +1,22 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``isb-saveset pin`` and ``unpin``: savesets that stay whatever a retention policy says."""
+"""``isb-saveset pin`` and ``unpin``: keep savesets whatever a retention policy says."""
 
 from __future__ import annotations
 
 import argparse
 
-from ..commit import SavesetInfo
-from ..errors import NotFound
+from ..base.errors import NotFound
+from ..format.commit import SavesetInfo
 from ..repository import Repository
 from .access import add_repository, find_saveset, open_repository
 from .output import saveset_text, say, warn
-from .usage import Commands, UsageError, add_command, add_saveset, add_servers
+from .usage import Commands, UsageError, add_command, add_saveset, add_servers, words
 
 _DETAILS = """
-Either one saveset is named, or a run, whose savesets belong to one point in time. A pinned saveset stays until it is
-unpinned; list and prune tell who keeps it and why. Pinning again replaces both.
+Names either one saveset or a run, whose savesets belong to one point in time. A pinned saveset stays until it is
+unpinned; list and prune show who pinned it and why. Pinning again replaces both.
 
 Example:
   isb-saveset pin --run-id isb-20261123T021500Z-4f1c2a --who ada --why 'before the migration'
@@ -26,8 +26,8 @@ Example:
 def add(commands: Commands) -> None:
     """Add both commands."""
     pinning = add_command(commands, "pin", run_pin, "keep savesets whatever a retention policy says", _DETAILS)
-    pinning.add_argument("--who", required=True, metavar="NAME", help="who wants them kept")
-    pinning.add_argument("--why", required=True, metavar="TEXT", help="why")
+    pinning.add_argument("--who", required=True, type=words, metavar="NAME", help="who wants them kept")
+    pinning.add_argument("--why", required=True, type=words, metavar="TEXT", help="why")
     unpinning = add_command(commands, "unpin", run_unpin, "leave savesets to the retention policy again", "")
     for parser in (pinning, unpinning):
         add_saveset(parser, optional=True)
@@ -57,7 +57,7 @@ def run_unpin(options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace, repository: Repository) -> tuple[list[SavesetInfo], int]:
-    """The savesets that were asked for, and the exit status: 1 when a damaged commit may be one of them."""
+    """The requested savesets, and the exit status: 1 when a damaged commit may be one of them."""
     if (options.saveset is None) == (options.run_id is None):
         raise UsageError("the savesets", "neither or both of a saveset and a run are named", "Name one of the two")
     if options.saveset is not None:

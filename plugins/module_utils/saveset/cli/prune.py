@@ -1,17 +1,17 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``isb-saveset prune``: forget savesets by a retention policy, and give back the room that they took."""
+"""``isb-saveset prune``: forget savesets by a retention policy, and free their disk space."""
 
 from __future__ import annotations
 
 import argparse
 import typing as t
 
-from ..errors import InvalidValue, NotFound
-from ..prune import MAX_PERCENT, THRESHOLD, PruneOptions, PruneReport
+from ..base.errors import InvalidValue, NotFound
+from ..collect.prune import MAX_PERCENT, THRESHOLD, PruneOptions, PruneReport
+from ..collect.retention import Decision, Policy
 from ..repository import Repository
-from ..retention import Decision, Policy
 from .access import add_repository, open_repository, protection
 from .output import (
     ID_DIGITS,
@@ -29,7 +29,7 @@ from .usage import Commands, UsageError, add_command, add_json, add_quiet, add_s
 
 _COUNTS = {
     "last": "keep the newest savesets",
-    "hourly": "keep the newest saveset of each of so many hours that have one",
+    "hourly": "keep the newest saveset of each of the last N hours that have one",
     "daily": "the same for days",
     "weekly": "the same for ISO weeks",
     "monthly": "the same for months",
@@ -37,21 +37,23 @@ _COUNTS = {
 }
 
 _DETAILS = """
-Every rule is put to each volume by itself, in UTC, from its newest saveset on, and knows nothing of the other rules. A
-saveset stays when any rule wants it, or when it is pinned. A policy that keeps nothing is an error. The latest
-application-consistent saveset of every volume stays as well, unless --no-keep-consistent is given.
+Every rule is applied to each volume on its own, in UTC, starting from its newest saveset, and independently of the
+other rules. A saveset stays when any rule keeps it, or when it is pinned. A policy that keeps nothing is an error. The
+latest application-consistent saveset of every volume stays as well, unless --no-keep-consistent is given.
 
-Newest is the one that came last, whatever its time. A saveset that does not fit into the order in which savesets came,
-as a clock was wrong, is set aside: it stays, and counts for no rule, until it is forgotten by its id. There is no run
-journal here, so a saveset that no run made cannot be told from others; prune.yml can, by the listener's journal.
+The newest saveset is the one that was made last, whatever its time. A saveset that does not fit into the order in which
+savesets were made, because a clock was wrong, is set aside: it stays, and counts for no rule, until it is forgotten by
+its id. This command has no run journal, so it cannot recognise a saveset that no run made; prune.yml can, with the
+listener's journal.
 
-When more than half of a volume's savesets, or of all, would go (--max-percent), nothing goes unless --confirm names how
-many.
+When more than half of a volume's savesets, or of all savesets, would go (--max-percent), nothing goes unless --confirm
+gives their number.
 
-Then what no saveset uses any more is removed, also what interrupted backups have left. Backups, restores and
-verifications may go on meanwhile: what one of them may need is told, and removed by a later prune.
+Then everything that no saveset uses any more is removed, including the leftovers of interrupted backups. Backups,
+restores and verifications may run at the same time: what one of them may need is reported, and a later prune removes
+it.
 
-The columns are those of list; STAYS AS names every reason.
+The columns are those of list; STAYS AS gives every reason.
 
 Example:
   isb-saveset prune --keep-last 3 --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run
@@ -60,7 +62,8 @@ Example:
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "prune", run, "forget savesets by a retention policy, and free their room", _DETAILS)
+    about = "forget savesets by a retention policy, and free their disk space"
+    parser = add_command(commands, "prune", run, about, _DETAILS)
     policy = parser.add_argument_group("the retention policy")
     for name, about in _COUNTS.items():
         policy.add_argument(f"--keep-{name}", type=int, default=0, metavar="N", help=about)
@@ -68,37 +71,37 @@ def add(commands: Commands) -> None:
         "--keep-within",
         default="",
         metavar="DURATION",
-        help="keep what is at most so much older than the newest saveset of its volume, like 14d, 1y6m or 2w3d12h",
+        help="keep savesets at most this much older than the newest one of their volume, like 14d, 1y6m or 2w3d12h",
     )
     policy.add_argument(
         "--no-keep-consistent",
         action="store_false",
         dest="keep_consistent",
-        help="let the latest application-consistent saveset of a volume go, too, when no rule wants it",
+        help="also forget the latest application-consistent saveset of a volume when no rule keeps it",
     )
-    add_servers(parser, "put the policy to savesets of this server only")
+    add_servers(parser, "apply the policy only to savesets of this server")
     parser.add_argument(
         "--max-percent",
         type=float,
         default=MAX_PERCENT,
         metavar="N",
-        help="stop when more than so many percent of a volume's savesets, or of all, would go (default: %(default).0f)",
+        help="stop when more than N percent of a volume's savesets, or of all, would go (default: %(default).0f)",
     )
     parser.add_argument(
-        "--confirm", type=int, metavar="COUNT", help="go on all the same when exactly so many savesets would go"
+        "--confirm", type=int, metavar="COUNT", help="continue all the same when exactly COUNT savesets would go"
     )
-    parser.add_argument("-n", "--dry-run", action="store_true", help="only tell what would go, and why the rest stays")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would go, and why the rest stays")
     parser.add_argument(
         "--punch-percent",
         type=float,
         default=100 * THRESHOLD,
         metavar="N",
-        help="punch packs of which more than so many percent are dead (default: %(default).0f)",
+        help="punch packs of which more than N percent are dead (default: %(default).0f)",
     )
     parser.add_argument(
         "--everywhere",
         action="store_true",
-        help="look for dead parts in all packs, not only in those of what goes",
+        help="look for dead parts in all packs, not only in those of the savesets that go",
     )
     add_json(parser)
     add_quiet(parser)
@@ -113,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
     with Meter(options.quiet) as meter:
         report = repository.prune(policy, options=how, dry_run=options.dry_run, progress=meter)
     if options.json:
-        print_json({**_facts(report), **protection(repository)})
+        print_json({**_facts(report), "warnings": repository.warnings, **protection(repository)})
     else:
         _tell(report)
     return 0
@@ -136,13 +139,13 @@ def _wanted(options: argparse.Namespace) -> tuple[Policy, PruneOptions]:
 
 
 def _check_servers(repository: Repository, servers: t.Collection[str]) -> None:
-    """Raise NotFound for a server without savesets: with a typo in its name, nothing would go and nobody be told."""
+    """Raise NotFound for a server without savesets: a typo in its name would otherwise silently forget nothing."""
     if not servers:
         return
     infos, problems = repository.scan()
     known = {info.volume.partition("/")[0] for info in infos}
     for server in servers:
-        if server not in known and not problems:  # prune() tells what cannot be read
+        if server not in known and not problems:  # prune() reports what cannot be read
             raise NotFound(
                 f"server {server}",
                 f"{repository.location} has no saveset of it",
@@ -161,7 +164,7 @@ def _facts(report: PruneReport) -> dict[str, t.Any]:
 
 
 def _tell(report: PruneReport) -> None:
-    went, room = ("would be forgotten", "would give back") if report.dry_run else ("were forgotten", "gave back")
+    went, room = ("would be forgotten", "would free") if report.dry_run else ("were forgotten", "freed")
     if report.decisions:
         going = "nothing: would be forgotten" if report.dry_run else "nothing: forgotten"
         print_table(
@@ -179,7 +182,7 @@ def _tell(report: PruneReport) -> None:
         f"dead parts of {report.packs_punched} packs; {duration_text(report.seconds)}"
     )
     if report.stopped:
-        warn(f"without --dry-run this stops: {report.stopped}. To go on: --confirm {len(report.forgotten)}")
+        warn(f"without --dry-run this stops: {report.stopped}. To continue: --confirm {len(report.forgotten)}")
     for item in report.waiting:
         say(f"{size_text(item.bytes)} more wait for {'; '.join(item.leases)}. A later prune removes them")
 

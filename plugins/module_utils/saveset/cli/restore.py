@@ -1,49 +1,42 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``isb-saveset restore``: a saveset to a device, a file or an NBD export."""
+"""``isb-saveset restore``: restore a saveset to a device, a file or an NBD export."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 
-from ..errors import TargetOccupied
-from ..progress import RestoreStats
-from ..source import is_nbd
-from ..target import open_target
+from ..base.errors import TargetOccupied
+from ..base.progress import RestoreStats
+from ..format.commit import SavesetInfo
+from ..io.blocks import told
+from ..io.source import is_nbd
+from ..io.target import open_target
 from .access import add_repository, find_saveset, open_repository, protection
-from .output import (
-    Meter,
-    duration_text,
-    print_json,
-    rate_text,
-    saveset_facts,
-    saveset_text,
-    say,
-    size_text,
-    warn,
-)
+from .output import Meter, duration_text, print_json, rate_text, saveset_facts, saveset_text, say, size_text, warn
 from .usage import Commands, add_command, add_json, add_quiet, add_saveset, add_workers
 
 _DETAILS = """
-The target is a block device, a file, which is made where it does not exist, or a writable NBD export (nbd://...). It is
-refused, before a byte is written, when it is mounted, open in another program or otherwise in use, or shorter than the
-volume; and it is held until all is written.
+The target is a block device, a file, which is created if it does not exist, or a writable NBD export (nbd://...). It is
+refused, before a byte is written, when it is mounted, open in another program or otherwise in use, when it is smaller
+than the volume, or when it is a disk with larger sectors than the volume's filesystem can use. It is locked until
+everything is written.
 
-What has content is written over only where --overwrite names it: a disk by its WWN or serial number, a device that has
-neither (a loop device) by its content, a file by its path and size, an NBD export by its URI. Without that it is
-refused with what is on it, and the identity to name. NBD exports always count as having content.
+A target that has content is overwritten only when --overwrite names it: a disk by its WWN or serial number, a device
+that has neither (a loop device) by its content, a file by its path and size, an NBD export by its URI. Otherwise it is
+refused; the error says what is on it and which identity to name. NBD exports always count as having content.
 
-Every chunk is decrypted and proven before it is written: a restore never writes wrong bytes as right. When it fails the
-target is incomplete; however it ended, --only-changed takes it up where it was, with --overwrite as above.
+Every chunk is decrypted and verified before it is written: a restore never writes wrong data. When it fails, the target
+is incomplete; --only-changed then resumes it, however it ended, with --overwrite as above.
 
-With --only-changed the target is read first and each chunk on it is proven; only what differs is read from the
-repository and written. That reverts a volume, brings a standby up to date, and takes up a restore that was interrupted.
+With --only-changed the target is read first and each chunk on it is verified; only what differs is read from the
+repository and written. This reverts a volume, updates a standby, or resumes an interrupted restore.
 
-With --check nothing counts as restored that was not read back from the target, past the page cache, and compared.
+With --check everything is read back from the target, bypassing the page cache, and compared.
 
-Where the target allows it, reads and writes go past the page cache by themselves.
+Where the target allows it, reads and writes bypass the page cache in any case.
 
 Example:
   isb-saveset restore fs1/m /dev/disk/by-id/wwn-0x5000c500a0b1c2d3 --check
@@ -62,10 +55,10 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="ID",
-        help="write over what the target holds, if this is its identity",
+        help="overwrite what the target holds, if this is its identity",
     )
-    parser.add_argument("--only-changed", action="store_true", help="keep what is right on it, and write what differs")
-    parser.add_argument("--check", action="store_true", help="read everything back when all is written, and compare it")
+    parser.add_argument("--only-changed", action="store_true", help="write only what differs on the target")
+    parser.add_argument("--check", action="store_true", help="read everything back afterwards, and compare it")
     add_workers(parser)
     add_json(parser)
     add_quiet(parser)
@@ -82,9 +75,10 @@ def run(options: argparse.Namespace) -> int:
             "it is an NBD export, and all that it holds would be lost",
             f"Add --overwrite {shlex.quote(options.target)} if that is right",
         )
-    if not options.quiet:
-        warn(f"restoring {saveset_text(saveset.info)} to {options.target}")
-    with open_target(options.target, saveset.size, options.overwrite) as target, Meter(options.quiet) as meter:
+    warn(f"restoring {saveset_text(saveset.info)} to {options.target}")
+    block_size = told(saveset.info.metadata, "block_size")
+    opened = open_target(options.target, saveset.size, options.overwrite, block_size=block_size)
+    with opened as target, Meter(options.quiet) as meter:
         stats = saveset.restore(
             target,
             only_changed=options.only_changed,
@@ -94,18 +88,18 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.json:
         facts = {"saveset": saveset_facts(saveset.info), "target": options.target, "stats": stats.as_dict()}
-        print_json({**facts, **protection(repository)})
+        print_json({**facts, "warnings": repository.warnings, **protection(repository)})
     else:
-        say(_sentence(saveset.volume, options.target, stats))
+        say(_sentence(saveset.info, options.target, stats))
     return 0
 
 
-def _sentence(volume: str, target: str, stats: RestoreStats) -> str:
-    """What was done, in a sentence."""
+def _sentence(info: SavesetInfo, target: str, stats: RestoreStats) -> str:
+    """Say what was done, in one sentence."""
     kept = f", {size_text(stats.bytes_kept)} that were right already" if stats.bytes_compared else ""
     checked = "; all of it was read back and compared" if stats.bytes_checked else ""
     return (
-        f"Restored {volume} to {target}: {size_text(stats.bytes_size)} in {duration_text(stats.seconds)} "
-        f"({rate_text(stats.bytes_size, stats.seconds)}), of it {size_text(stats.bytes_written)} data, "
+        f"Restored {saveset_text(info)} to {target}: {size_text(stats.bytes_size)} in {duration_text(stats.seconds)} "
+        f"({rate_text(stats.bytes_size, stats.seconds)}), of which {size_text(stats.bytes_written)} data, "
         f"{size_text(stats.bytes_zeroed)} holes and zeros{kept}{checked}"
     )

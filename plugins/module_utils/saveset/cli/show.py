@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lines(name: str, value: t.Any) -> t.Iterator[tuple[str, str]]:
-    """A value as lines; what is in a dictionary by dotted names."""
+    """A value as lines; entries of a dictionary get dotted names."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _lines(f"{name}.{key}", inner)

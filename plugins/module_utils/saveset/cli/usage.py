@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all commands have in common: their parsers, and the error of a wrong call."""
+"""What all commands have in common: their parsers, and the usage error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import textwrap
 import typing as t
 
-from ..errors import SavesetError
+from ..base.errors import SavesetError
 
 _SIZE = re.compile(r"([1-9][0-9]*)([KMGT]?)\Z")
 
@@ -52,23 +52,30 @@ def add_saveset(parser: argparse.ArgumentParser, optional: bool = False) -> None
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add the option for output that programs read."""
+    """Add the option for machine-readable output."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """Add the option that leaves progress out."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="tell no progress")
+    """Add the option that hides progress."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the option for the number of threads."""
-    parser.add_argument("--workers", type=positive, metavar="N", help="threads (default: as many as are worth it)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="threads (default: as many as are useful)")
 
 
 def add_servers(parser: argparse.ArgumentParser, about: str) -> None:
     """Add the option that names servers."""
     parser.add_argument("--server", metavar="NAME", action="append", help=f"{about}; can be given several times")
+
+
+def words(text: str) -> str:
+    """An option's value that is kept as text.  Bytes that the locale cannot decode are refused."""
+    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise argparse.ArgumentTypeError("it has bytes that are not text in this locale: write it in UTF-8")
+    return text
 
 
 def positive(text: str) -> int:
@@ -83,5 +90,5 @@ def size(text: str) -> int:
     """Bytes from an option's value like ``4096`` or ``500G``."""
     match = _SIZE.match(text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text} is no size like 4096, 512M or 500G")
+        raise argparse.ArgumentTypeError(f"{text} is not a size like 4096, 512M or 500G")
     return int(match[1]) << 10 * " KMGT".index(match[2] or " ")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``isb-saveset verify``: whether savesets can be restored."""
+"""``isb-saveset verify``: verify that savesets can be restored."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import argparse
 import dataclasses
 import datetime
 
-from ..checks import FULL
-from ..commit import SavesetInfo
-from ..errors import NotFound
+from ..base.errors import NotFound
+from ..format.commit import SavesetInfo
 from ..repository import Repository
-from ..scrub import scrub
-from ..verify import DEPTHS, VerifyReport
+from ..verify.records import FULL
+from ..verify.scrub import scrub
+from ..verify.verify import DEPTHS, VerifyReport
 from .access import add_repository, find_saveset, open_repository, protection, scrubbed_store
 from .list import add_filters
 from .output import Meter, duration_text, print_json, say, size_text, time_text, warn
@@ -24,17 +24,17 @@ _DAYS_MAX = 36500
 
 _DETAILS = """
 Depths:
-  structure   all parts are there, authentic, and belong together; fast
+  structure   all parts exist, are authentic, and belong together; fast
   stored      and every stored byte is the one that was written
   full        and everything decrypts, decompresses and is what was backed up
 
-Damage is named with the savesets that it hurts; all others can be restored. Without a key (--without-key) every object
-is checked against its own checksums: that finds all damage to what is there, but not what is missing, nor what somebody
-replaced on purpose.
+Damage is reported with the savesets that it affects; all others can be restored. Without a key (--without-key) every
+object is verified against its own checksums: this finds all damage to what exists, but not what is missing, nor what
+somebody replaced on purpose.
 
-What was verified to the depths stored and full is written down in the repository. --older-than passes over what was
-verified to the same depth or a deeper one within so many days, and the limits stop after so much, what was verified
-longest ago coming first: so a large repository is verified in many nights. The structure is always verified whole.
+Verifications to the depths stored and full are recorded in the repository. --older-than skips what was verified to the
+same depth or a deeper one within so many days, and the limits stop after so much; what was verified longest ago comes
+first. So a large repository can be verified over many nights. The structure is always verified completely.
 
 Exit status: 1 when anything is damaged.
 
@@ -45,22 +45,22 @@ Example:
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "verify", run, "prove that savesets can be restored", _DETAILS)
-    parser.add_argument("--depth", choices=DEPTHS, default=FULL, help="how much is checked (default: %(default)s)")
-    parser.add_argument("--saveset", metavar="SAVESET", help="only this one, as other commands name it")
+    parser = add_command(commands, "verify", run, "verify that savesets can be restored", _DETAILS)
+    parser.add_argument("--depth", choices=DEPTHS, default=FULL, help="how much is verified (default: %(default)s)")
+    parser.add_argument("--saveset", metavar="SAVESET", help="only this one, named as in other commands")
     add_filters(parser)
     pace = parser.add_argument_group("how much at once")
     pace.add_argument(
         "--older-than",
         type=_days,
         metavar="DAYS",
-        help="pass over packs that were verified to this depth or a deeper one within so many days",
+        help="skip packs that were verified to this depth or a deeper one within the last DAYS days",
     )
     pace.add_argument(
-        "--limit-bytes", type=size, metavar="SIZE", help="begin no further pack after so much of them, like 500G"
+        "--limit-bytes", type=size, metavar="SIZE", help="begin no further pack after SIZE bytes of packs, like 500G"
     )
-    pace.add_argument("--limit-seconds", type=positive, metavar="N", help="begin no further pack after so many seconds")
-    parser.add_argument("--without-key", action="store_true", help="check stored bytes alone; needs no secret")
+    pace.add_argument("--limit-seconds", type=positive, metavar="N", help="begin no further pack after N seconds")
+    parser.add_argument("--without-key", action="store_true", help="verify only stored bytes; needs no secret")
     add_workers(parser)
     add_json(parser)
     add_quiet(parser)
@@ -72,16 +72,17 @@ def run(options: argparse.Namespace) -> int:
     parts = options.saveset or options.volume or options.run_id or _is_paced(options)
     if options.without_key:
         if parts:
-            raise UsageError("--without-key", "it checks the whole repository", "Leave out what chooses parts of it")
+            raise UsageError("--without-key", "it verifies the whole repository", "Leave out what chooses parts of it")
         return _scrub(options)
     repository = open_repository(options)
     report = _verify(options, repository)
     if options.json:
-        print_json({**vars(report), "problems": report.problems, **protection(repository)})
+        facts = {**vars(report), "problems": report.problems, "warnings": repository.warnings}
+        print_json({**facts, **protection(repository)})
     else:
         _tell(report, options.older_than)
-    if _is_paced(options) and report.bytes and not report.recorded:
-        warn("what was verified could not be written down in the repository: the next verification does not know it")
+    if _is_paced(options) and report.bytes and not report.recorded and not repository.warnings:
+        warn("this verification could not be recorded in the repository: the next one will not know of it")
     return 0 if report.ok else 1
 
 
@@ -102,7 +103,7 @@ def _days(text: str) -> datetime.timedelta:
     except ValueError:
         days = 0.0
     if not 0 < days <= _DAYS_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is no number of days, like 28 or 0.5")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days, like 28 or 0.5")
     return datetime.timedelta(days=days)
 
 
@@ -111,7 +112,7 @@ def _is_paced(options: argparse.Namespace) -> bool:
 
 
 def _coverage(report: VerifyReport, age: datetime.timedelta | None) -> str:
-    """How much of the savesets' packs is verified, and since when."""
+    """How much of the savesets' packs is verified, and how long ago."""
     within = f" within {age / datetime.timedelta(days=1):g} days" if age else ""
     oldest = f", longest ago on {time_text(report.oldest)} UTC" if report.oldest else ""
     return (
@@ -140,7 +141,7 @@ def _verify(options: argparse.Namespace, repository: Repository) -> VerifyReport
 def _chosen(
     options: argparse.Namespace, repository: Repository
 ) -> tuple[list[SavesetInfo] | None, list[dict[str, str | None]]]:
-    """The savesets that were asked for, None for all; and the damaged commits that may be among them."""
+    """The requested savesets, None for all; and the damaged commits that may be among them."""
     if options.saveset:
         return [find_saveset(repository, options.saveset).info], []
     if not (options.volume or options.run_id):

@@ -110,7 +110,7 @@ def test_root_has_to_be_named(run: Run) -> None:
     assert check(run, ["/bin/sh", "-c", "id -un"], user="root")["detail"] == "root"
     refused = run({"name": "command", "argv": ["/bin/true"]}, context=CONTEXT, user="root")
     assert (refused["ok"], refused["commands"]) == (False, [])
-    assert "root has all rights on this host" in refused["detail"]
+    assert "root has all privileges on this host" in refused["detail"]
 
 
 def test_an_unknown_user_is_named(run: Run) -> None:
@@ -190,6 +190,6 @@ def test_a_check_that_waits_for_a_dead_mount_is_killed(
     result = check(run, script("sleep 0.9"), timeout=1)
     stopper.join()
     assert not result["ok"]
-    assert result["detail"].startswith("it did not end within 1 s, and was killed: a disk or a mount may not answer")
+    assert result["detail"].startswith("it did not end within 1 s and was killed: a disk or a mount may not answer")
     assert result["seconds"] < 5
     assert marked() == {}

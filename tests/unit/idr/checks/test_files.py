@@ -61,8 +61,7 @@ def test_what_is_missing_is_named(run: Run, copy: Path) -> None:
     assert [file["path"] for file in result["files"]] == ["/srv/files/a.dat"]
     elsewhere = check(run, copy, "/srv/other/a.dat")
     assert elsewhere["detail"] == (
-        "/srv/other/a.dat is on none of the mounted volumes (/srv/files): "
-        "correct the path, or have its volume mounted too"
+        "/srv/other/a.dat is on none of the mounted volumes (/srv/files): correct the path, or mount its volume too"
     )
 
 
@@ -70,9 +69,9 @@ def test_conditions(run: Run, copy: Path) -> None:
     good = {"path": "/srv/files/a.dat", "sha256": sha256("a.dat"), "min_size": 13, "newer_than": "2023-11-14T22:13:19Z"}
     assert check(run, copy, good)["ok"]
     other = check(run, copy, {**good, "sha256": sha256("b.dat")})
-    assert other["detail"] == f"/srv/files/a.dat is not what was expected: its SHA-256 is {sha256('a.dat')}"
+    assert other["detail"] == f"/srv/files/a.dat is not the expected file: its SHA-256 is {sha256('a.dat')}"
     small = check(run, copy, {**good, "min_size": 14})
-    assert small["detail"] == "/srv/files/a.dat has 13 bytes, 14 are the least that was expected"
+    assert small["detail"] == "/srv/files/a.dat has 13 bytes, fewer than the expected 14"
     old = check(run, copy, {**good, "newer_than": 1_700_000_000})
     assert old["detail"] == (
         "/srv/files/a.dat was last changed at 2023-11-14T22:13:20Z, not after 2023-11-14T22:13:20Z"
@@ -266,5 +265,5 @@ def test_a_disk_that_does_not_answer_keeps_nobody(
     folder = served("--filter=delay", "rdelay=600")
     result = check(run, folder, "/srv/files/disk", timeout=1)
     assert not result["ok"]
-    assert result["detail"] == ("it did not end within 1 s, and was killed: a disk or a mount may not answer")
+    assert result["detail"] == ("it did not end within 1 s and was killed: a disk or a mount may not answer")
     assert result["seconds"] < 6

@@ -94,6 +94,17 @@ def copied_while(image: Path, kind: str, freeze: bool) -> Path:
     return copy
 
 
+def test_another_btrfs_of_the_host_stops_no_check(make: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    """Without rights, btrfs cannot find out whether one on a loop device is the one to check."""
+    image = make("btrfs")
+    other = tmp_path / "other"
+    shutil.copy(image, other)
+    sh("btrfstune", "-f", "-u", other)
+    with mounted(other, "btrfs"), loop(image) as device:
+        result = run({"name": "filesystem", "volume": "fs1/m", "type": "btrfs"}, devices={"fs1/m": device})
+    assert result["ok"], result
+
+
 @pytest.mark.parametrize("kind", MAKE)
 def test_a_sound_one_passes_on_a_device_and_in_a_file(make: Callable[[str], Path], run: Run, kind: str) -> None:
     image = make(kind)
@@ -217,4 +228,4 @@ def test_what_is_not_there_or_has_no_checker(make: Callable[[str], Path], run: R
     assert gone["detail"] == f"there is no {tmp_path}/none on this host: the volume was not brought up"
     swap = run({"name": "filesystem", "device": str(make("ext4")), "type": "swap"})
     assert not swap["ok"]
-    assert "there is no checker for a filesystem of type swap" in swap["detail"]
+    assert "there is no checker for the filesystem type swap" in swap["detail"]

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.checks import bounded, owned
-from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import mount_options
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.mounting import mount_options
+from marks import slow
 
 from .conftest import Run
 from .gtm import DATA, GTM_DIST, Gtm
@@ -59,7 +60,7 @@ def said(result: dict[str, Any], *words: str) -> list[list[str]]:
     return [each["argv"] for each in result["commands"] if all(word in each["argv"] for word in words)]
 
 
-@pytest.mark.parametrize("journal", [False, True], ids=["plain", "journaled"])
+@pytest.mark.parametrize("journal", [slow(False), True], ids=["plain", "journaled"])
 def test_a_frozen_copy_passes(run: Run, tmp_path: Path, isolation: str, journal: bool) -> None:
     folder = tmp_path / "production"
     folder.mkdir()
@@ -85,6 +86,7 @@ def frozen_copy_passes(run: Run, database: Gtm, tmp_path: Path, journal: bool) -
     assert again["ok"], again
 
 
+@pytest.mark.slow
 def test_files_and_patterns(run: Run, database: Gtm, tmp_path: Path) -> None:
     copy = frozen_copy(database, tmp_path / "copy")
     there = database.folder
@@ -110,6 +112,7 @@ def test_regions(run: Run, database: Gtm, tmp_path: Path) -> None:
     assert none["detail"] == f"{database.folder}/mumps.gld has no region CREG"
 
 
+@pytest.mark.slow
 def test_read_only_mounts_are_checked_on_copies(run: Run, database: Gtm, tmp_path: Path) -> None:
     copy = frozen_copy(database, tmp_path / "copy")
     before = (copy / "b.dat").read_bytes()
@@ -130,7 +133,7 @@ def test_read_only_mounts_are_checked_on_copies(run: Run, database: Gtm, tmp_pat
 SPAWN = ('x"\nspawn  ;touch ', '\n!"')  # GDE takes away the first sign of what it runs
 
 
-@pytest.mark.parametrize("copied", [False, True], ids=["in place", "copied"])
+@pytest.mark.parametrize("copied", [slow(False), True], ids=["in place", "copied"])
 def test_names_are_no_commands_of_gde(
     run: Run, database: Gtm, tmp_path: Path, open_folder: Path, isolation: str, copied: bool
 ) -> None:
@@ -191,7 +194,7 @@ def test_programs_have_no_rights(run: Run, database: Gtm, tmp_path: Path, open_f
     assert "Uid:\t1\t1\t1\t1" in named["output"].splitlines()
     root = check(run, database, copy, user="root")
     assert not root["ok"]
-    assert root["detail"].startswith("root has all rights on this host")
+    assert root["detail"].startswith("root has all privileges on this host")
 
 
 @pytest.mark.parametrize("disposable", [True, False])
@@ -222,7 +225,7 @@ def test_a_host_that_cannot_shut_programs_off_has_to_be_accepted(
     refused = run(description, mounts={str(database.folder): copy}, unconfined=False)
     assert not refused["ok"] and refused["commands"] == []
     assert refused["detail"].startswith(
-        "programs that read the copy cannot be shut off here from this host's processes: let root check"
+        "programs that read the copy cannot be isolated from this host's processes: run the check as"
     )
 
 
@@ -234,7 +237,7 @@ def test_a_directory_that_is_too_large_is_not_read(run: Run, database: Gtm, tmp_
     assert "mumps.gld in the copy has 1099511627776 bytes" in result["detail"]
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+@pytest.mark.parametrize("kind", ["ext4", slow("xfs"), slow("btrfs")])
 def test_on_the_mounts_of_a_drill(
     run: Run, database: Gtm, tmp_path: Path, mounted: Callable[..., Path], kind: str
 ) -> None:
@@ -256,6 +259,7 @@ def overwrite(path: Path, start: int, length: int) -> None:
         stream.write(b"\xa5" * length)
 
 
+@pytest.mark.slow
 def test_damage_is_found(run: Run, database: Gtm, tmp_path: Path) -> None:
     copy = frozen_copy(database, tmp_path / "copy")
     size = (copy / "default.dat").stat().st_size
@@ -277,11 +281,13 @@ def test_damage_is_found(run: Run, database: Gtm, tmp_path: Path) -> None:
     header = damaged(lambda path: overwrite(path, 0, 512))
     assert "%GTM-E-DBNOTGDS" in header["detail"]
     short = damaged(lambda path: os.truncate(path, size // 2))
-    assert "File size smaller than block count would indicate" in short["detail"]
+    # Which step meets it first depends on where the blocks lie that the step before reads.
+    assert any(text in short["detail"] for text in ("File size smaller than block count would", "%GTM-E-DBPREMATEOF"))
     empty = damaged(lambda path: os.truncate(path, 0))
     assert "Error reading from file" in empty["detail"]
 
 
+@pytest.mark.slow
 def test_a_copy_in_mid_write_is_never_called_sound_without_a_look(run: Run, database: Gtm, tmp_path: Path) -> None:
     """Not frozen: it lacks what was in memory, and so blocks that others name."""
     copy = tmp_path / "copy"
@@ -305,16 +311,18 @@ def test_gtm_that_is_not_there_and_directories_that_are_damaged(run: Run, databa
     assert damaged["detail"].startswith(f"{database.folder}/mumps.gld cannot be read (exit status ")
 
 
+@pytest.mark.slow
 def test_names_with_variables_and_relative_ones(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "pro duction"
     folder.mkdir()
     with Gtm(folder, files=("default.dat", "$where/b.dat"), environment={"where": str(folder)}).opened() as database:
         copy = frozen_copy(database, tmp_path / "copy")
-        assert "tell its variable in 'environment'" in check(run, database, copy)["detail"]
+        assert "set its variable in 'environment'" in check(run, database, copy)["detail"]
         result = check(run, database, copy, environment={"where": str(folder)})
         assert (result["ok"], result["detail"]) == (True, "2 database files without errors"), result
 
 
+@pytest.mark.slow
 def test_one_that_takes_too_long_is_ended(run: Run, database: Gtm, tmp_path: Path, open_folder: Path) -> None:
     copy = frozen_copy(database, tmp_path / "copy")
     dist = open_folder / "dist"

@@ -15,7 +15,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.checks import known
 from ansible_collections.openisb.backup.plugins.module_utils.checks.base import Surroundings
 from ansible_collections.openisb.backup.plugins.module_utils.checks.defaults import default_checks
 from ansible_collections.openisb.backup.plugins.module_utils.checks.places import Places
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce.errors import OptionError
+from ansible_collections.openisb.backup.plugins.module_utils.host.errors import OptionError
 
 Play = Callable[..., list[dict[str, Any]]]
 
@@ -24,6 +24,7 @@ def task(check: dict[str, Any], **options: Any) -> dict[str, Any]:
     return {"openisb.backup.recovery_check": {"check": check, **options}}
 
 
+@pytest.mark.slow
 def test_it_fails_for_wrong_options_alone(play: Play, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here/a").write_text("a")
@@ -42,9 +43,9 @@ def test_it_fails_for_wrong_options_alone(play: Play, tmp_path: Path) -> None:
     assert good["check"]["files"][0]["path"] == "/srv/m/a"
     assert (bad.get("failed", False), bad["check"]["ok"]) == (False, False)
     assert bad["check"]["detail"] == "exit status 1: /bin/sh no"
-    assert wrong["msg"].startswith("The check is described wrongly: check files has no option 'path'")
+    assert wrong["msg"].startswith("The options of the check are wrong: check files has no option 'path'")
     assert unknown["msg"].endswith("there is no check 'wish': use one of command, files, filesystem, gtm, postgresql")
-    assert place["msg"] == "'mounts' must lead to absolute paths, not 'relative': correct it"
+    assert place["msg"] == "'mounts' must map to absolute paths, not 'relative': correct it"
     assert "Checks cannot be run with /dev/null/none as 'scratch'" in scratch["msg"]
     assert all(result["failed"] for result in (wrong, unknown, place, scratch))
 
@@ -65,7 +66,7 @@ def test_who_reads_the_copy(play: Play, tmp_path: Path) -> None:
         ]
     )
     assert good["check"]["ok"], good
-    assert root["check"]["detail"].startswith("root has all rights on this host")
+    assert root["check"]["detail"].startswith("root has all privileges on this host")
     assert told["check"]["files"][0]["path"] == "/srv/m/\\x1b[2J"
 
 
@@ -82,9 +83,9 @@ def test_check_mode_runs_nothing_and_passes_nothing(play: Play, tmp_path: Path) 
 WRONG = [
     ({}, "a check needs a 'name'"),
     ({"name": "files", "paths": []}, "'paths' must be a list with at least one item"),
-    ({"name": "files", "paths": ["a"]}, "must be an absolute path or have one"),
-    ({"name": "files", "paths": [3]}, "must be an absolute path or have one"),
-    ({"name": "files", "paths": [{"path": "/a", "size": 3}]}, "has no 'size'"),
+    ({"name": "files", "paths": ["a"]}, "must be or contain an absolute path"),
+    ({"name": "files", "paths": [3]}, "must be or contain an absolute path"),
+    ({"name": "files", "paths": [{"path": "/a", "size": 3}]}, "has no key 'size'"),
     ({"name": "files", "paths": [{"path": "/a", "sha256": "12"}]}, "must be 64 hex digits"),
     ({"name": "files", "paths": [{"path": "/a", "min_size": "big"}]}, "must be a number of bytes"),
     ({"name": "files", "paths": [{"path": "/a", "newer_than": "yesterday"}]}, "must be a time such as"),
@@ -110,8 +111,8 @@ def test_what_is_wrong_is_told_of_all() -> None:
     right = {"name": "files", "paths": ["/srv/m/mumps.dat"]}
     assert known.problems_of([right]) == []
     first, second = known.problems_of([{"name": "gtm", "gtm_dist": "/opt/gtm"}, right, {"name": "oracle"}])
-    assert first == "check 1 is described wrongly: check gtm needs either 'gbldir' or 'files'"
-    assert second.startswith("check 3 is described wrongly: there is no check 'oracle'")
+    assert first == "the description of check 1 is wrong: check gtm needs either 'gbldir' or 'files'"
+    assert second.startswith("the description of check 3 is wrong: there is no check 'oracle'")
 
 
 GTM = {"name": "gtm", "gtm_dist": "/usr/lib/gtm", "gbldir": "/srv/m/mumps.gld", "regions": ["*"], "timeout": 10}
@@ -139,7 +140,7 @@ def test_what_drivers_imply_is_a_check(drivers: list[dict[str, Any]]) -> None:
 
 def test_the_filter(play: Play) -> None:
     (result,) = play(
-        [{"ansible.builtin.debug": {"msg": "{{ drivers | openisb.backup.idr_checks(volumes) }}"}}],
+        [{"ansible.builtin.debug": {"msg": "{{ drivers | openisb.backup.facts('idr_checks', volumes) }}"}}],
         "-e",
         '{"drivers": [{"name": "postgresql"}], "volumes": []}',
     )

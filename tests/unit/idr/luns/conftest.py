@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_loops, luns_mounts, luns_names, luns_serve
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
-from ansible_collections.openisb.backup.plugins.module_utils.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
+from ansible_collections.openisb.backup.plugins.module_utils.luns import commands as luns_commands
+from ansible_collections.openisb.backup.plugins.module_utils.luns import loops as luns_loops
+from ansible_collections.openisb.backup.plugins.module_utils.luns import mounts as luns_mounts
+from ansible_collections.openisb.backup.plugins.module_utils.luns import names as luns_names
+from ansible_collections.openisb.backup.plugins.module_utils.luns import serve as luns_serve
+from ansible_collections.openisb.backup.plugins.module_utils.luns.disks import Luns
 
 MIB = 1024**2
 DRILL = "idr-20261128T210000Z-4f1c2a"
@@ -56,18 +60,24 @@ class Disks:
     def table(self, script: str, size: int, parts: dict[int, Path], offsets: dict[int, int], sector: int = 512) -> Path:
         """A disk with the partition table of sfdisk's script, and these filesystems in its partitions."""
         path = self.empty("table.img", size)
-        attach = ["losetup", "--find", "--show", "--sector-size", str(sector), path]
-        device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
-        try:
+        with self.attached(path, sector) as device:
             sfdisk = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", device]
             subprocess.run(sfdisk, input=script, text=True, check=True, capture_output=True)
-        finally:
-            subprocess.run(["losetup", "--detach", device], check=True)
         for number, part in parts.items():
             with path.open("r+b") as disk, part.open("rb") as content:
                 disk.seek(offsets[number])
                 shutil.copyfileobj(content, disk)
         return path
+
+    @contextlib.contextmanager
+    def attached(self, path: Path, sector: int = 512) -> Iterator[str]:
+        """The disk, as a device with sectors of that size for a while."""
+        attach = ["losetup", "--find", "--show", "--sector-size", str(sector), path]
+        device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            yield device
+        finally:
+            subprocess.run(["losetup", "--detach", device], check=True)
 
     @contextlib.contextmanager
     def mounted(self, path: Path, kind: str) -> Iterator[Path]:
@@ -166,7 +176,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Mounts a device with the options that are ours; what is still mounted after the test is unmounted."""
-    from ansible_collections.openisb.backup.plugins.module_utils.idr import mounting
+    from ansible_collections.openisb.backup.plugins.module_utils.control.drill import mounting
 
     points: list[Path] = []
 
@@ -192,3 +202,27 @@ def unmount(point: Path) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"{point} cannot be unmounted")
+
+
+@pytest.fixture(params=["dr-host", ""], ids=["host-with-id", "host-without"])
+def strict_host(request: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A host that runs a lock manager for groups of its own, and activates no group but those it knows."""
+    folder = tmp_path / "lvm"
+    folder.mkdir()
+    (folder / "lvm.conf").write_text(
+        f'global {{ use_lvmlockd=1 system_id_source="{"lvmlocal" if request.param else "none"}" }}\n'
+        'activation { volume_list=["vg-of-this-host"] auto_activation_volume_list=["vg-of-this-host"] }\n'
+    )
+    (folder / "lvmlocal.conf").write_text(f'local {{ system_id="{request.param}" }}\n' if request.param else "")
+    before = luns_commands.environment
+    monkeypatch.setattr(luns_commands, "environment", lambda **more: {**before(**more), "LVM_SYSTEM_DIR": str(folder)})
+    return folder
+
+
+def share_group(settings: list[str], group: str, folder: Path) -> None:
+    """Have a group say that several hosts use it by a lock manager, which is not needed to write that."""
+    written = folder / "metadata"
+    subprocess.run(["vgcfgbackup", *settings, "--file", written, group], check=True, capture_output=True)
+    lock = '\tlock_type = "sanlock"\n\tlock_args = "1.0.0:lvmlock"\n'
+    written.write_text(written.read_text().replace("\tstatus = [", lock + "\tstatus = [", 1))
+    subprocess.run(["vgcfgrestore", *settings, "--force", "--file", written, group], check=True, capture_output=True)

@@ -28,8 +28,8 @@ KILLED = """
 import json, os, signal, sys
 from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader([sys.argv[1]])
-from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_commands, luns_loops, luns_records
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns import Luns
+from ansible_collections.openisb.backup.plugins.module_utils.luns import commands, loops, records
+from ansible_collections.openisb.backup.plugins.module_utils.luns.disks import Luns
 run_dir, wanted, psk, at = sys.argv[2], json.loads(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 calls = 0
 def watched(function):
@@ -44,9 +44,9 @@ def step():
     calls += 1
     if calls == at:
         os.kill(os.getpid(), signal.SIGKILL)
-luns_records.Records.write = watched(luns_records.Records.write)
-luns_commands.spawn = watched(luns_commands.spawn)
-luns_loops.attach = watched(luns_loops.attach)
+records.Records.write = watched(records.Records.write)
+commands.spawn = watched(commands.spawn)
+loops.attach = watched(loops.attach)
 Luns(run_dir).start(wanted, psk)
 print(calls)
 """
@@ -99,6 +99,7 @@ def test_nothing_is_torn_from_under_who_works(disks: Disks, made: Made, mount: M
     assert made.traces() == []
 
 
+@pytest.mark.slow
 def test_a_mount_in_another_namespace_is_told(disks: Disks, made: Made, mount: Mount) -> None:
     lun = made.start(disks.filesystem("ext4"))
     mount(lun["parts"][0])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils import processes
+from ansible_collections.openisb.backup.plugins.module_utils.host import processes
 
 if TYPE_CHECKING:
     from .conftest import Disks, Made, Served
@@ -102,6 +102,7 @@ def test_a_cut_cable(disks: Disks, made: Made, mount: Mount) -> None:
             server.wait(10)
 
 
+@pytest.mark.slow
 def test_a_cable_that_is_out_for_a_moment(disks: Disks, made: Made) -> None:
     """Shorter than the LUN may be silent: what reads waits, and goes on."""
     disk, number = disks.filesystem("xfs"), os.getpid() % 30000
@@ -126,7 +127,7 @@ def test_a_cable_that_is_out_for_a_moment(disks: Disks, made: Made) -> None:
 
 def started(made: Made, uri: str, timeout: float) -> dict[str, Any]:
     """A LUN of a server that is about to be up."""
-    from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+    from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
 
     for _try in range(50):
         with contextlib.suppress(LunError):
@@ -135,6 +136,7 @@ def started(made: Made, uri: str, timeout: float) -> dict[str, Any]:
     return made.start(uri, timeout=timeout)
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs(disks: Disks, served: Served, made: Made, mount: Mount) -> None:
     """Its kernel answers for it, so nothing is lost as far as TCP goes: what reads waits, until the LUN is ended."""
     disk = disks.filesystem("ext4")
@@ -159,12 +161,13 @@ def test_a_server_that_hangs(disks: Disks, served: Served, made: Made, mount: Mo
         assert made.traces() == []
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert processes.start_ticks(pid) is not None
+    assert processes.identity(pid)["ticks"] is not None
 
 
+@pytest.mark.slow
 def test_no_server_at_all(made: Made, disks: Disks, served: Served) -> None:
     """A server that takes the connection and says nothing."""
-    from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+    from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
 
     disk = disks.filesystem("ext4")
     uri, psk = served.start(disk)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
+from marks import slow
 
 if TYPE_CHECKING:
     from .conftest import Disks, Made, Served
@@ -35,7 +36,7 @@ def blkid(path: Path, tag: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "ntfs"])
+@pytest.mark.parametrize("kind", ["ext4", slow("xfs"), slow("btrfs"), "ntfs"])
 def test_a_filesystem_of_an_export(disks: Disks, served: Served, made: Made, mount: Mount, kind: str) -> None:
     disk = disks.filesystem(kind)
     before = digest(disk)
@@ -78,6 +79,25 @@ def test_a_copy_beside_its_mounted_original(disks: Disks, made: Made, mount: Mou
         assert (point / "later").read_text() == "only in the original"
         assert (original / "proof").read_text().startswith("what was there")
         assert not (original / "later").exists()
+        assert made.luns.stop(made.name()) == []
+
+
+def test_a_copy_gets_its_own_identity_though_its_device_was_a_member_of_another_btrfs(
+    disks: Disks, made: Made, mount: Mount
+) -> None:
+    """The kernel remembers the members of a btrfs of several devices, and the device numbers are used again."""
+    disk = disks.filesystem("btrfs")
+    with disks.mounted(disk, "btrfs"):
+        copy = disks.folder / "copy.img"
+        subprocess.run(["cp", "--sparse=always", disk, copy], check=True)
+        members = [disks.empty(f"member{number}.img", 160 * 1024**2) for number in range(2)]
+        with disks.attached(members[0]) as first, disks.attached(members[1]) as second:
+            subprocess.run(["mkfs.btrfs", first, second], check=True, capture_output=True)
+            point = disks.folder / "members"
+            point.mkdir()
+            subprocess.run(["mount", first, point], check=True)
+            subprocess.run(["umount", point], check=True)
+        assert (mount(made.start(copy)["parts"][0]) / "proof").exists()
         assert made.luns.stop(made.name()) == []
 
 
@@ -180,8 +200,8 @@ def wrong(source: str, **options: Any) -> tuple[str, dict[str, Any]]:
     [
         ("/nowhere/m.img", "the source /nowhere/m.img cannot be used: No such file"),
         ("/tmp", "the source /tmp is neither a file nor a block device"),
-        ("http://127.0.0.1/m", "http://127.0.0.1/m is no source of a LUN: give nbd://HOST:PORT/NAME"),
-        ("nbd://user:secret@127.0.0.1:99999/m", "nbd://user@127.0.0.1:99999/m has a wrong port"),
+        ("http://127.0.0.1/m", "http://127.0.0.1/m is not a source of a LUN: use nbd://HOST:PORT/NAME"),
+        ("nbd://user:secret@127.0.0.1:99999/m", "nbd://user@127.0.0.1:99999/m has an invalid port"),
         ("nbd://127.0.0.1:9/m", "127.0.0.1 does not answer at port 9"),
     ],
 )

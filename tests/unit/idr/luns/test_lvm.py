@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_lvm
+from ansible_collections.openisb.backup.plugins.module_utils.luns import lvm as luns_lvm
+
+from .conftest import share_group
 
 if TYPE_CHECKING:
     from .conftest import Disks, Made
@@ -30,8 +32,8 @@ GPT = "label: gpt\nstart=2048, size=8192\nstart=10240, size=417792, type=E6D6D37
 class Original:
     """A volume group with two logical volumes on a disk, active on this host."""
 
-    def __init__(self, disk: Path, offset: int) -> None:
-        self.disk, self.offset = disk, offset
+    def __init__(self, disk: Path, offset: int, owner: str = "") -> None:
+        self.disk, self.offset, self.owner = disk, offset, owner
         losetup = ["losetup", "--find", "--show", "--offset", str(offset), str(disk)]
         self.loop = self.run(*losetup).strip()
         self.run("pvcreate", *self.settings(), self.loop)
@@ -43,7 +45,12 @@ class Original:
 
     def settings(self) -> list[str]:
         """LVM's settings, for a host without udev."""
-        return luns_lvm._settings([self.loop])
+        return luns_lvm._settings([self.loop], owner=self.owner)
+
+    def share(self) -> None:
+        """Have it say that several hosts use it."""
+        self.run("vgchange", *self.settings(), "-an", "vg-prod")
+        share_group(self.settings(), "vg-prod", self.disk.parent)
 
     def description(self) -> bytes:
         """What LVM has written of the group: the filesystems in it change by themselves while they are mounted."""
@@ -53,7 +60,8 @@ class Original:
 
     def end(self) -> None:
         """Let go of it."""
-        self.run("vgchange", *self.settings(), "-an", "vg-prod")
+        if luns_lvm.mapped("vg--prod"):
+            self.run("vgchange", *self.settings(), "-an", "vg-prod")
         self.run("losetup", "--detach", self.loop)
 
     @staticmethod
@@ -116,3 +124,26 @@ def test_two_copies_at_once(original: Original, made: Made) -> None:
     assert all(Path(device).exists() for device in devices[2:])
     assert made.luns.stop(second["name"]) == []
     assert luns_lvm.mapped("idr_") == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "shared"), [("", False), ("prod-host_1.example", False), ("", True)], ids=["plain", "owned", "shared"]
+)
+def test_a_group_of_another_host_on_a_host_with_a_lock_manager(
+    owner: str, shared: bool, made: Made, mount: Mount, disks: Disks, strict_host: Path
+) -> None:
+    original = Original(disks.empty("table.img", 220 * MIB), 0, owner)
+    try:
+        if shared:
+            original.share()
+        before, settings = original.description(), [each.read_bytes() for each in sorted(strict_host.glob("*.conf"))]
+        lun = made.start(original.disk)
+        group, log, m = lun["parts"]
+        assert (group["type"], m["name"], log["name"]) == ("LVM2_member", "vg-prod/m", "vg-prod/log")
+        (mount(m) / "new").write_text("written on the DR host")
+        assert made.luns.stop(lun["name"]) == []
+        assert luns_lvm.mapped("idr_") == []
+        assert original.description() == before
+        assert [each.read_bytes() for each in sorted(strict_host.glob("*.conf"))] == settings
+    finally:
+        original.end()

@@ -21,6 +21,7 @@ DRILL = "idr-20261128T210000Z-4f1c2a"
 LUN, INFO = "openisb.backup.idr_lun", "openisb.backup.idr_lun_info"
 
 
+@pytest.mark.slow
 def test_present_and_absent(play: Play, disks: Disks, served: Served, made: Made, tmp_path: Path) -> None:
     uri, psk = served.start(disks.filesystem("xfs"))
     name = made.name()
@@ -38,12 +39,11 @@ def test_present_and_absent(play: Play, disks: Disks, served: Served, made: Made
     }
     point = tmp_path / "point"
     mount = {
-        "ansible.posix.mount": {
-            "src": "{{ made.lun.parts[0].device }}",
+        "openisb.backup.idr_mount": {
+            "device": "{{ made.lun.parts[0].device }}",
             "path": str(point),
             "fstype": "{{ made.lun.parts[0].type | openisb.backup.idr_mount_type }}",
             "opts": "{{ made.lun.parts[0].type | openisb.backup.idr_mount_options(made.lun.writable) }}",
-            "state": "ephemeral",
         }
     }
     planned, first, again, other, mounted, info, none = play(
@@ -63,7 +63,7 @@ def test_present_and_absent(play: Play, disks: Disks, served: Served, made: Made
     assert first["lun"] == again["lun"]
     assert first["diff"]["before"] == {}
     assert first["diff"]["after"]["device"] == first["lun"]["device"]
-    assert "already with another overlay: True" in other["msg"]
+    assert "already exists with another overlay: True" in other["msg"]
     assert not mounted.get("failed"), mounted
     assert psk not in repr((planned, first, again))
     (lun,) = info["luns"]
@@ -114,6 +114,7 @@ def test_what_a_killed_module_left_is_made_anew(play: Play, disks: Disks, made: 
     assert made.luns.get(made.name())["running"]
 
 
+@pytest.mark.slow
 def test_wrong_options(play: Play, made: Made) -> None:
     where = {"run_dir": str(made.run_dir)}
     lacking, neither, name, source = play(
@@ -130,6 +131,7 @@ def test_wrong_options(play: Play, made: Made) -> None:
     assert "LUN m: the source /nowhere/x cannot be used" in source["msg"]
 
 
+@pytest.mark.slow
 def test_filters(play: Play) -> None:
     (told,) = play([{"ansible.builtin.debug": {"msg": "{{ 'ntfs' | openisb.backup.idr_mount_options(true) }}"}}])
     assert told["msg"] == "ro,nosuid,nodev,noexec"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr.mounting import (
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.mounting import (
     is_writable,
     mount_options,
     mount_type,
@@ -61,7 +61,9 @@ def test_nothing_in_a_copy_makes_anybody_root(mounted: Callable[..., Path]) -> N
 
 def test_a_failover_is_mounted_as_production_is(play: Play) -> None:
     lun = {"parts": [{"number": 0, "device": "/dev/loop1", "type": "xfs", "name": ""}]}
-    task = {"ansible.builtin.debug": {"msg": "{{ lun | openisb.backup.idr_part({}, true, mode == 'failover') }}"}}
+    task = {
+        "ansible.builtin.debug": {"msg": "{{ lun | openisb.backup.facts('idr_part', {}, true, mode == 'failover') }}"}
+    }
     told = [play([task], "-e", json.dumps({"lun": lun, "mode": mode}))[0]["msg"] for mode in ("failover", "test")]
     assert [each["options"] for each in told] == ["rw,nouuid", f"rw,nouuid,{HARMLESS}"]
 

@@ -9,10 +9,15 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_commands, luns_lvm, luns_table
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.luns import commands as luns_commands
+from ansible_collections.openisb.backup.plugins.module_utils.luns import lvm as luns_lvm
+from ansible_collections.openisb.backup.plugins.module_utils.luns import table as luns_table
+from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
 
-LVM = {"pvs": [("vg_name", "vg-prod")], "lvs": [("lv_name", "m"), ("lv_size", "4096"), ("lv_active", "active")]}
+LVM = {
+    "pvs": [("vg_name", "vg-prod"), ("vg_systemid", ""), ("vg_lock_type", "none")],
+    "lvs": [("lv_name", "m"), ("lv_size", "4096"), ("lv_active", "active")],
+}
 
 
 @pytest.fixture
@@ -37,12 +42,12 @@ def test_names_of_lvm(told: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["-an", "--config=x", "../../sda", "..", ".", "a b", "a\nb", "a\x1b[2J", ""])
 def test_names_that_lvm_takes_from_nobody(told: dict[str, Any], name: str) -> None:
     told["lvs"]["lv_name"] = name
-    with pytest.raises(LunError, match="which it takes from nobody") as caught:
+    with pytest.raises(LunError, match="which LVM never creates") as caught:
         luns_lvm.volumes("/dev/loop1", "idr_1", 1)
     assert str(caught.value).isprintable()
     told["pvs"]["vg_name"] = name
     if name:
-        with pytest.raises(LunError, match="which it takes from nobody"):
+        with pytest.raises(LunError, match="which LVM never creates"):
             luns_lvm.group_of("/dev/loop1", 1)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr import luns_nbd
+from ansible_collections.openisb.backup.plugins.module_utils.luns import nbd as luns_nbd
 
 if TYPE_CHECKING:
     from .conftest import Disks, Made, Served
@@ -26,6 +26,7 @@ pytestmark = [
 ]
 Mount = Callable[..., Path]
 MIB = 1024**2
+DOS_4K, GPT_4K = (f"label: {kind}\nstart=256, size=16384\n" for kind in ("dos", "gpt"))
 GPT = "label: gpt\nstart=2048, size=131072\nstart=133120, size=8192\n"
 
 
@@ -64,6 +65,19 @@ def test_partitions_and_no_record(disks: Disks, made: Made, mount: Mount) -> Non
     made.luns.records.forget(lun["name"])
     assert made.luns.stop(lun["name"]) == []
     assert not luns_nbd.connected(lun["device"][5:])
+    assert made.traces() == []
+
+
+@pytest.mark.parametrize(
+    ("script", "told"), [(DOS_4K, 4096), (GPT_4K, 0), (GPT_4K, 512)], ids=["mbr", "gpt", "gpt-512"]
+)
+def test_sectors_of_4096_bytes(disks: Disks, made: Made, mount: Mount, script: str, told: int) -> None:
+    disk = disks.table(script, 80 * MIB, {1: disks.filesystem("ext4")}, {1: MIB}, 4096)
+    lun = made.start(disk, method="nbd", sector_size=told)
+    assert Path(f"/sys/block/{lun['device'][5:]}/queue/logical_block_size").read_text() == "4096\n"
+    assert [(part["type"], part["offset"]) for part in lun["parts"]] == [("ext4", MIB)]
+    assert (mount(lun["parts"][0]) / "proof").exists()
+    assert made.luns.stop(lun["name"]) == []
     assert made.traces() == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.idr.luns_errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
 
 if TYPE_CHECKING:
     from .conftest import Disks, Made, Served
@@ -33,6 +33,10 @@ start=2048, size=131072, type=83
 start=133120, size=278528, type=f
 start=135168, size=131072, type=7
 start=268288, size=8192, type=83
+"""
+DOS_4K = """
+label: dos
+start=256, size=16384, type=83
 """
 GPT_4K = """
 label: gpt
@@ -81,6 +85,46 @@ def test_sectors_of_4096_bytes(disks: Disks, served: Served, made: Made, mount: 
         (1, "ext4", MIB, 64 * MIB)
     ]
     assert (mount(lun["parts"][0]) / "proof").exists()
+
+
+@pytest.mark.parametrize("method", ["fuse", "file", "device"])
+def test_an_mbr_counts_in_the_sectors_of_its_disk(
+    disks: Disks, served: Served, made: Made, mount: Mount, method: str
+) -> None:
+    """An MBR does not tell its sectors, so it is read with those of the disk that it was made on."""
+    disk = disks.table(DOS_4K, 80 * MIB, {1: disks.filesystem("ext4")}, {1: 256 * 4096}, 4096)
+    if method == "fuse":
+        uri, psk = served.start(disk)
+        lun = made.start(uri, psk=psk, sector_size=4096)
+    elif method == "file":
+        lun = made.start(disk, overlay=False, sector_size=4096)
+    else:
+        with disks.attached(disk) as device:  # a disk that was restored to, with sectors of 512 bytes
+            lun = made.start(device, overlay=False, sector_size=4096)
+            assert lun["device"] != device
+            assert (mount(lun["parts"][0]) / "proof").exists()
+            assert made.luns.stop(lun["name"]) == []
+    assert lun["table"] == "dos"
+    assert [(part["number"], part["type"], part["offset"], part["size"]) for part in lun["parts"]] == [
+        (1, "ext4", MIB, 64 * MIB)
+    ]
+    if method != "device":
+        assert (mount(lun["parts"][0]) / "proof").exists()
+        assert made.luns.stop(lun["name"]) == []
+    assert made.traces() == []
+
+
+def test_a_gpt_tells_its_sectors_whatever_was_told(disks: Disks, made: Made) -> None:
+    disk = disks.table(GPT_4K, 80 * MIB, {1: disks.filesystem("ext4")}, {1: 256 * 4096}, 4096)
+    lun = made.start(disk, sector_size=512)
+    assert [(part["type"], part["offset"]) for part in lun["parts"]] == [("ext4", MIB)]
+
+
+def test_a_disk_without_a_table_is_used_as_it_is(disks: Disks, made: Made) -> None:
+    with disks.attached(disks.filesystem("ext4")) as device:
+        lun = made.start(device, overlay=False, sector_size=4096)
+        assert (lun["device"], lun["parts"][0]["type"]) == (device, "ext4")
+        assert made.luns.stop(lun["name"]) == []
 
 
 def test_what_is_written_to_a_partition_stays_off_the_source(disks: Disks, made: Made, mount: Mount) -> None:
