@@ -100,7 +100,7 @@ def test_a_way_that_breaks_gives_no_answer(tmp_path: Path) -> None:
         thread.join()
         begun = time.monotonic()
         assert Forward(Connection("ssh"), path, "/r").ask(b"{}\n", 0.2) is None
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 3
 
 
 def serve_at(path: str) -> socket.socket:

@@ -152,7 +152,7 @@ def test_a_partner_that_is_killed_while_it_thaws_is_followed_by_the_guard(holds:
     wait_for(lambda: holds.find().record["partner"] is None)
     holds.kill("holder")  # which the partner has become
     holds.release("b")
-    wait_for(lambda: holds.frozen() == [], 2)
+    wait_for(lambda: holds.frozen() == [])
     holds.wait_for_thaw_by("guard")
 
 

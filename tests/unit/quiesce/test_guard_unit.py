@@ -90,7 +90,7 @@ def test_the_unit_is_there_as_long_as_the_guard(holds: Holds, units: Callable[[]
     if killed:
         begun = time.monotonic()
         holds.kill("partner", "holder")
-        wait_for(lambda: holds.frozen() == [], 2)
+        wait_for(lambda: holds.frozen() == [])
         assert time.monotonic() - begun < 2
         holds.wait_for_thaw_by("guard")
         assert units() != ""

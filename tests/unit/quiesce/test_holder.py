@@ -48,12 +48,12 @@ def test_a_repeated_thaw_answers_the_same(holds: Holds) -> None:
 def test_the_holder_thaws_when_its_time_to_live_ends(holds: Holds) -> None:
     holds.arm(hold_ttl=0.4)
     frozen = holds.ask("freeze")
-    wait_for(lambda: holds.frozen() == [], 2)
+    wait_for(lambda: holds.frozen() == [])
     # The holder may still be about to note that the last driver has thawed.
     wait_for(lambda: holds.ask("status")["state"] != "thawing", 1)
     status = holds.ask("status")
     assert (status["state"], status["reason"], status["hold_unbroken"]) == ("thawed", "ttl", False)
-    assert 0.4 <= status["thawed"] - frozen["freeze_started"] < 0.8
+    assert 0.4 <= status["thawed"] - frozen["freeze_started"] < 0.5 + 1
     late = holds.ask("thaw")
     assert (late["ok"], late["hold_unbroken"]) == (True, False)
 
@@ -63,15 +63,15 @@ def test_the_partner_thaws_when_the_holder_is_killed(holds: Holds) -> None:
     holds.ask("freeze")
     killed = time.monotonic()
     holds.kill_holder()
-    wait_for(lambda: holds.frozen() == [], 2)
-    assert time.monotonic() - killed < 1
+    wait_for(lambda: holds.frozen() == [])
+    assert time.monotonic() - killed < 5  # half the time to live
     wait_for(lambda: holds.find().answers)
     thawed = holds.ask("thaw")
     assert (thawed["ok"], thawed["reason"], thawed["hold_unbroken"]) == (True, "partner", False)
     assert holds.log()[-2:] == ["thaw b", "thaw a"]
     told = holds.find().public()
     assert told["error"].startswith("the holder died")
-    assert 0 < told["window_ms"] < 1000
+    assert 0 < told["window_ms"] < 5000
     with pytest.raises(HolderError, match="freezes only once"):
         holds.arm()
     holds.arm("r2")
@@ -105,7 +105,7 @@ def test_the_partner_thaws_when_the_holder_hangs(holds: Holds) -> None:
     holder = holds.find().record["holder"]
     os.kill(holder["pid"], signal.SIGSTOP)
     wait_for(lambda: holds.frozen() == [], 3)
-    assert 0.4 < time.monotonic() - frozen < 0.5 + 1
+    assert 0.4 < time.monotonic() - frozen < 0.5 + 2
     assert not is_running(holder)
     wait_for(lambda: holds.find().answers)
     thawed = holds.ask("thaw")
@@ -188,7 +188,7 @@ def test_the_partner_thaws_what_a_killed_holder_was_freezing(holds: Holds) -> No
         connection.sendall(protocol.encode({"run_id": "r1", "command": "freeze"}))
         wait_for(lambda: holds.frozen() == ["a", "b"])
         holds.kill_holder()
-        wait_for(lambda: holds.frozen() == [], 2)
+        wait_for(lambda: holds.frozen() == [])
 
 
 def test_a_thaw_asked_while_the_partner_takes_over_is_answered(holds: Holds) -> None:
@@ -480,4 +480,4 @@ def test_a_hold_outlives_whoever_armed_it(holds: Holds, project_root: Path) -> N
         os.killpg(armer.pid, signal.SIGKILL)
     assert holds.ask("freeze")["ok"]
     assert holds.frozen() == ["a", "b"]
-    wait_for(lambda: holds.frozen() == [], 2)
+    wait_for(lambda: holds.frozen() == [])
