@@ -130,7 +130,8 @@ class Bench:
         step, fault = stage.step, FAULTS[outcome.fault]
         gated = fault.holds(step.name)
         task = fault.tasks.get(step.name, step.task) if gated else ""
-        if gated and not task:
+        inside = gated and not task and not step.job
+        if inside:
             self.machine.tell(step.gate_host, f"{step.name}.gate")
         fault.before(stage)
         private = self.folder / f"{step.name}-{outcome.fault}"
@@ -144,7 +145,7 @@ class Bench:
             else:
                 outcome.problems.append(f"the run was not at the step within {REACH} s")
             stage.controller.open()
-            if not task:
+            if inside:
                 self.machine.tell(step.gate_host, f"{step.name}.open")
         if not stage.controller.wait(END):
             outcome.problems.append(f"the run did not end within {END} s")
@@ -165,6 +166,8 @@ class Bench:
     def _reached(self, stage: Stage, task: str) -> bool:
         if task:
             return stage.controller.reached()
+        if stage.step.job:
+            return self.machine.backs_up(stage.step.host)
         return self.machine.told(stage.step.gate_host, f"{stage.step.name}.reached")
 
     def _variables(self, step: Step) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .steps import WINDOW, Step
+from .steps import ARMED, UNCHECKED, WINDOW, Step
 from .stuck import MOUNT, StuckMount
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ ROOM = 192
 POKES = {"freeze": 1}
 #: What the command line of every process of OpenISB on a server has in it, but for the guard's.
 OURS = re.compile(r"python|ansible|openisb")
-#: The step prepare, once every holder is armed.
-ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
-#: The step preflight before any host is checked: hosts are checked side by side.
-UNCHECKED = {"preflight": "Set the paths and addresses of this host"}
 
 
 @dataclass

@@ -167,6 +167,13 @@ class Machine:
         path.write_text(text.replace("@PYTHON@", python).replace("@DIST@", self.lab.gtm_dist))
         path.chmod(0o755)
 
+    def backs_up(self, host: str) -> bool:
+        """Whether the backup of a file server is reading on a backup server."""
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            told = [path.read_text() for path in self.path(host, "/run/openisb/jobs").glob("isb-*.fs*.json")]
+            return any(json.loads(text)["state"] == "running" for text in told)
+        return False
+
     def tell(self, host: str, *words: str) -> None:
         """Leave word for the stand-ins of a host."""
         for word in words:

@@ -13,13 +13,15 @@ class Step:
     """One step. ``host`` is the one that works in it and is hurt.
 
     The run is held at ``task`` (role and task, as Ansible names them), before it begins, or, where the step is a part
-    of the freeze window, inside the driver or the storage's command on ``gate_host``.
+    of the freeze window, inside the driver or the storage's command on ``gate_host``. It is not held where the step is
+    a job of ``host``, which takes long enough.
     """
 
     name: str
     host: str
     task: str = ""
     gate_host: str = ""
+    job: bool = False
 
 
 STEPS = {
@@ -30,10 +32,14 @@ STEPS = {
         Step("freeze", "fs1", gate_host="fs1"),
         Step("snapshot", "storage1", gate_host="storage1"),
         Step("thaw", "fs1", gate_host="fs1"),
-        Step("backup", "backup1", task="block_backup : Follow the backup"),
+        Step("backup", "backup1", job=True),
         Step("cleanup", "fs1", task="cleanup : End the holder"),
         Step("report", "backup1", task="report : Create the folder for reports beside the savesets"),
     )
 }
 #: Steps inside the freeze window.
 WINDOW = ("freeze", "snapshot", "thaw")
+#: The step prepare, once every holder is armed.
+ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
+#: The step preflight before any host is checked: hosts are checked side by side.
+UNCHECKED = {"preflight": "Set the paths and addresses of this host"}
