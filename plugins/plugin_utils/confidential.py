@@ -38,6 +38,13 @@ exit {no_memory}
 """
 
 
+def as_texts(secret: Any) -> Any:
+    """A secret option as JSON has it: a text, or a dict of texts."""
+    if isinstance(secret, Mapping):
+        return {str(name): str(value) for name, value in secret.items() if value is not None}
+    return str(secret)
+
+
 class ActionModule(ActionBase):
     """Runs the module that the task names."""
 
@@ -86,7 +93,7 @@ class ActionModule(ActionBase):
 
     def _start(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Start the module asynchronously; it finds its secrets in memory."""
-        secrets = {name: str(arguments.pop(name)) for name in NAMES if arguments.get(name) is not None}
+        secrets = {name: as_texts(arguments.pop(name)) for name in NAMES if arguments.get(name) is not None}
         if not secrets:
             return self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True)
         path = self._hand_over(secrets, arguments)
@@ -101,7 +108,7 @@ class ActionModule(ActionBase):
                 self._low_level_execute_command(f"rm -f {shlex.quote(path)}")
         return done
 
-    def _hand_over(self, secrets: Mapping[str, str], arguments: Mapping[str, Any]) -> str:
+    def _hand_over(self, secrets: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
         """Write the secrets into a file in memory on the host, and return its path."""
         run_dir = shlex.quote(str(arguments.get("run_dir") or RUN_DIR))
         folders = f'{run_dir} /run "/run/user/$(id -u)" /dev/shm'

@@ -60,6 +60,7 @@ def backup(arguments: argparse.Namespace) -> Figures:
                 level=arguments.level,
                 source_id=f"bench-{arguments.number}",
                 changes=told,
+                cache_dir=f"{arguments.repository}.cache",
             ),
         )
     origin = saveset.info.origin

@@ -36,6 +36,7 @@ def run(bench: Bench, chunks: int) -> dict[str, t.Any]:
     unchanged = _engine(bench, repository, "backup", "--number", "3", "--changes", str(changes), str(volume))
     volume.unlink()
     shutil.rmtree(repository)
+    shutil.rmtree(f"{repository}.cache")
     return {
         "volume_bytes": _SPARSE_BYTES,
         "known_chunks": chunks,

@@ -19,6 +19,15 @@ Play = Callable[..., list[dict[str, Any]]]
 MIB = 1024**2
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for caches, of this process and of those that it starts: none of this machine is used."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Makes a filesystem in a file and mounts it; called with the command that makes it, and mount options."""

@@ -35,6 +35,7 @@ ENGINE = (
     "program",
     "access",
     "collect",
+    "known",
     "restore",
     "backup",
     "verify",

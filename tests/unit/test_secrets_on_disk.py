@@ -79,13 +79,12 @@ BACKUP = """
         - openisb.backup.block_backup:
             repository: "{{ openisb_host.repository }}"
             passphrase: "{{ repository_writer_passphrase }}"
-            volume: one/m
-            source: "{{ lun.export.uri }}"
-            psk: "{{ lun.psk }}"
+            volumes: [{volume: one/m, source: "{{ lun.export.uri }}"}]
+            psks: {one/m: "{{ lun.psk }}"}
             run_id: isb-20261128T210000Z-4f1c2a
             consistency_point: "2026-11-28T21:00:00+00:00"
             verdict: crash-consistent
-            job: r.one.m
+            job: r.one
             run_dir: "{{ openisb_host.run_dir }}"
       always:
         - openisb.backup.nbd_export: {name: lun, run_id: r, run_dir: "{{ openisb_host.run_dir }}", state: absent}

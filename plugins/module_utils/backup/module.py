@@ -47,15 +47,22 @@ def require_libraries(module: AnsibleModule) -> None:
 
 
 def require_host(module: AnsibleModule, option: str) -> None:
-    """Fail where an address that a host supplied is not that of an export of that host, or where its key is invalid."""
-    address, host, key = (module.params[name] for name in (option, "host", "psk"))
+    """Fail where the address in an option is not that of an export of the given host, or where its key is invalid."""
+    try:
+        check_export(option, *(module.params[name] for name in (option, "host", "psk")))
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+
+
+def check_export(option: str, address: str, host: str | None, key: str | None) -> None:
+    """Raise ValueError unless the address in ``option`` is that of an export of ``host``, if given, and has the key."""
     try:
         if host is not None:
             check_of_host(address, host)
     except ValueError as error:
-        module.fail_json(msg=f"{option}: {error}")
+        raise ValueError(f"{option}: {error}") from error
     if key and not (KEY.fullmatch(key) and address.startswith("nbds://")):
-        module.fail_json(msg=f"psk: it is not 64 hex digits, or {option} has no nbds:// and so no key")
+        raise ValueError(f"psk: it is not 64 hex digits, or {option} has no nbds:// and so no key")
 
 
 def secret_of(module: AnsibleModule) -> Secret:

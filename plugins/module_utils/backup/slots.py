@@ -17,7 +17,7 @@ POLL = 0.1
 
 @contextlib.contextmanager
 def slot(folder: str, count: int, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold one of ``count`` slots below ``folder`` (0: no limit); ``waiting`` is called while none is free.
+    """Hold one of ``count`` slots below ``folder`` (0: no limit); ``waiting`` is called once if none is free.
 
     A slot is a kernel lock, so it is released when its process ends, however it ends.
     """
@@ -30,9 +30,10 @@ def slot(folder: str, count: int, waiting: Callable[[], object] = lambda: None) 
             stack.enter_context(open(os.path.join(folder, f"{number}.lock"), "a", encoding="ascii"))
             for number in range(count)
         ]
-        while not any(map(_lock, files)):
+        if not any(map(_lock, files)):
             waiting()
-            time.sleep(POLL)
+            while not any(map(_lock, files)):
+                time.sleep(POLL)
         yield
 
 

@@ -20,25 +20,31 @@ from typing import Any
 from ansible.module_utils.basic import env_fallback
 
 #: The names of all options of this collection's modules that hold a secret.
-NAMES = ("passphrase", "new_passphrase", "private_key_password", "psk", "password", "secret")
+NAMES = ("passphrase", "new_passphrase", "private_key_password", "psk", "psks", "password", "secret")
 #: The environment variable that names the file.
 VARIABLE = "OPENISB_HANDED"
 #: Bytes: far more than secrets need.
 LIMIT = 1 << 16
 
-_handed: dict[str, str] = {}
+#: A dict of secrets: Ansible puts an option's fallback into the set of what it hides, and then each value in it.
+_Secrets = type("_Secrets", (dict,), {"__hash__": object.__hash__})
+
+_handed: dict[str, Any] = {}
 
 
-def option(name: str, *environment: str) -> dict[str, Any]:
-    """The argument_spec of the secret option ``name`` (of NAMES); ``environment``: variables it may also come from."""
-    return {"type": "str", "no_log": True, "fallback": (_find, [name, *environment])}
+def option(name: str, *environment: str, kind: str = "str") -> dict[str, Any]:
+    """The argument_spec of the secret option ``name`` (of NAMES); ``environment``: variables it may also come from.
+
+    ``kind``: ``str``, or ``dict`` for several secrets by what they are for.
+    """
+    return {"type": kind, "no_log": True, "fallback": (_find, [name, *environment])}
 
 
 def _find(name: str, *environment: str) -> Any:
     """Ansible's fallback for an option that was not given."""
     _receive()
     if name in _handed:
-        return _handed[name]
+        return _Secrets(_handed[name]) if isinstance(_handed[name], dict) else _handed[name]
     return env_fallback(*environment)
 
 

@@ -11,12 +11,14 @@ import os
 import shutil
 import sys
 import time
-from typing import Any
+from typing import Any, Sequence
 
 from . import processes, records
+from .records import Record
 
 INTERVAL = 0.25  # seconds
 KEPT = 3600.0  # seconds
+PARTS_MAX = 64  # of one job: more are neither recorded nor shown
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
 
 #: Options of every module that runs as a job. Its action (plugin_utils/jobs.py) reads all, the module the first two.
@@ -46,7 +48,7 @@ class Job:
         return os.path.join(self.folder, self.name + ".json")
 
     def tell(self, state: str, progress: dict[str, Any] | None = None) -> None:
-        """Record the job's state. ``progress``: a dict of percent, bytes_done, bytes_total, rate (bytes/s), eta_s."""
+        """Record the job's state. ``progress``: as progress_of() makes it, and with it the list of its ``parts``."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         pid = os.getpid()
         if self._made_by is None:
@@ -56,10 +58,14 @@ class Job:
         records.write(self.path, record)
         self._written = time.monotonic()
 
-    def tell_progress(self, done: int, total: int, elapsed: float) -> None:
-        """Record progress, at most every INTERVAL seconds. ``done``, ``total``: bytes; ``elapsed``: seconds."""
+    def tell_progress(self, done: int, total: int, elapsed: float, parts: Sequence[Record] = ()) -> None:
+        """Record progress, at most every INTERVAL seconds. ``done``, ``total``: bytes; ``elapsed``: seconds.
+
+        ``parts``: of a job with several, the progress of each, as progress_of() makes it, with its label and state.
+        """
         if time.monotonic() - self._written >= INTERVAL:
-            self.tell(RUNNING, progress_of(done, total, elapsed))
+            progress = progress_of(done, total, elapsed)
+            self.tell(RUNNING, dict(progress, parts=list(parts[:PARTS_MAX])) if parts else progress)
 
     def read(self) -> dict[str, Any] | None:
         """The job's last record, with ``running``: whether its process is alive. None where there is none yet."""
@@ -75,6 +81,14 @@ class Job:
             other = Job(os.path.dirname(self.folder), name.rpartition(".")[0]).read()
             if other and not other["running"] and os.path.getmtime(path) < time.time() - KEPT:
                 os.unlink(path)
+
+
+def read_all(run_dir: str) -> dict[str, dict[str, Any]]:
+    """The records of all jobs below ``run_dir``, by name, as Job.read() returns them."""
+    paths = sorted(glob.glob(os.path.join(glob.escape(run_dir), "jobs", "*.json")))
+    names = [os.path.basename(path)[: -len(".json")] for path in paths]
+    found = {name: Job(run_dir, name).read() for name in names}
+    return {name: record for name, record in found.items() if record}
 
 
 def of_run(run_dir: str, run_id: str) -> list[str]:

@@ -15,9 +15,9 @@ import typing as t
 
 from .access.keyfile import SCRYPT, Unlocked, passphrase_key, unlock
 from .access.keyfiles import KeyFiles
-from .alike import check_alone, check_listed
 from .backup.request import LATEST, BackupRequest
-from .backup.writing import BackupRun, Parent, readable, session_of
+from .backup.writing import Parent, readable
+from .backup_job import Place, back_up
 from .base.deps import require
 from .base.errors import (
     Damaged,
@@ -33,28 +33,26 @@ from .base.errors import (
 from .base.extent import DATA, Extent
 from .base.linux import keep_freed_memory
 from .base.parallel import default_workers
-from .base.progress import BackupStats, ProgressCallback, RestoreStats
+from .base.progress import BackupStats, ProgressCallback, RestoreStats, VolumeProgress, VolumesCallback
 from .base.volume import check_volume, volume_folder
 from .collect.collect import is_going
-from .collect.lease import RESTORE, VERIFY, reading, writing
+from .collect.lease import RESTORE, VERIFY, reading
 from .collect.pins import Pin, is_pinned, pin_name, pin_texts, put_pin, read_pins
 from .collect.prune import PruneOptions, Pruner, PruneReport
 from .collect.retention import Policy
 from .format.bounds import CHUNK_SIZES
-from .format.commit import SavesetInfo, commit_name, decode_commit, encode_commit, parse_name
-from .format.container import PACK_KIND, object_name
-from .format.directory import Geometry
+from .format.commit import SavesetInfo, commit_name, decode_commit, parse_name
 from .format.document import Document, decode_document, encode_document
 from .format.features import read_features, read_only_error
-from .format.leafmap import LeafMap
-from .format.order import next_sequence, set_aside
+from .format.leafmap import CACHE_LEAVES, CACHE_LEAVES_IN_ORDER, LeafMap
+from .format.order import set_aside
 from .format.page import LEAF_ENTRIES
 from .io.source import Source
 from .io.target import Target
 from .keys.keys import KeyRing, public_master, write_only_error
 from .keys.secret import Secret
 from .program.tool import problems as tool_problems
-from .program.tool import refresh, try_refresh
+from .program.tool import refresh
 from .restore.compare import Comparer
 from .restore.reader import ChunkReader
 from .restore.restore import RestoreJob
@@ -359,49 +357,33 @@ class Repository:
         Raises InvalidValue, SourceError, StoreFull, StoreError, UnsupportedFormat (read-only), and what progress
         raises; in any case, earlier savesets stay intact and nothing incomplete stays visible.
         """
-        request.check(source.size, self.chunk_size)
+
+        def tell(volumes: t.Sequence[VolumeProgress]) -> None:
+            if progress:
+                progress(volumes[0].progress)
+
+        (outcome,) = self.backup_all([(source, request)], tell if progress else None)
+        if not isinstance(outcome, Saveset):
+            raise outcome
+        return outcome
+
+    def backup_all(
+        self, volumes: t.Sequence[tuple[Source, BackupRequest]], progress: VolumesCallback | None = None
+    ) -> list[Saveset | SavesetError | OSError]:
+        """Back up several volumes at once, by as many threads and at the rate that one would have.
+
+        Returns what came of each, in their order: its saveset, or the error for which it has none.  A volume is
+        committed as soon as it is done, and one that fails does not stop the others.
+
+        :param progress: called about twice a second in this thread; an exception from it stops all volumes that are not
+            committed yet.
+        Raises InvalidValue if the requests cannot be one job, StoreError, UnsupportedFormat (read-only), and what
+        progress raises; in any case, earlier savesets stay intact and nothing incomplete stays visible.
+        """
         self._check_writable()
-        try_refresh(self.store, self._ring)
-        with writing(self.store, self._ring, request.volume, session_of(self._ring, request)) as lease:
-            check_alone(self.store, request.volume)
-            before = self.savesets(request.volume)
-            run = BackupRun(
-                self.store,
-                self._ring,
-                request,
-                source,
-                geometry=Geometry(source.size, self.chunk_size),
-                parent=self._parent(request, before),
-                withheld=lease.withheld,
-            )
-            written = run.run(progress)
-            info = SavesetInfo(
-                id=secrets.token_hex(16),
-                volume=request.volume,
-                run_id=request.run_id,
-                sequence=next_sequence(info.place for info in before),
-                time=request.moment,
-                verdict=request.verdict,
-                size=source.size,
-                chunk_size=self.chunk_size,
-                map_id=written.map_id.hex(),
-                root=written.root.hex(),
-                digest=written.digest.hex(),
-                parent=run.parent_id,
-                origin=written.origin,
-                stats=written.stats,
-                metadata=dict(request.metadata),
-            )
-            # The map may name packs that another writer has just published and not yet made durable.
-            self.store.settle(object_name(PACK_KIND, pack) for pack in written.new_packs)
-            lease.commit(info.name, encode_commit(info, self._ring))
-            try:
-                check_listed(self.store, request.volume, info.name)
-            except InvalidValue:
-                self.store.delete(info.name)
-                raise
-            run.committed()
-        return Saveset(self, info)
+        place = Place(self.store, self._ring, self.chunk_size, self.savesets, self._parent, self.warn)
+        found = back_up(place, volumes, progress)
+        return [self.saveset(item) if isinstance(item, SavesetInfo) else item for item in found]
 
     def _check_writable(self) -> None:
         if self.read_only:
@@ -424,7 +406,7 @@ class Repository:
             )
         if parent.chunk_size != self.chunk_size or not self._is_there(parent):
             return None
-        return readable(parent, self.open_map)
+        return readable(parent, lambda info: self.open_map(info, CACHE_LEAVES_IN_ORDER))
 
     # -- list and find
 
@@ -670,9 +652,10 @@ class Repository:
 
     # -- for savesets
 
-    def open_map(self, info: SavesetInfo) -> LeafMap:
+    def open_map(self, info: SavesetInfo, cache_leaves: int = CACHE_LEAVES) -> LeafMap:
         """The map of a saveset.  Raises NotFound, Damaged."""
-        leaf_map = LeafMap(self.store, self._ring, volume_folder(info.volume), bytes.fromhex(info.map_id))
+        map_id = bytes.fromhex(info.map_id)
+        leaf_map = LeafMap(self.store, self._ring, volume_folder(info.volume), map_id, cache_leaves)
         if (leaf_map.geometry.size, leaf_map.geometry.chunk_size) != (info.size, info.chunk_size):
             raise Damaged(leaf_map.name, "its size is not the one in the commit", _CHANGED)
         return leaf_map

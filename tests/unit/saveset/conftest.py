@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import importlib.machinery
@@ -102,16 +103,39 @@ class Lab:
 
     def backup(self, image: Path | str, volume: str = "fs1/m", **options: t.Any) -> repository.Saveset:
         """Back up; every saveset is a minute younger than the one before."""
-        self._minutes += 1
         progress = options.pop("progress", None)
-        options = {
-            "run_id": f"run-{self._minutes}",
-            "time": NOON + datetime.timedelta(minutes=self._minutes),
-            "verdict": "application-consistent",
-            **options,
-        }
+        request = self.request(volume, **options)
         with source.open_source(str(image)) as opened:
-            return self.open().backup(opened, BackupRequest(volume=volume, **options), progress)
+            return self.open().backup(opened, request, progress)
+
+    def backup_all(
+        self,
+        images: t.Mapping[str, Path | source.Source],
+        *,
+        repo: repository.Repository | None = None,
+        progress: t.Any = None,
+        requests: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
+        **options: t.Any,
+    ) -> dict[str, repository.Saveset | Exception]:
+        """Back up volumes as one job; what came of each. ``requests``: options of a volume alone."""
+        moment = self._moment()
+        with contextlib.ExitStack() as stack:
+            volumes = []
+            for volume, image in images.items():
+                opened = image if isinstance(image, source.Source) else source.open_source(str(image))
+                own = {**moment, **options, **(requests or {}).get(volume, {})}
+                volumes.append((stack.enter_context(opened), BackupRequest(volume=volume, **own)))
+            outcomes = (repo or self.open()).backup_all(volumes, progress)
+        return dict(zip(images, outcomes, strict=True))
+
+    def request(self, volume: str, **options: t.Any) -> BackupRequest:
+        """A request for a volume, a minute younger than the one before."""
+        return BackupRequest(volume=volume, **{**self._moment(), **options})
+
+    def _moment(self) -> dict[str, t.Any]:
+        self._minutes += 1
+        time = NOON + datetime.timedelta(minutes=self._minutes)
+        return {"run_id": f"run-{self._minutes}", "time": time, "verdict": "application-consistent"}
 
     def restore(self, saveset: repository.Saveset) -> Path:
         """Restore to a new file."""

@@ -13,7 +13,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.saveset import repository
+from ansible_collections.openisb.backup.plugins.module_utils.saveset import backup_job
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.volume import folded
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.local import LocalStore
@@ -108,7 +108,7 @@ def test_both_go_on_where_both_are(lab: Lab, image: Path, monkeypatch: pytest.Mo
     """An older version let them begin, on a store that tells them apart."""
     with monkeypatch.context() as patch:
         for name in ("check_alone", "check_listed"):
-            patch.setattr(repository, name, unchecked)
+            patch.setattr(backup_job, name, unchecked)
         lab.backup(image)
         lab.backup(image, "FS1/m")
     lab.backup(image)

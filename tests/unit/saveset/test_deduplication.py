@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup import index
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.index import _Known
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.footer import ROW
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.known.heap import Heap
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise, text
 
@@ -123,13 +123,13 @@ def test_equal_prefixes_are_told_apart() -> None:
     identities += [generator.randbytes(32) for _number in range(500)]
     rows = {identity: ROW.pack(identity, number, 7, 0, 2, 0, 0) for number, identity in enumerate(identities)}
     packs = [(b"A" * 16, identities[0::3]), (b"B" * 16, identities[1::3]), (b"C" * 16, identities[2::3])]
-    known = _Known()
-    assert known.find(bytes(32)) is None
+    known = Heap()
+    assert known.find(bytes(32)) == []
     for pack, some in packs:
         known.add(pack, b"".join(rows[identity] for identity in some))
         known.settle()
     for pack, some in packs:
         for identity in some:
-            assert known.find(identity) == pack + rows[identity][32:48]
-    assert known.find(bytes(32)) is None
-    assert known.find(b"\xff" * 32) is None
+            assert known.find(identity) == [pack + rows[identity][32:48]]
+    assert known.find(bytes(32)) == []
+    assert known.find(b"\xff" * 32) == []

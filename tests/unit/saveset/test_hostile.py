@@ -27,6 +27,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.ret
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.format import (
     bounds,
     codec,
+    commit,
     container,
     document,
     schema,
@@ -460,12 +461,12 @@ def test_the_depth_of_a_text_is_known_before_it_is_parsed(value: t.Any, limit: i
 def test_a_bomb_in_a_sealed_part_is_refused(lab: Lab, mixed: Path, bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has the writer's keys makes commits; they cannot keep the others from being used."""
     first = lab.backup(mixed)
-    monkeypatch.setattr(repository.encode_commit.__globals__["json"], "dumps", lambda *_a, **_n: BOMBS[bomb].decode())
+    monkeypatch.setattr(commit.encode_commit.__globals__["json"], "dumps", lambda *_a, **_n: BOMBS[bomb].decode())
     info = first.info
-    monkeypatch.setitem(repository.encode_commit.__globals__, "check_metadata", lambda _metadata: None)
+    monkeypatch.setitem(commit.encode_commit.__globals__, "check_metadata", lambda _metadata: None)
     dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
     monkeypatch.setattr(document, "_canonical", lambda body: dumps(body).encode())
-    data = repository.encode_commit(info, lab.open()._ring)
+    data = commit.encode_commit(info, lab.open()._ring)
     monkeypatch.undo()
     (lab.path / first.info.name).unlink()
     second = lab.backup(mixed)

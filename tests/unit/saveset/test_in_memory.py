@@ -144,13 +144,14 @@ def test_a_backup_has_the_key_of_its_source_on_no_disk(
     record = source.start("lun", str(marked), "127.0.0.1", True, True, "run")
     key = source.key("lun")
     try:
-        options = {"repository": str(on_disk.path), "passphrase": "correct horse", "volume": "fs1/n", "run_id": "run"}
+        options = {"repository": str(on_disk.path), "passphrase": "correct horse", "run_id": "run"}
         moment = {"consistency_point": "2026-11-28T21:00:00+00:00", "verdict": "crash-consistent"}
-        job = {"job": "run.fs1.n", "run_dir": str(disk.folder / "run")}
-        result = call(block_backup, capsys, source=record["uri"], psk=key, **options, **moment, **job)
+        job = {"job": "run.fs1", "run_dir": str(disk.folder / "run")}
+        volumes = [{"volume": "fs1/n", "source": record["uri"]}]
+        result = call(block_backup, capsys, volumes=volumes, psks={"fs1/n": key}, **options, **moment, **job)
     finally:
         source.stop("lun")
-    assert result["saveset"]["size"] == SIZE
+    assert result["savesets"][0]["size"] == SIZE and key not in json.dumps(result)
     assert key and not disk.holds(key.encode()) and not disk.holds(MARKER)
 
 

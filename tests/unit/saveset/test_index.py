@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.changes import Changes
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.index import ChunkIndex, _Known
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.backup.index import ChunkIndex
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.format.footer import ROW
+from ansible_collections.openisb.backup.plugins.module_utils.saveset.known.heap import Heap
 
 from .conftest import Lab
 
 DATA, GRAINS = 2, 4
 
 
-def test_a_known_chunk_costs_at_most_64_bytes() -> None:
+def test_a_chunk_in_memory_costs_at_most_64_bytes() -> None:
     generator = random.Random(1)
     count = 50_000
     packs = [
@@ -32,7 +33,7 @@ def test_a_known_chunk_costs_at_most_64_bytes() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        known = _Known()
+        known = Heap()
         for pack, rows in packs:
             known.add(pack, rows)
         known.settle()
@@ -45,10 +46,10 @@ def test_a_known_chunk_costs_at_most_64_bytes() -> None:
 
 def test_pieces_are_not_offered_for_deduplication() -> None:
     identity = bytes(range(32))
-    known = _Known()
+    known = Heap()
     known.add(b"p" * 16, ROW.pack(identity, 64, 1000, 0, GRAINS, 5, 1))
     known.settle()
-    assert known.find(identity) is None
+    assert known.find(identity) == []
     assert len(known) == 0
 
 

@@ -133,6 +133,11 @@ ACTIONS: dict[str, Action] = {
     "incremental": lambda server: server.lab.backup(server.image, source_id="s2", changes=server.last_changes),
     "full": lambda server: server.lab.backup(server.image, source_id="s2", pack_bytes=256 * KIB, parent=None),
     "new volume": lambda server: server.lab.backup(server.image, volume="fs2/m", pack_bytes=256 * KIB),
+    "two at once": lambda server: server.lab.backup_all(
+        {"fs1/m": server.image, "fs2/m": server.image},
+        pack_bytes=256 * KIB,
+        requests={"fs1/m": {"source_id": "s2", "changes": server.last_changes}},
+    ),
     "verify": lambda server: [server.lab.open().verify(depth=depth) for depth in ("stored", "full")],
 }
 

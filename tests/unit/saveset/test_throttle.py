@@ -67,15 +67,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_a_rate_is_kept_over_all_reads(clock: Clock) -> None:
-    paced = throttle.PacedSource(SlowSource(clock), clock, 10 * MIB, None)
+    paced = throttle.PacedSource(SlowSource(clock), clock, throttle.RateLimit(10 * MIB), None)
     began = clock.now
     for number in range(21):
         paced.read(number * MIB, memoryview(bytearray(MIB)))
     assert clock.now - began == pytest.approx(2.0)
 
 
+def test_the_sources_of_a_job_share_one_rate(clock: Clock) -> None:
+    rate = throttle.RateLimit(10 * MIB)
+    sources = [throttle.PacedSource(SlowSource(clock), clock, rate, None) for _volume in range(3)]
+    began = clock.now
+    for number in range(7):
+        for paced in sources:
+            paced.read(number * MIB, memoryview(bytearray(MIB)))
+    assert clock.now - began == pytest.approx(2.0)
+
+
 def test_without_limits_nothing_waits(clock: Clock) -> None:
-    paced = throttle.PacedSource(SlowSource(clock), clock, None, None)
+    paced = throttle.PacedSource(SlowSource(clock), clock, throttle.RateLimit(None), None)
     paced.read(0, memoryview(bytearray(4 * MIB)))
     assert not clock.waits
     assert (paced.slow_reads, paced.paused) == (0, 0.0)
@@ -83,7 +93,7 @@ def test_without_limits_nothing_waits(clock: Clock) -> None:
 
 def test_the_guard_slows_down_and_recovers(clock: Clock) -> None:
     source = SlowSource(clock)
-    paced = throttle.PacedSource(source, clock, None, BOUND)
+    paced = throttle.PacedSource(source, clock, throttle.RateLimit(None), BOUND)
     data = bytearray(MIB)
     source.latency = 2 * BOUND
     for _number in range(12):
@@ -107,7 +117,7 @@ def test_the_guard_slows_down_and_recovers(clock: Clock) -> None:
 def test_the_guard_judges_reads_of_one_size(clock: Clock) -> None:
     source = SlowSource(clock)
     buffer = bytearray(4 * MIB - 5)
-    throttle.PacedSource(source, clock, None, BOUND).read(3 * MIB, memoryview(buffer))
+    throttle.PacedSource(source, clock, throttle.RateLimit(None), BOUND).read(3 * MIB, memoryview(buffer))
     assert source.lengths == [MIB, MIB, MIB, MIB - 5]
     assert bytes(buffer) == b"".join(bytes([number]) * MIB for number in (3, 4, 5, 6))[: len(buffer)]
 

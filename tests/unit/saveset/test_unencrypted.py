@@ -223,7 +223,8 @@ def options_of(name: str, folder: Path, source: Path) -> dict[str, t.Any]:
     documented = {*yaml.safe_load(module.DOCUMENTATION).get("options", {}), *getattr(module, "ARGUMENTS", {})}
     if hasattr(module, "running_job"):
         documented |= {"job", "run_dir"}
-    paths = {"run_dir": str(folder / "run"), "source": str(source), "target": str(folder / "target")}
+    volumes = [{"volume": OPTIONS["volume"], "source": str(source)}]
+    paths = {"run_dir": str(folder / "run"), "volumes": volumes, "target": str(folder / "target")}
     return {key: value for key, value in {**OPTIONS, **paths}.items() if key in documented}
 
 

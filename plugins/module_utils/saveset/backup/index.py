@@ -3,103 +3,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The index of all chunks in the repository's packs, for deduplication and for resuming an interrupted backup.
 
-What packs already hold takes 54 bytes of memory per chunk; it is found by 40 bits of the identity and confirmed with
-all of it.  What the running backup adds is first kept in a dictionary.  The footers are read when the first new chunk
-is met, so a backup with few changes does not pay for them.
+What packs already hold is in the tables of :mod:`..known`, which are opened when the first new chunk is met, so a
+backup with few changes does not pay for them.  What the running job adds is first kept in a dictionary.  All volumes of
+a job share one index, which knows nothing but published packs; what is not published yet is in volume_index.py, for
+each volume alone.
+
+A table tells what was in a pack once.  Before a pack is named for the first time, its footer is read and authenticated,
+and what was punched out of it or is withheld is not named.
 """
 
 from __future__ import annotations
 
 import array
 import bisect
-import struct
 import threading
 import typing as t
 
 from ..base.errors import SavesetError
 from ..base.extent import DATA
-from ..collect.punched import PunchedPacks
+from ..collect.punched import PunchedPacks, Ranges
 from ..collect.tombstone import Withheld
 from ..format.container import PACK_KIND, Container, object_name
-from ..format.footer import ROW, PackFooter, Row
+from ..format.footer import PLACE, ROW, PackFooter, Row
 from ..keys.keys import KeyRing
+from ..known.cache import CacheFolder
+from ..known.chunks import KnownChunks
 from ..store.store import Store
 
-#: A chunk's place, as maps keep it after the identity: pack id, frame offset, frame length, place in the frame, kind.
-PLACE = struct.Struct("<16sQIHH")
 NOTHING_WITHHELD = Withheld()
-_YOUNG_MAX = 1 << 17  # the most chunks of the running backup in the dictionary
-
-Claim: t.TypeAlias = "bytes | int"
+_YOUNG_MAX = 1 << 17  # the most chunks of the running job in the dictionary
 
 
-class _Known:
-    """Chunks in packs, found by their identity; what was added is found only after settle().
-
-    Rows stay in the order in which they were added, 46 bytes each in one block per pack, so nothing is copied or freed
-    later.  Their positions are sorted by identity, 8 bytes each, in buckets by the first byte of the identity, so that
-    sorting needs little extra memory.
-    """
-
-    _BUCKETS = 256
-    #: Identity, frame offset, frame length, place in the frame.
-    _KEPT = struct.Struct("<32sQIH")
-    #: A key is the 32 bits after an identity's first byte, followed by a row's number, also 32 bits.
-    _ROW_BITS = 32
-    _ROW_MASK = (1 << _ROW_BITS) - 1
-
-    def __init__(self) -> None:
-        self._packs: list[tuple[bytes, bytes]] = []  # pack id, rows
-        self._starts = array.array("I")  # the number of each pack's first row
-        self._count = 0
-        self._pending = [array.array("Q") for _bucket in range(self._BUCKETS)]
-        self._sorted = [array.array("Q") for _bucket in range(self._BUCKETS)]
-
-    def __len__(self) -> int:
-        return sum(len(keys) for keys in self._sorted)
-
-    def add(self, pack: bytes, rows: bytes) -> None:
-        """Add the chunks of a pack's footer."""
-        kept = []
-        number = self._count
-        for identity, offset, length, place, kind, _chunk, _mask in ROW.iter_unpack(rows):
-            if kind == DATA:
-                kept.append(self._KEPT.pack(identity, offset, length, place))
-                self._pending[identity[0]].append(self._first_key(identity) | number)
-                number += 1
-        if kept:
-            self._packs.append((pack, b"".join(kept)))
-            self._starts.append(self._count)
-            self._count = number
-
-    def settle(self) -> None:
-        """Sort in what was added."""
-        for bucket, pending in enumerate(self._pending):
-            if pending:
-                self._sorted[bucket] = array.array("Q", sorted([*self._sorted[bucket], *pending]))
-                self._pending[bucket] = array.array("Q")
-
-    def find(self, identity: bytes) -> bytes | None:
-        """The place of a chunk."""
-        keys = self._sorted[identity[0]]
-        first = self._first_key(identity)
-        at = bisect.bisect_left(keys, first)
-        while at < len(keys) and keys[at] - first <= self._ROW_MASK:
-            number = keys[at] & self._ROW_MASK
-            pack = bisect.bisect_right(self._starts, number) - 1
-            pack_id, rows = self._packs[pack]
-            row = self._KEPT.unpack_from(rows, (number - self._starts[pack]) * self._KEPT.size)
-            if row[0] == identity:
-                return PLACE.pack(pack_id, *row[1:], DATA)
-            at += 1
-        return None
-
-    def _first_key(self, identity: bytes) -> int:
-        """The smallest key that a chunk with this identity can have."""
-        return int.from_bytes(identity[1:5], "big") << self._ROW_BITS
-
-
-class _Adopted:
+class Adopted:
     """What an interrupted backup of the same source had stored, found by the chunk's number and the grains."""
 
     def __init__(self, packs: t.Sequence[tuple[bytes, bytes]]) -> None:
@@ -117,6 +52,7 @@ class _Adopted:
         self._places = array.array("I", (row[3] for row in rows))
 
     def find(self, chunk: int, mask: int) -> tuple[bytes, bytes] | None:
+        """Identity and place of a chunk, or of these grains of it."""
         at = bisect.bisect_left(self._chunks, chunk)
         while at < len(self._chunks) and self._chunks[at] == chunk:
             if self._masks[at] == mask:
@@ -128,25 +64,34 @@ class _Adopted:
 
 
 class ChunkIndex:
-    """Where chunks are, for one backup; its threads share it."""
+    """Where chunks are in published packs, for all volumes of a job; their threads share it."""
 
     def __init__(
-        self, store: Store, ring: KeyRing, session: bytes = b"", withheld: Withheld = NOTHING_WITHHELD
+        self,
+        store: Store,
+        ring: KeyRing,
+        withheld: Withheld = NOTHING_WITHHELD,
+        cache_dir: str | None = None,
+        warn: t.Callable[[str], object] = lambda text: None,
     ) -> None:
-        """:param session: session of an interrupted backup whose chunks to take over; empty if there is none.
-        :param withheld: what is treated as missing because it is about to be removed.
+        """:param withheld: what is treated as missing because it is about to be removed.
+        :param cache_dir: where what is known is kept between backups; None keeps it in memory.
+        :param warn: is called with what prevents the use of the cache.
         """
         self._store = store
         self._ring = ring
-        self._session = session
         self._withheld = withheld
         self._lock = threading.Lock()
-        self._known = _Known()
-        self._recent: dict[bytes, Claim] = {}
+        folder = CacheFolder(cache_dir, ring) if cache_dir else None
+        self._known = KnownChunks(folder, lambda: store.list("packs"), self._read_known, warn)
+        self._recent: dict[bytes, bytes] = {}  # the places of chunks in young packs, by identity
         self._young: list[tuple[bytes, bytes]] = []
         self._loaded = threading.Event()
-        self._adopted: _Adopted | None = None
+        self._resumed: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        self._adopted: dict[bytes, Adopted] = {}
         self._trusted: dict[bytes, bool] = {}
+        self._punched: PunchedPacks | None = None
+        self._lost: dict[bytes, Ranges | None] = {}
         #: Packs that could not be read, as (name, text): nothing is deduplicated against them.
         self.damaged: list[tuple[str, str]] = []
 
@@ -154,8 +99,16 @@ class ChunkIndex:
         """How many chunks are known, without those in the dictionary."""
         return len(self._known)
 
+    def resume(self, session: bytes) -> None:
+        """Have load() set apart what an interrupted backup with this session had stored; call it before load()."""
+        self._resumed[session] = []
+
+    def adopted(self, session: bytes) -> Adopted | None:
+        """What load() found of an interrupted backup; None if there is nothing, or nothing was loaded."""
+        return self._adopted.get(session)
+
     def load(self) -> None:
-        """Read the footers of all packs, once.
+        """Learn what all packs hold, once.
 
         A pack whose footer cannot be read is left out, so its chunks are stored again when they are next met.
         """
@@ -164,32 +117,53 @@ class ChunkIndex:
         with self._lock:
             if self._loaded.is_set():
                 return
-            adopted: list[tuple[bytes, bytes]] = []
-            punched = PunchedPacks(self._store, self._ring)
-            for name in self._store.list("packs"):
-                pack, footer = self._read_footer(name)
-                rows = self._usable_rows(pack, footer, punched) if footer else b""
-                if footer is None or not rows:
-                    continue
-                if self._session and footer.session == self._session:
-                    adopted.append((pack, rows))
-                self._known.add(pack, rows)
-            self._known.settle()
-            self._adopted = _Adopted(adopted) if adopted else None
+            self._punched = PunchedPacks(self._store, self._ring)
+            self._known.load()
+            for session in self._resumed:
+                self._adopt(session)
             self._loaded.set()
 
-    def _usable_rows(self, pack: bytes, footer: PackFooter, punched: PunchedPacks) -> bytes:
+    def _adopt(self, session: bytes) -> None:
+        """Take over what an interrupted backup had stored; its packs that are in tables have not been read yet."""
+        read = {pack for pack, _rows in self._resumed[session]}
+        for name in self._known.of_session(session):
+            if _pack_of(name) not in read:
+                self._read_known(name)
+        usable = [(pack, self._usable_rows(pack, rows)) for pack, rows in self._resumed[session]]
+        packs = [item for item in usable if item[1]]
+        if packs:
+            self._adopted[session] = Adopted(packs)
+        self._resumed[session] = []
+
+    def _read_known(self, name: str) -> PackFooter | None:
+        pack, footer = self._read_footer(name)
+        if footer is not None and footer.session in self._resumed and not self._loaded.is_set():
+            self._resumed[footer.session].append((pack, footer.raw_rows))
+        return footer
+
+    def _usable_rows(self, pack: bytes, rows: bytes) -> bytes:
         """The rows of a footer without those of frames that are removed or about to be removed."""
-        if pack in self._withheld.packs:
+        lost = self._lost_frames(pack)
+        if lost is None:
             return b""
+        if not lost:
+            return rows
+        each = (rows[at : at + ROW.size] for at in range(0, len(rows), ROW.size))
+        return b"".join(row for row in each if Row(*ROW.unpack(row)).offset not in lost)
+
+    def _lost_frames(self, pack: bytes) -> Ranges | None:
+        """Which frames of a pack new maps must not name; None if they must name none of them."""
+        if pack not in self._lost:
+            self._lost[pack] = self._find_lost_frames(pack)
+        return self._lost[pack]
+
+    def _find_lost_frames(self, pack: bytes) -> Ranges | None:
+        if pack in self._known.gone or self._punched is None or not self.trusts(pack):
+            return None
         try:
-            gone = [ranges for ranges in (self._withheld.frames(pack), punched.ranges(pack)) if ranges]
+            return Ranges([*self._withheld.frames(pack), *self._punched.ranges(pack)])
         except SavesetError:
-            return b""  # what is left of the pack is not known
-        if not gone:
-            return footer.raw_rows
-        rows = (footer.raw_rows[at : at + ROW.size] for at in range(0, len(footer.raw_rows), ROW.size))
-        return b"".join(row for row in rows if not any(Row(*ROW.unpack(row)).offset in ranges for ranges in gone))
+            return None  # what is left of the pack is not known
 
     def trusts(self, pack: bytes, offset: int | None = None) -> bool:
         """Whether new maps may name a pack, or its frame at ``offset``.
@@ -218,43 +192,42 @@ class ChunkIndex:
         self._trusted[container.layout.container_id] = True
         return container.layout.container_id, footer
 
-    def adopt(self, chunk: int, mask: int = 0) -> tuple[bytes, bytes] | None:
-        """Identity and place of a chunk, or of these grains of it, that the interrupted backup had stored."""
-        return self._adopted.find(chunk, mask) if self._adopted else None
+    def close(self) -> None:
+        """Close what it has open in the cache folder."""
+        self._known.close()
 
     def find(self, identity: bytes) -> bytes | None:
-        """The place of a chunk, as packed by PLACE; None if it is not stored, or not placed yet."""
+        """The place of a chunk in a published pack, as packed by PLACE; None if there is none."""
         place = self._recent.get(identity)
         if place is not None:
-            return place if isinstance(place, bytes) else None
+            return place
         self.load()
-        return self._known.find(identity)
+        return next(filter(self._is_usable, self._known.find(identity)), None)
 
-    def claim(self, identity: bytes, claimant: int) -> bool:
-        """Claim a chunk that find() did not know; True if the caller must now store it.
-
-        :param claimant: a number that no other claim uses, such as the chunk's number in the volume.
-        """
-        return self._recent.setdefault(identity, claimant) == claimant
-
-    def placed(self, identity: bytes, place: bytes) -> None:
-        """Record the place of a claimed chunk."""
-        self._recent[identity] = place
+    def _is_usable(self, place: bytes) -> bool:
+        lost = self._lost_frames(place[:16])
+        return lost is not None and (not lost or int.from_bytes(place[16:24], "little") not in lost)
 
     def pack_finished(self, pack: bytes, rows: bytes) -> None:
-        """Move the rows of a finished pack of this backup out of the dictionary, so that it stays bounded."""
+        """Add the chunks of a pack of this job that is published and durable, for every volume of the job to find."""
         self._trusted[pack] = True
         with self._lock:
+            self._recent.update(places_in(pack, rows))
             self._young.append((pack, rows))
             if sum(len(some) for _pack, some in self._young) < _YOUNG_MAX * ROW.size:
                 return
             young, self._young = self._young, []
-            for young_pack, some in young:
-                self._known.add(young_pack, some)
-            self._known.settle()
+            self._known.add(young)
         for _pack, some in young:
             for begin in range(0, len(some), ROW.size):
                 self._recent.pop(some[begin : begin + 32], None)
+
+
+def places_in(pack: bytes, rows: bytes) -> t.Iterator[tuple[bytes, bytes]]:
+    """Identity and place of each chunk in the rows of a pack's footer, without pieces."""
+    for identity, offset, length, place, kind, _chunk, _mask in ROW.iter_unpack(rows):
+        if kind == DATA:
+            yield identity, PLACE.pack(pack, offset, length, place, kind)
 
 
 def _pack_of(name: str) -> bytes:

@@ -7,12 +7,14 @@
 
     worker:  compress -> reserve() -> seal() -> submit()        (in parallel)
     writer:  frames in the order of their numbers -> pack file  (one thread)
-    closer:  fsync, publish                                     (one thread, while the writer fills the next pack)
+    closer:  fsync, publish                                     (one thread, while the writer fills the next packs)
+
+A pack has frames of one volume.  All volumes of a job share the writer and the closer, so threads and waiting frames
+are as many for ten volumes as for one.  An error belongs to the volume whose pack it is about.
 """
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import queue
 import secrets
@@ -24,11 +26,11 @@ from ..base.extent import GRAINS
 from ..format.bounds import PACK_FOOTER_MAX
 from ..format.codec import Compressor
 from ..format.container import PACK_KIND, make_end, make_header, object_name
-from ..format.footer import ROW, SESSION_BYTES
+from ..format.footer import PLACE, ROW, SESSION_BYTES
 from ..format.frame import UNIT_CHUNK, UNIT_GRAIN, frame_length, seal_frame
 from ..keys.keys import KeyRing
 from ..store.store import Store, begin_object
-from .index import PLACE, ChunkIndex
+from .volume_index import VolumeIndex
 
 PACK_BYTES = 128 << 20
 _QUEUE_FRAMES = 32
@@ -48,7 +50,9 @@ class _OpenPack:
         self.reserved = 0
         self.rows = bytearray(session)
         self.sealed = False  # no more frames will be reserved
-        # The writer's side.
+        #: Held by whoever uses what follows: the writer, the closer, or who aborts.
+        self.lock = threading.Lock()
+        self.dropped = False  # nothing more happens to it
         self.written = 0
         self.waiting: dict[int, tuple[bytes, bytes]] = {}
         self.ended = False
@@ -86,19 +90,62 @@ class Slot(t.NamedTuple):
         return PLACE.pack(self.pack.pack_id, self.offset, self.length, item.place, item.kind)
 
 
+class PackWriter:
+    """The two threads that write the packs of all volumes of a job."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[PackSink, _OpenPack, int, bytes, bytes] | None] = queue.Queue(_QUEUE_FRAMES)
+        self._closer = concurrent.futures.ThreadPoolExecutor(1, "saveset-closer")
+        self._closing = threading.Semaphore(_CLOSING_MAX)
+        self._writer = threading.Thread(target=self._write_loop, name="saveset-writer", daemon=True)
+        self._writer.start()
+
+    def put(self, sink: PackSink, pack: _OpenPack, number: int, head: bytes, body: bytes) -> None:
+        """Queue a frame of a pack (-1: none); waits while the writer is behind.  Raises the sink's error."""
+        while True:
+            sink.check()
+            try:
+                self._queue.put((sink, pack, number, head, body), timeout=_STOP_CHECK_S)
+                return
+            except queue.Full:
+                continue
+
+    def close(self) -> None:
+        """End the threads, once they have done what is queued; what aborted sinks have queued is dropped."""
+        self._queue.put(None)
+        self._writer.join()
+        self._closer.shutdown()
+
+    def _write_loop(self) -> None:
+        while (item := self._queue.get()) is not None:
+            sink, pack, number, head, body = item
+            rows = sink.write(pack, number, head, body)
+            if rows is not None:
+                self._closing.acquire()
+                self._closer.submit(self._publish, sink, pack, rows)
+
+    def _publish(self, sink: PackSink, pack: _OpenPack, rows: bytes) -> None:
+        try:
+            sink.publish(pack, rows)
+        finally:
+            self._closing.release()
+
+
 class PackSink:
-    """Collects frames from several workers in packs of about ``pack_bytes``."""
+    """Collects frames of one volume from several workers in packs of about ``pack_bytes``."""
 
     def __init__(
         self,
+        writer: PackWriter,
         store: Store,
         ring: KeyRing,
-        index: ChunkIndex,
+        index: VolumeIndex,
         chunk_size: int,
         pack_bytes: int = PACK_BYTES,
         session: bytes = bytes(SESSION_BYTES),
     ) -> None:
         """:param session: identifies the packs of this backup when it is resumed."""
+        self._writer = writer
         self._store = store
         self._ring = ring
         self._index = index
@@ -108,15 +155,12 @@ class PackSink:
         self._overhead = ring.overhead
         self._lock = threading.Lock()
         self._current: _OpenPack | None = None
-        self._open: set[_OpenPack] = set()
-        self._queue: queue.Queue[tuple[_OpenPack, int, bytes, bytes] | None] = queue.Queue(_QUEUE_FRAMES)
-        self._closer = concurrent.futures.ThreadPoolExecutor(1, "saveset-closer")
-        self._closing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
         self._compressor = Compressor(1)
-        self._failed = threading.Event()
+        # Not self._lock: a worker may hold that one while it waits for the writer, who may wait for the closer.
+        self._state = threading.Lock()
+        self._open: set[_OpenPack] = set()
         self._error: BaseException | None = None
-        self._writer = threading.Thread(target=self._write_loop, name="saveset-writer", daemon=True)
-        self._writer.start()
+        self._then: t.Callable[[], object] | None = None
 
     def reserve(self, stored: t.Sequence[Stored], packed_length: int) -> Slot:
         """Reserve a place for a frame of items of one kind, whose compressed body has ``packed_length`` bytes."""
@@ -127,8 +171,7 @@ class PackSink:
                 self._seal(pack)
                 pack = None
             if pack is None:
-                pack = self._current = _OpenPack(self._store, self._ring, self._chunk_size, self._session)
-                self._open.add(pack)
+                pack = self._current = self._new_pack()
             slot = Slot(pack, pack.reserved, pack.end, length, stored)
             for item in stored:
                 pack.rows += ROW.pack(item.identity, slot.offset, length, item.place, item.kind, item.chunk, item.mask)
@@ -136,68 +179,81 @@ class PackSink:
             pack.end += length
         return slot
 
+    def _new_pack(self) -> _OpenPack:
+        pack = _OpenPack(self._store, self._ring, self._chunk_size, self._session)
+        with self._state:
+            self._open.add(pack)
+        return pack
+
     def _has_room(self, pack: _OpenPack, length: int, rows: int) -> bool:
         """Whether one more frame fits; well compressed chunks can fill the footer before the pack."""
         return pack.end + length <= self._pack_bytes and len(pack.rows) + rows * ROW.size <= PACK_FOOTER_MAX
 
     def submit(self, slot: Slot, head: bytes, body: bytes) -> None:
-        """Pass a sealed frame to the writer; waits while the writer is behind.  Raises the writer's error."""
-        self._put((slot.pack, slot.number, head, body))
+        """Pass a sealed frame to the writer; waits while the writer is behind.  Raises the first error."""
+        self._writer.put(self, slot.pack, slot.number, head, body)
 
-    def finish(self) -> None:
-        """Write and publish what is left; returns when all packs are durable.  Raises the first error."""
+    def finish(self, then: t.Callable[[], object]) -> None:
+        """Have what is left written and published, once all frames are submitted.
+
+        ``then`` is called once, in any thread, when all packs are durable or one has failed: see check().
+        """
         with self._lock:
             if self._current is not None:
                 self._seal(self._current)
-        self._put(None)
-        self._writer.join()
-        self._raise_error()
-        while self._closing:
-            self._closing.popleft().result()
-        self._closer.shutdown()
+        with self._state:
+            self._then = then
+        self._settle()
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self._error is not None:
+            raise self._error
 
     def abort(self) -> None:
-        """Stop and remove every pack that is not published; safe after finish()."""
-        self._failed.set()
-        if self._writer.is_alive():
-            self._writer.join()
-        self._closer.shutdown(cancel_futures=True)
-        for pack in self._open:
-            pack.upload.abort()
+        """Remove every pack that is not published; safe at any time, also after finish()."""
+        self._fail(Cancelled("the backup", "it was stopped", "Run it again"))
+        with self._state:
+            left, self._open = self._open, set()
+        for pack in left:
+            with pack.lock:
+                pack.dropped = True
+                pack.waiting.clear()
+                pack.upload.abort()
 
     def _seal(self, pack: _OpenPack) -> None:
         pack.sealed = True
-        self._put((pack, -1, b"", b""))  # wakes the writer, which may already have written the last frame
+        self._writer.put(self, pack, -1, b"", b"")  # wakes the writer, which may already have written the last frame
         self._current = None
 
-    def _put(self, item: tuple[_OpenPack, int, bytes, bytes] | None) -> None:
-        while True:
-            self._raise_error()
-            try:
-                self._queue.put(item, timeout=_STOP_CHECK_S)
+    def _fail(self, error: BaseException) -> None:
+        with self._state:
+            self._error = self._error or error
+        self._settle()
+
+    def _settle(self) -> None:
+        """Call ``then`` if there is nothing more to wait for."""
+        with self._state:
+            if self._open and self._error is None:
                 return
-            except queue.Full:
-                continue
+            then, self._then = self._then, None
+        if then is not None:
+            then()
 
-    def _raise_error(self) -> None:
-        if self._failed.is_set():
-            raise self._error or Cancelled("the backup", "it was stopped", "Run it again")
+    # -- in the writer and the closer
 
-    def _write_loop(self) -> None:
-        try:
-            while not self._failed.is_set():
-                try:
-                    item = self._queue.get(timeout=_STOP_CHECK_S)
-                except queue.Empty:
-                    continue
-                if item is None:
-                    return
-                self._take(*item)
-        except BaseException as error:  # the workers and finish() raise it
-            self._error = error
-            self._failed.set()
+    def write(self, pack: _OpenPack, number: int, head: bytes, body: bytes) -> bytes | None:
+        """Write the frames that are next in a pack; returns its rows if that was the last one."""
+        with pack.lock:
+            if pack.dropped or self._error is not None:
+                return None
+            try:
+                return self._write(pack, number, head, body)
+            except BaseException as error:  # the workers raise it
+                self._fail(error)
+                return None
 
-    def _take(self, pack: _OpenPack, number: int, head: bytes, body: bytes) -> None:
+    def _write(self, pack: _OpenPack, number: int, head: bytes, body: bytes) -> bytes | None:
         if number >= 0:
             pack.waiting[number] = (head, body)
         ready: list[bytes] = []
@@ -207,21 +263,29 @@ class PackSink:
         if ready:
             pack.upload.write(ready)
         if pack.sealed and pack.written == pack.reserved and not pack.ended:
-            self._end(pack)
+            return self._end(pack)
+        return None
 
-    def _end(self, pack: _OpenPack) -> None:
+    def _end(self, pack: _OpenPack) -> bytes:
         pack.ended = True
         plain = bytes(pack.rows)
         codec, data = self._compressor.compress(plain)
         footer = (codec, bytes(data), len(plain))
         cipher = self._ring.cipher(PACK_KIND.footer_key, pack.pack_id)
         pack.upload.write(make_end(pack.prefix, cipher, footer, pack.end, pack.reserved))
-        while len(self._closing) >= _CLOSING_MAX:
-            self._closing.popleft().result()
-        self._closing.append(self._closer.submit(self._publish, pack, plain[SESSION_BYTES:]))
+        return plain[SESSION_BYTES:]
 
-    def _publish(self, pack: _OpenPack, rows: bytes) -> None:
-        pack.upload.publish()
-        # Not under the lock: a worker may hold it while waiting for the writer, which may wait for this thread.
-        self._open.discard(pack)
-        self._index.pack_finished(pack.pack_id, rows)
+    def publish(self, pack: _OpenPack, rows: bytes) -> None:
+        """Make a pack durable, and let the whole job find its chunks."""
+        try:
+            with pack.lock:
+                if pack.dropped:
+                    return
+                pack.upload.publish()
+            self._index.pack_finished(pack.pack_id, rows)
+        except BaseException as error:  # check() raises it
+            self._fail(error)
+            return
+        with self._state:
+            self._open.discard(pack)
+        self._settle()

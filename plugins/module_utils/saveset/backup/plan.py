@@ -15,8 +15,8 @@ from ..format.page import ALL_GRAINS, LEAF_ENTRIES, Page, Piece
 from ..io.source import Source
 from .assembler import LeafAssembler
 from .changes import Touched, touched_chunks
-from .index import ChunkIndex
 from .patch import may_patch
+from .volume_index import VolumeIndex
 
 RANGE_BYTES = 4 << 20
 _PATCHES = 64
@@ -64,7 +64,7 @@ def changed_plan(
     source: Source,
     geometry: Geometry,
     parent: LeafMap,
-    index: ChunkIndex,
+    index: VolumeIndex,
     assembler: LeafAssembler,
 ) -> t.Iterator[Part]:
     """Read what changed since the parent, and what the parent has in lost packs; take over the rest.
@@ -86,7 +86,7 @@ def changed_plan(
             yield KnownRun(_leaf_bytes(geometry, number))
 
 
-def resumed(plan: t.Iterator[Part], geometry: Geometry, index: ChunkIndex) -> t.Iterator[Part]:
+def resumed(plan: t.Iterator[Part], geometry: Geometry, index: VolumeIndex) -> t.Iterator[Part]:
     """The plan without the chunks that an interrupted backup of the same source had stored."""
     index.load()
     for part in plan:
@@ -96,7 +96,7 @@ def resumed(plan: t.Iterator[Part], geometry: Geometry, index: ChunkIndex) -> t.
             yield part
 
 
-def _without_adopted(run: ChunkRun, geometry: Geometry, index: ChunkIndex) -> t.Iterator[Part]:
+def _without_adopted(run: ChunkRun, geometry: Geometry, index: VolumeIndex) -> t.Iterator[Part]:
     held = run.first  # the first chunk not yet yielded
     for chunk in range(run.first, run.first + run.chunks):
         adopted = index.adopt(chunk)
@@ -112,7 +112,7 @@ def _without_adopted(run: ChunkRun, geometry: Geometry, index: ChunkIndex) -> t.
 def _leaf_plan(
     leaf: int,
     touched: list[Touched],
-    index: ChunkIndex | None,
+    index: VolumeIndex | None,
     geometry: Geometry,
     parent: LeafMap,
     assembler: LeafAssembler,
@@ -137,7 +137,7 @@ def _leaf_plan(
 
 
 def _sort_out(
-    first: int, touched: list[Touched], index: ChunkIndex | None, page: Page
+    first: int, touched: list[Touched], index: VolumeIndex | None, page: Page
 ) -> tuple[list[Touched], list[ChunkPatch]]:
     """The chunks of a leaf to read whole (or known to be empty), and those to patch.
 

@@ -11,7 +11,7 @@ import typing as t
 
 from ..base.errors import InvalidValue
 from ..base.parallel import default_workers
-from ..base.volume import check_volume
+from ..base.volume import check_distinct, check_volume
 from ..format.bounds import LEAVES_MAX
 from ..format.commit import SavesetInfo, check_metadata, commit_name, utc
 from ..format.directory import Geometry
@@ -42,11 +42,13 @@ class BackupRequest:
         everything is read, and the saveset's origin says why.
     :param paranoid: read everything anyway, and record in the origin whether the changed extents are right.
     :param level: zstd level, 1 to 19.
-    :param workers: threads; None for two or three.
-    :param rate_limit: the most bytes per second to read from the source; None for no limit.
+    :param workers: threads of the whole job; None for two or three.
+    :param rate_limit: the most bytes per second to read from the sources of the whole job; None for no limit.
     :param read_latency: reading slows down while a read of up to 1 MiB takes longer than this many seconds; None for no
         guard.
     :param pack_bytes: about how many bytes a pack has.
+    :param cache_dir: where this host keeps the index of the repository's chunks between backups; None for the folder of
+        known.cache.default_folder().
     :param clock_limit: how far ahead of this host's clock the consistency point may be.
     """
 
@@ -64,6 +66,7 @@ class BackupRequest:
     rate_limit: int | None = None
     read_latency: float | None = None
     pack_bytes: int = PACK_BYTES
+    cache_dir: str | None = None
     clock_limit: datetime.timedelta = CLOCK_LIMIT
 
     @property
@@ -123,3 +126,19 @@ class BackupRequest:
                     f"{what} {value!r}", f"a saveset cannot store it: {error}", "Pass another one"
                 ) from error
         check_metadata(self.metadata)
+
+
+def check_together(requests: t.Sequence[BackupRequest]) -> None:
+    """Raise InvalidValue unless these can be one job: of different volumes, with the same settings of the job."""
+    check_distinct(request.volume for request in requests)
+    for request in requests:
+        if _of_the_job(request) != _of_the_job(requests[0]):
+            raise InvalidValue(
+                f"volume {request.volume!r}",
+                f"its workers, rate limit or cache folder are not the job's, which are those of {requests[0].volume!r}",
+                "Pass the same for all volumes of a job",
+            )
+
+
+def _of_the_job(request: BackupRequest) -> tuple[t.Any, ...]:
+    return request.workers, request.rate_limit, request.cache_dir

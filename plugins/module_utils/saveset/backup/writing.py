@@ -1,16 +1,18 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One backup from its source to its published map: which parent to use, what to read, what to resume."""
+"""One volume from its source to its published map: which parent to use, what to read, what to resume."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import secrets
+import threading
 import typing as t
 
 from ..base.errors import SavesetError
-from ..base.progress import BackupStats, ProgressCallback
+from ..base.progress import BackupStats, Counters, Progress
 from ..base.volume import volume_folder
 from ..collect.tombstone import Withheld
 from ..format.commit import SavesetInfo
@@ -18,18 +20,20 @@ from ..format.directory import Geometry
 from ..format.footer import SESSION_BYTES
 from ..format.leafmap import LeafMap, MapWriter
 from ..io.source import Source
+from ..io.throttle import PacedSource, RateLimit
 from ..keys.keys import KeyRing
 from ..restore.compare import Comparer
 from ..restore.reader import ChunkReader
 from ..store.store import Store
 from .assembler import LeafAssembler
-from .backup import BackupJob, aborting
+from .backup import Hand, Pipeline
 from .changes import ChangedChunks, Changes
 from .index import ChunkIndex
-from .packs import PackSink
+from .packs import PackSink, PackWriter
 from .plan import Part, changed_plan, full_plan, resumed
 from .proof import Proof, spot_checks
 from .request import BackupRequest
+from .volume_index import VolumeIndex
 
 
 class Parent(t.NamedTuple):
@@ -37,6 +41,18 @@ class Parent(t.NamedTuple):
 
     info: SavesetInfo
     map: LeafMap
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What all volumes of a job share."""
+
+    index: ChunkIndex
+    writer: PackWriter
+    rate: RateLimit
+    threads: int
+    #: What must not be used because it is about to be removed.
+    withheld: Withheld
 
 
 class Written(t.NamedTuple):
@@ -52,7 +68,10 @@ class Written(t.NamedTuple):
 
 
 class BackupRun:
-    """Writes packs and map of one saveset; the caller commits them."""
+    """Writes packs and map of one saveset; the caller commits them.
+
+    begin(), step() and finish() raise SourceError, StoreFull, StoreError; abort() must follow in any case.
+    """
 
     def __init__(
         self,
@@ -63,63 +82,95 @@ class BackupRun:
         *,
         geometry: Geometry,
         parent: Parent | None,
-        withheld: Withheld,
+        shared: Shared,
     ) -> None:
-        """:param withheld: what must not be used because it is about to be removed."""
+        """Reads nothing of the source.  Raises StoreError."""
         self._store = store
         self._ring = ring
         self._request = request
         self._source = source
         self._geometry = geometry
         self._parent = parent
-        self._withheld = withheld
+        self._shared = shared
         self._folder = volume_folder(request.volume)
         self._session = session_of(ring, request)
         self._marker = f"sessions/{self._folder}/{self._session.hex()}"
         self._interrupted = bool(request.source_id) and self._marker in store.list(f"sessions/{self._folder}")
-        self._index = ChunkIndex(store, ring, self._session if self._interrupted else b"", withheld)
+        self._index = VolumeIndex(shared.index, self._session if self._interrupted else b"")
+        self._stop = threading.Event()
+        self._paced = PacedSource(source, self._stop, shared.rate, request.read_latency)
+        self._uploads = contextlib.ExitStack()
+        self._counters = Counters()
         self.origin: dict[str, t.Any] = {
             "source": source.spec,
             "source_id": request.source_id,
             "resumed": self._interrupted,
         }
-        self._extents = self._usable(request.changes)
-        self._proof = self._prove()
 
-    def run(self, progress: ProgressCallback | None) -> Written:
-        """Write everything except the commit.  Raises SourceError, StoreFull, StoreError, and what progress raises."""
-        self._store.sweep()
+    def begin(self) -> None:
+        """Find out what to read, and open what is written."""
+        self._counters = Counters()  # their time begins now
+        self._extents = self._usable(self._request.changes)
+        self._proof = self._prove()
         self._mark()
-        map_id = secrets.token_bytes(16)
-        writer = MapWriter(self._store, self._ring, self._geometry, self._folder, map_id)
-        with aborting(writer):
-            sink = PackSink(
-                self._store,
-                self._ring,
-                self._index,
-                self._geometry.chunk_size,
-                self._request.pack_bytes,
-                self._session,
-            )
-            with aborting(sink):
-                assembler = LeafAssembler(writer, self._parent.map if self._parent else None, self._withheld.maps)
-                job = BackupJob(
-                    self._request,
-                    self._source,
-                    self._plan(assembler),
-                    geometry=self._geometry,
-                    ring=self._ring,
-                    index=self._index,
-                    sink=sink,
-                    assembler=assembler,
-                    proof=self._proof,
-                )
-                job.run(progress)
-                root, digest = writer.publish()
+        self._map_id = secrets.token_bytes(16)
+        self._map = MapWriter(self._store, self._ring, self._geometry, self._folder, self._map_id)
+        self._uploads.callback(self._map.abort)
+        self._sink = PackSink(
+            self._shared.writer,
+            self._store,
+            self._ring,
+            self._index,
+            self._geometry.chunk_size,
+            self._request.pack_bytes,
+            self._session,
+        )
+        self._uploads.callback(self._sink.abort)
+        parent = self._parent.map if self._parent else None
+        assembler = LeafAssembler(self._map, parent, self._shared.withheld.maps)
+        self._pipeline = Pipeline(
+            self._paced,
+            self._plan(assembler),
+            level=self._request.level,
+            geometry=self._geometry,
+            ring=self._ring,
+            index=self._index,
+            sink=self._sink,
+            assembler=assembler,
+            proof=self._proof,
+            counters=self._counters,
+            stop=self._stop,
+        )
+
+    def step(self, hand: Hand) -> bool:
+        """Do the next part; False if there is none."""
+        return self._pipeline.step(hand)
+
+    def finish(self, hand: Hand, then: t.Callable[[], object]) -> None:
+        """Have all packs made durable, once no worker is in step(); ``then`` is called when they are, or failed."""
+        self._pipeline.finish(hand)
+        self._sink.finish(then)
+
+    def publish(self) -> Written:
+        """Publish the map.  Raises the error of the packs, StoreFull, StoreError."""
+        self._sink.check()
+        root, digest = self._map.publish()
         self._conclude()
         vouched = self._parent.map.packs() if self._parent else set()
-        stats = self._stats(job)
-        return Written(map_id, root, digest, self.origin, stats, writer.packs() - vouched)
+        return Written(self._map_id, root, digest, self.origin, self._stats(), self._map.packs() - vouched)
+
+    def stop(self) -> None:
+        """Have step() end as soon as it can."""
+        self._stop.set()
+
+    def abort(self) -> None:
+        """Remove what is not published."""
+        self._uploads.close()
+
+    @property
+    def progress(self) -> Progress:
+        """The current state."""
+        return self._counters.progress(self._geometry.size)
 
     @property
     def parent_id(self) -> str | None:
@@ -204,8 +255,8 @@ class BackupRun:
                 missed=len(self._proof.missed),
             )
 
-    def _stats(self, job: BackupJob) -> BackupStats:
-        sums = job.counters
+    def _stats(self) -> BackupStats:
+        sums = self._counters
         return BackupStats(
             bytes_size=self._geometry.size,
             bytes_read=sums["read"],
@@ -215,8 +266,8 @@ class BackupRun:
             bytes_new=sums["new"],
             bytes_stored=sums["stored"],
             seconds=round(sums.seconds, 3),
-            slow_reads=job.source.slow_reads,
-            seconds_paused=round(job.source.paused / self._request.threads, 3),
+            slow_reads=self._paced.slow_reads,
+            seconds_paused=round(self._paced.paused / self._shared.threads, 3),
         )
 
 

@@ -30,6 +30,20 @@ class Progress:
 
 ProgressCallback = t.Callable[[Progress], None]
 
+#: The states of a volume in a job.
+WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
+
+
+class VolumeProgress(t.NamedTuple):
+    """How far one volume of a job is."""
+
+    volume: str
+    state: str
+    progress: Progress
+
+
+VolumesCallback = t.Callable[[t.Sequence[VolumeProgress]], None]
+
 
 @dataclasses.dataclass(frozen=True)
 class BackupStats:
@@ -38,10 +52,10 @@ class BackupStats:
     ``bytes_size = holes + bytes_zero + bytes_unchanged + bytes_known + bytes_new``, where ``bytes_zero`` counts zeros
     that were read or that the source reported, ``bytes_unchanged`` what was taken over from the parent unread,
     ``bytes_known`` what an earlier or interrupted backup had already stored, and ``bytes_stored`` what was added to
-    packs.
+    packs.  Volumes of one job are backed up at once, so their ``seconds`` overlap.
 
     ``slow_reads`` is the number of reads from the source that took longer than the backup's ``read_latency``, and
-    ``seconds_paused`` is how long reading was paused because of them, averaged over the reading threads.
+    ``seconds_paused`` is how long reading was paused because of them, averaged over the job's reading threads.
     """
 
     bytes_size: int = 0

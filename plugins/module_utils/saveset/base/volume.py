@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import typing as t
 import unicodedata
 
 from .errors import InvalidValue
@@ -34,6 +35,17 @@ def check_volume(volume: str) -> str:
 def folded(name: str) -> str:
     """A form that is equal for names that a filesystem may not distinguish: by case or Unicode normalization."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def check_distinct(volumes: t.Iterable[str]) -> None:
+    """Raise InvalidValue unless these are valid ids of different volumes; those that differ in case alone are not."""
+    seen: dict[str, str] = {}
+    for volume in volumes:
+        other = seen.get(folded(check_volume(volume)))
+        if other is not None:
+            cause = "it is named twice" if other == volume else f"it differs from {other!r} in case alone"
+            raise InvalidValue(f"volume {volume!r}", cause, "Name each volume of a job once")
+        seen[folded(volume)] = volume
 
 
 def check_part(name: str) -> str:

@@ -122,6 +122,18 @@ class Withheld:
                 self._frames.setdefault(pack, []).extend(ranges)
         self._ranges = {pack: Ranges(ranges) for pack, ranges in self._frames.items()}
 
+    @classmethod
+    def of_all(cls, several: t.Iterable[Withheld]) -> Withheld:
+        """What any of several writers must not use."""
+        found = cls()
+        for one in several:
+            found.packs |= one.packs
+            found.maps |= one.maps
+            for pack, ranges in one._frames.items():
+                found._frames.setdefault(pack, []).extend(ranges)
+        found._ranges = {pack: Ranges(ranges) for pack, ranges in found._frames.items()}
+        return found
+
     def frames(self, pack: bytes) -> Ranges:
         """The withheld frames of a pack."""
         return self._ranges.get(pack, NOTHING)

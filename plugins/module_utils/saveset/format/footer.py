@@ -16,6 +16,8 @@ SESSION_BYTES = 32
 #: Identity, frame offset, frame length, place in the frame, kind (DATA or GRAINS); then, for a resumed backup, the
 #: chunk's number in the volume and, if the kind is GRAINS, which of its grains.
 ROW = struct.Struct("<32sQIHHQI4x")
+#: A chunk's place, as maps keep it after the identity: pack id, frame offset, frame length, place in the frame, kind.
+PLACE = struct.Struct("<16sQIHH")
 #: Length without what only a resumed backup needs: the part that maps contain too.
 ROW_PLACE_BYTES = 48
 _KIND = 46

@@ -26,7 +26,9 @@ from .directory import PAGE, Directory, Geometry, Leaf, encode_directory
 from .frame import frame_length, seal_frame
 from .page import Entry, Page
 
-_CACHE_LEAVES = 256
+CACHE_LEAVES = 256
+#: Enough for reading in order, by several threads: 2 MiB.
+CACHE_LEAVES_IN_ORDER = 32
 _WAY_OUT = "Restore the object from another copy of the repository, or use another saveset of the volume"
 
 
@@ -121,10 +123,13 @@ class MapWriter:
 class LeafMap:
     """A published map, read page by page; threads may share it."""
 
-    def __init__(self, store: Store, ring: KeyRing, folder: str, map_id: bytes) -> None:
+    def __init__(
+        self, store: Store, ring: KeyRing, folder: str, map_id: bytes, cache_leaves: int = CACHE_LEAVES
+    ) -> None:
         self._store = store
         self._ring = ring
         self._folder = folder
+        self._cached = cache_leaves
         self._lock = threading.Lock()
         self._containers: dict[bytes, Container] = {}
         self._pages: collections.OrderedDict[int, Page] = collections.OrderedDict()
@@ -166,7 +171,7 @@ class LeafMap:
         page = self._load(number)
         with self._lock:
             self._pages[number] = page
-            while len(self._pages) > _CACHE_LEAVES:
+            while len(self._pages) > self._cached:
                 self._pages.popitem(last=False)
         return page
 

@@ -70,13 +70,13 @@ class LatencyGuard:
 class PacedSource:
     """A source as a backup's workers read it."""
 
-    def __init__(self, source: Source, stop: threading.Event, rate: int | None, latency: float | None) -> None:
-        """:param rate: bytes per second, None for no limit.
+    def __init__(self, source: Source, stop: threading.Event, rate: RateLimit, latency: float | None) -> None:
+        """:param rate: the limit that the sources of a job share.
         :param latency: seconds that a read of at most 1 MiB may take before reading slows down, None for no guard.
         """
         self._source = source
         self._stop = stop
-        self._rate = RateLimit(rate)
+        self._rate = rate
         self._guard = LatencyGuard(latency) if latency else None
 
     @property
