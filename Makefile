@@ -5,6 +5,7 @@
 #   LAB=plain        each host is a folder, for machines that refuse namespaces or loop devices
 #   N=20             how many runs `make consistency` makes
 #   CELLS=all        which cells of the fault matrix `make test-faults` runs; tests/faults/matrix.py has the default
+#   N=10,30,100      how many light servers `make bench-scale` measures; scripts/bench-scale lists more
 #   SAMPLES=10       how many freeze windows of each kind `make bench-window` measures
 #   SIZE=4G ROUNDS=3 image size and rounds of `make bench`; scripts/bench lists more
 
@@ -13,13 +14,14 @@ N ?= 20
 export LAB N
 
 .DEFAULT_GOAL := help
-.PHONY: help isb idr test test-faults test-idr test-site test-vm test-all check lint unit sanity slow plain molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-instant isb-saveset lock clean ready
+.PHONY: help isb idr test test-faults test-idr test-site test-vm test-all check lint unit sanity slow plain molecule molecule-mbf integration lab-up lab-down consistency production-view bench bench-window bench-scale bench-instant isb-saveset lock clean ready
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: LAB=auto|namespaces|plain (default auto), N=20 (runs of make consistency)"
 	@echo "  CELLS=all (make test-faults), SAMPLES=10 (make bench-window)"
+	@echo "  N=10,30,100 ROUNDS=1 REV=commit FAIL=1 (make bench-scale)"
 	@echo "  SIZE=4G ROUNDS=3 (make bench; SIZE=1G ROUNDS=1 for a quick one)"
 
 isb: ready ## start the lab, back up all servers at one consistency point, verify, restore and check
@@ -87,6 +89,10 @@ production-view: ready ## measure what the servers' transactions notice of a run
 
 bench-window: ready ## measure how long 3 and 30 servers are frozen, and where the time goes
 	@scripts/bench-window
+
+bench-scale: N = 10,30,100
+bench-scale: ready ## measure whole runs of 10, 30 and 100 light servers: seconds, processor time, memory
+	@scripts/bench-scale
 
 bench-instant: ready ## compare reading a saveset directly as a disk with a plain restore
 	@scripts/bench-instant

@@ -18,7 +18,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.openisb.backup.plugins.action.hold import CONNECT, MARGIN, request_line, run_dir_of
 from ansible_collections.openisb.backup.plugins.action.hold import ActionModule as Hold
 from ansible_collections.openisb.backup.plugins.plugin_utils import forward
-from ansible_collections.openisb.backup.plugins.plugin_utils.at_once import Outcomes, ask_all
+from ansible_collections.openisb.backup.plugins.plugin_utils.at_once import CONNECTING, Outcomes, ask_all
 from ansible_collections.openisb.backup.plugins.plugin_utils.connections import on_host
 from ansible_collections.openisb.backup.plugins.plugin_utils.forward import OPEN_TIMEOUT, Forward
 
@@ -94,7 +94,7 @@ class ActionModule(Hold):
     ) -> dict[str, Any]:
         """Connect, compare clocks and take the point; return the task's result. ``stack`` closes forwarded sockets."""
         prepared = self._prepare_greetings(args, hostvars, listener)
-        answers = self._poke_all(prepared, args["timeout"])
+        answers = self._poke_all(prepared, args["timeout"], CONNECTING)
         needed = [*args["servers"], *args["snapshots"]]
         problems = [f"{host}: {answers[host]['error']}" for host in needed if not answers[host]["ok"]]
         result["clocks"] = clocks(answers, listener)
@@ -132,7 +132,7 @@ class ActionModule(Hold):
         stack.callback(self._close_ways, ways, args["timeout"])
         request = request_line("status", args["run_id"])
         tasks = {server: (self._open_way, way, request) for server, way in ways.items()}
-        found = ask_all(tasks, args["timeout"])
+        found = ask_all(tasks, args["timeout"], CONNECTING)
         self._patience = args["timeout"] - MARGIN
         self._ways = {server: ways[server] for server, answer in found.items() if answer["ok"]}
 
@@ -142,7 +142,7 @@ class ActionModule(Hold):
         outcomes.put((server, {"ok": way.open() and bool(way.ask(request, OPEN_TIMEOUT))}))
 
     def _close_ways(self, ways: Mapping[str, Forward], timeout: float) -> None:
-        ask_all({server: (self._close_way, way) for server, way in ways.items()}, timeout)
+        ask_all({server: (self._close_way, way) for server, way in ways.items()}, timeout, CONNECTING)
 
     @staticmethod
     def _close_way(server: str, way: Forward, outcomes: Outcomes) -> None:

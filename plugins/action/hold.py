@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.openisb.backup.plugins.plugin_utils.at_once import Outcomes, ask_all
+from ansible_collections.openisb.backup.plugins.plugin_utils.at_once import CONNECTING, Outcomes, ask_all
 from ansible_collections.openisb.backup.plugins.plugin_utils.connections import on_host
 from ansible_collections.openisb.backup.plugins.plugin_utils.interpreter import command_line
 
@@ -230,7 +230,8 @@ class ActionModule(ActionBase):
 
     def _ask_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """An answer for every server, within the timeout."""
-        return self._poke_all(self._prepare_all(args, command, hostvars), args["timeout"])
+        most = CONNECTING if command == CONNECT else None
+        return self._poke_all(self._prepare_all(args, command, hostvars), args["timeout"], most)
 
     def _prepare_all(self, args: Mapping[str, Any], command: str, hostvars: Mapping[str, Any]) -> dict[str, Any]:
         """For each server, what `_ask` needs to reach it, or, as a dict, the answer that it cannot be reached."""
@@ -242,11 +243,11 @@ class ActionModule(ActionBase):
                 prepared[server] = {"ok": False, "unreachable": True, "error": f"cannot be reached: {error}"}
         return prepared
 
-    def _poke_all(self, prepared: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """Reach all servers at once; an answer for every one of them, within ``timeout`` seconds."""
+    def _poke_all(self, prepared: Mapping[str, Any], timeout: float, most: int | None = None) -> dict[str, Any]:
+        """Reach all servers at once, or ``most`` of them; an answer for every one, within ``timeout`` seconds."""
         tasks = {server: (self._ask, *task) for server, task in prepared.items() if isinstance(task, tuple)}
         answers = {server: answer for server, answer in prepared.items() if not isinstance(answer, tuple)}
-        answers.update(ask_all(tasks, timeout))
+        answers.update(ask_all(tasks, timeout, most))
         return {server: answers[server] for server in prepared}
 
     def _ask(self, server: str, peer: ActionModule, line: str, source: str, request: bytes, outcomes: Outcomes) -> None:

@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.openisb.backup.plugins.module_utils.host import open_files
@@ -19,18 +19,25 @@ from ansible_collections.openisb.backup.plugins.module_utils.host import open_fi
 Outcomes = queue.SimpleQueue[tuple[str, dict[str, Any]]]
 
 
-def ask_all(tasks: Mapping[str, tuple[Any, ...]], timeout: float) -> dict[str, Any]:
+CONNECTING = 64
+"""How many connections are opened at the same time: hundreds would slow each other down, and sshd of a jump host would
+refuse some."""
+
+
+def ask_all(tasks: Mapping[str, tuple[Any, ...]], timeout: float, most: int | None = None) -> dict[str, Any]:
     """Call each task, a function with its arguments, in a thread of its own; return the answers by name.
 
     Each function is given its name first and the outcomes last, into which it puts its name with its answer. One that
     has put none after ``timeout`` seconds is given up: its answer is then that the host is unreachable, and the
-    connection programs of its thread are ended, but those of no other.
+    connection programs of its thread are ended, but those of no other. ``most``: how many may run at the same time, if
+    not all; the others wait for their turn, and those whose turn has not come in time are never called.
     """
     open_files.allow_all()
     end = time.monotonic() + timeout
     outcomes: Outcomes = queue.SimpleQueue()
+    turns, over = threading.Semaphore(most or max(len(tasks), 1)), threading.Event()
     threads = {
-        name: threading.Thread(target=function, args=(name, *arguments, outcomes), daemon=True)
+        name: threading.Thread(target=_in_turn, args=(turns, over, function, name, *arguments, outcomes), daemon=True)
         for name, (function, *arguments) in tasks.items()
     }
     for thread in threads.values():
@@ -42,10 +49,18 @@ def ask_all(tasks: Mapping[str, tuple[Any, ...]], timeout: float) -> dict[str, A
         except queue.Empty:
             break
         answers[name] = answer
+    over.set()
     for silent in set(tasks) - set(answers):
         answers[silent] = {"ok": False, "unreachable": True, "error": f"no answer within {timeout:g} s"}
         _end_programs_of(threads[silent])
     return answers
+
+
+def _in_turn(turns: threading.Semaphore, over: threading.Event, function: Callable[..., None], *args: Any) -> None:
+    """In a thread."""
+    with turns:
+        if not over.is_set():
+            function(*args)
 
 
 def _end_programs_of(thread: threading.Thread) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.openisb.backup.plugins.module_utils.control.connection_limits import session_warnings
 from ansible_collections.openisb.backup.plugins.module_utils.control.controller_settings import settings_warnings
 from ansible_collections.openisb.backup.plugins.module_utils.control.lun_names import name_warnings
 
@@ -17,4 +18,4 @@ from .forward import place_problem
 def preflight_warnings(hostvars: Mapping[str, Any], groups: Any, forks: int, unparsed_fails: bool) -> list[str]:
     """The warnings, one text each. ``forks``, ``unparsed_fails``: settings of the controller."""
     found = name_warnings(groups, hostvars) + settings_warnings(groups, int(forks), bool(unparsed_fails))
-    return found + list(filter(None, [place_problem()]))
+    return [*found, *session_warnings(hostvars, groups, int(forks)), *filter(None, [place_problem()])]

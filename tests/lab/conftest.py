@@ -33,4 +33,5 @@ def cross_check() -> ModuleType:
 @pytest.fixture(scope="session")
 def labtool() -> dict[str, ModuleType]:
     """The modules of the program that makes the lab, by name."""
-    return load_programs("labtool", "spec", "shell", "processes", "loops", "network", "hosts", "load")
+    names = ("spec", "shell", "processes", "loops", "network", "host_files", "hosts", "load")
+    return load_programs("labtool", *names)

@@ -13,20 +13,25 @@ from pathlib import Path
 
 def children(parent: int) -> list[int]:
     """Pids of a process's children that have not ended."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            state, ppid = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(ppid) == parent and state != "Z":
-                found.append(int(folder.name))
-    return found
+    return _by_parent().get(parent, [])
 
 
 def family(pid: int) -> list[int]:
     """The process, its children and theirs, the eldest first."""
-    found = [pid]
+    found, by_parent = [pid], _by_parent()
     for each in found:
-        found += children(each)
+        found += by_parent.get(each, [])
+    return found
+
+
+def _by_parent() -> dict[int, list[int]]:
+    """Pids of all processes that have not ended, by that of their parent."""
+    found: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found.setdefault(int(parent), []).append(int(folder.name))
     return found
 
 

@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from .connection_limits import explained
+
 CONTROLLER = "the controller"
 
 
@@ -36,7 +38,7 @@ def clock_problems(answers: Mapping[str, dict[str, Any]], limit: float) -> list[
     is ``ok``; else the ``error``. The clocks named are those that differ from the median, possibly the controller's.
     """
     problems = [
-        "{}: its clock could not be read: {}".format(host, answer["error"])
+        "{}: its clock could not be read: {}".format(host, explained(answer["error"]))
         for host, answer in answers.items()
         if not answer["ok"]
     ]

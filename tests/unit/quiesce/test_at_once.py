@@ -80,3 +80,36 @@ def test_a_program_of_another_question_goes_on(servers: Servers) -> None:
     assert servers.ended("fs1") and servers.programs["storage"].poll() is None
     other.join()
     assert servers.ended("storage") and not answers["storage"]["ok"]
+
+
+def test_only_so_many_at_the_same_time() -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def busy(name: str, outcomes: Outcomes) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+        outcomes.put((name, {"ok": True}))
+
+    names = [f"fs{number}" for number in range(12)]
+    answers = ask_all(dict.fromkeys(names, (busy,)), 20, 3)
+    assert sorted(answers) == sorted(names)
+    assert all(answer["ok"] for answer in answers.values())
+    assert most == [3]
+
+
+def test_one_whose_turn_comes_too_late_is_not_called(servers: Servers) -> None:
+    called = []
+
+    def late(name: str, outcomes: Outcomes) -> None:
+        called.append(name)
+        outcomes.put((name, {"ok": True}))
+
+    answers = ask_all({"fs1": (servers.silent,), "fs2": (late,)}, 0.5, 1)
+    assert answers["fs2"] == {"ok": False, "unreachable": True, "error": "no answer within 0.5 s"}
+    assert servers.ended("fs1")  # which lets fs2 have its turn
+    time.sleep(0.2)
+    assert called == []

@@ -30,6 +30,7 @@ from shell import LabError
 
 def start_hosts(lab: spec.Lab) -> dict[str, Any]:
     """Start hosts that answer over SSH; in the plain profile, create their folders."""
+    spec.require_possible(lab)
     changes = drop_copy(lab)
     for host in lab.hosts:
         changes += host_files.make_folders(lab, host)

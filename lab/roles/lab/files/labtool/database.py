@@ -48,7 +48,7 @@ def crashed(lab: Lab) -> list[str]:
     Other servers know entries that such a server has lost, so repairing one database would not make them agree again.
     """
     found = []
-    for host in lab.file_servers:
+    for host in lab.database_servers:
         opened = _open_mark(lab, host)
         if opened.exists() and opened.read_text(encoding="utf-8") != hosts.life(lab, host):
             found.append(host.name)
@@ -57,7 +57,7 @@ def crashed(lab: Lab) -> list[str]:
 
 def drop(lab: Lab) -> None:
     """Make `present` recreate all databases. The load must have ended."""
-    for host in lab.file_servers:
+    for host in lab.database_servers:
         hosts.seen_from_machine(lab, host, "/srv/m/seeded").unlink(missing_ok=True)
         _open_mark(lab, host).unlink(missing_ok=True)
 
@@ -72,7 +72,7 @@ def close(lab: Lab, host: Host) -> None:
 def present(lab: Lab) -> list[str]:
     """Create the missing databases; return the changes."""
     changes = []
-    for host in lab.file_servers:
+    for host in lab.database_servers:
         database = hosts.seen_from_machine(lab, host, f"/srv/m/{DATABASE}")
         seeded = database.with_name("seeded")
         if not seeded.exists():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from network import Network
@@ -45,6 +46,8 @@ gtmroutines="/lab/m/obj(/lab/m/src) $gtm_dist/libgtmutil.so $gtm_dist"
 PATH=$PATH:$gtm_dist
 export gtm_dist gtmgbldir gtmroutines PATH
 """
+
+LIGHT_INVENTORY = "light.json"
 
 FOLDERS = {
     "mnt": 0o755,
@@ -102,11 +105,25 @@ def write_files(lab: Lab, network: Network) -> list[str]:
         # Only the names above resolve: a lookup of any other fails at once.
         changes += write(base / "etc/resolv.conf", "# No name server in the lab.\n")
         changes += write(base / "etc/ssh/sshd_config", SSHD_CONFIG.format(address=network.address(host)))
-        database = PROFILE_DATABASE.format(gtm_dist=lab.gtm_dist) if host.is_file_server else ""
+        database = PROFILE_DATABASE.format(gtm_dist=lab.gtm_dist) if host.has_database else ""
         changes += write(base / "root/.profile", PROFILE + database)
     changes += write(lab.folder / "ssh/known_hosts", _known_hosts(lab, network))
     changes += write(lab.folder / "ssh_config", _ssh_config(lab, network))
+    changes += write(lab.folder / LIGHT_INVENTORY, _light_inventory(lab))
     return changes
+
+
+def _light_inventory(lab: Lab) -> str:
+    """The inventory of the light servers, which inventories/lab_light lacks because their number is a setting."""
+    servers = {
+        host.name: {
+            "isb_volumes": [
+                {"name": volume.name, "serial": volume.serial, "mount": volume.mount} for volume in host.volumes
+            ]
+        }
+        for host in lab.light_servers
+    }
+    return json.dumps({"file_servers": {"hosts": servers}}, indent=2) + "\n"
 
 
 def write(path: Path, text: str) -> list[str]:

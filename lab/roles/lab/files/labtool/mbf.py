@@ -50,7 +50,7 @@ def present(lab: Lab) -> list[str]:
 
 def absent(lab: Lab) -> list[str]:
     """End all stand-ins; return what was running."""
-    running = [each for host in lab.hosts for each in _running(lab, host)]
+    running = [each for each in processes.marked(lab.id) if f"/{PREFIX}" in each.mark]
     processes.end(running, signal.SIGKILL)
     return [f"ended {each.mark}" for each in running]
 

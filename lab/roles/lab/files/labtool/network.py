@@ -16,7 +16,7 @@ from shell import LabError, run
 from spec import Host, Lab
 
 RANGE = ipaddress.IPv4Network("198.18.0.0/15")
-PREFIX = 26
+LONGEST_PREFIX = 26
 
 
 class Network:
@@ -46,7 +46,7 @@ class Network:
         It is constant, so that cached entries stay valid when a host and its interface are recreated.
         """
         lab_id = self.lab.id
-        return f"02:{lab_id[0:2]}:{lab_id[2:4]}:{lab_id[4:6]}:00:{number:02x}"
+        return f"02:{lab_id[0:2]}:{lab_id[2:4]}:{lab_id[4:6]}:{number >> 8:02x}:{number & 0xFF:02x}"
 
     def connect(self, host: Host, pid: int) -> bool:
         """Give the host with this first process its interface; return whether anything was changed."""
@@ -56,13 +56,23 @@ class Network:
         peer = ["name", "eth0", "address", self.hardware_address(host.number), "netns", str(pid)]
         run(["ip", "link", "add", self.interface(host), "type", "veth", "peer", *peer])
         run(["ip", "link", "set", self.interface(host), "master", self.bridge, "up"])
-        commands = f"link set lo up\naddress add {self.address(host)}/{PREFIX} dev eth0\nlink set eth0 up\n"
+        commands = f"link set lo up\naddress add {self._own(host)} dev eth0\nlink set eth0 up\n"
         run(["nsenter", "--target", str(pid), "--net", "ip", "-batch", "-"], text=commands)
         return True
 
     def _has_address(self, host: Host, pid: int) -> bool:
         shown = json.loads(run(["nsenter", "--target", str(pid), "--net", "ip", "-json", "address"]))
-        return any(each.get("local") == self.address(host) for link in shown for each in link.get("addr_info", []))
+        addresses = [each for link in shown for each in link.get("addr_info", [])]
+        return any(f"{each.get('local')}/{each.get('prefixlen')}" == self._own(host) for each in addresses)
+
+    def _own(self, host: Host) -> str:
+        return f"{self.address(host)}/{self.subnet.prefixlen}"
+
+
+def prefix(lab: Lab) -> int:
+    """Return the length of the prefix of a subnet that has room for the machine and all hosts."""
+    addresses = len(lab.hosts) + 3  # the subnet's own, the machine's, and that of broadcasts
+    return min(LONGEST_PREFIX, 32 - (addresses - 1).bit_length())
 
 
 def bridge_name(lab: Lab) -> str:
@@ -78,7 +88,7 @@ def present(lab: Lab) -> tuple[Network, list[str]]:
     _delete(bridge_name(lab))
     network = Network(lab, _free_subnet(lab))
     run(["ip", "link", "add", network.bridge, "address", network.hardware_address(0), "type", "bridge"])
-    run(["ip", "address", "add", f"{network.machine}/{PREFIX}", "dev", network.bridge])
+    run(["ip", "address", "add", f"{network.machine}/{network.subnet.prefixlen}", "dev", network.bridge])
     run(["ip", "link", "set", network.bridge, "up"])
     return network, [f"bridge {network.bridge} with subnet {network.subnet}"]
 
@@ -89,7 +99,7 @@ def existing(lab: Lab) -> Network | None:
         if link.get("ifname") == bridge_name(lab) and "UP" in link.get("flags", []):
             for each in link["addr_info"]:
                 subnet = ipaddress.IPv4Network(f"{each['local']}/{each['prefixlen']}", strict=False)
-                if subnet.prefixlen == PREFIX and subnet.subnet_of(RANGE):
+                if subnet.prefixlen == prefix(lab) and subnet.subnet_of(RANGE):
                     return Network(lab, subnet)
     return None
 
@@ -104,15 +114,15 @@ def absent(lab: Lab) -> list[str]:
 
 def _free_subnet(lab: Lab) -> ipaddress.IPv4Network:
     """Return the first unused subnet, starting with the one that the lab's id selects."""
-    used = list(_used())
-    count = 1 << (PREFIX - RANGE.prefixlen)
+    used, length = list(_used()), prefix(lab)
+    count = 1 << (length - RANGE.prefixlen)
     for step in range(count):
         number = (int(lab.id, 16) + step) % count
-        start = int(RANGE.network_address) + (number << (32 - PREFIX))
-        subnet = ipaddress.IPv4Network((start, PREFIX))
+        start = int(RANGE.network_address) + (number << (32 - length))
+        subnet = ipaddress.IPv4Network((start, length))
         if not any(subnet.overlaps(each) for each in used):
             return subnet
-    raise LabError(f"every subnet of {RANGE} overlaps with a route or address of this machine: free one of /{PREFIX}")
+    raise LabError(f"every subnet of {RANGE} overlaps with a route or address of this machine: free one of /{length}")
 
 
 def _used() -> Iterator[ipaddress.IPv4Network]:

@@ -34,6 +34,15 @@ def marked(prefix: str) -> list[Process]:
     return [each for each in _all_marked() if each.mark == prefix or each.mark.startswith(prefix + "/")]
 
 
+def is_first(pid: int, mark: str) -> bool:
+    """Return whether this process is alive, has exactly this mark, and is the first of a PID namespace."""
+    folder = Path("/proc") / str(pid)
+    try:
+        return _mark(folder) == mark and _alive(pid) and _is_first(folder)
+    except OSError:
+        return False
+
+
 def end(processes: list[Process], how: signal.Signals) -> None:
     """Signal processes and wait until they are gone; raise `LabError` if any remain."""
     for process in processes:

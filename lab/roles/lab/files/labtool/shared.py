@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The folder that all hosts share as /lab: the compiled M routines, the checker, and the stand-ins for MBF."""
+"""The folder that all hosts share as /lab: compiled M routines, checker, stand-ins for MBF, load of light servers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def present(lab: Lab) -> list[str]:
     changes = _copied(lab.files / "labcheck", base / "check", "*.py")
     changes += _copied(lab.files / "mbf", base / "mbf", "*")
     (base / "mbf/mbf").chmod(0o755)
+    changes += _copied(lab.files / "light", base / "light", "*.py")
     changes += host_files.write(base / "mbf/rings.json", mbf.document(lab))
     routines = _copied(lab.files / "m", base / "m/src", "*.m")
     (base / "m/obj").mkdir(exist_ok=True)

@@ -17,7 +17,11 @@ MIB = 1 << 20
 # The names of the M database and its global directory on their volume.
 DATABASE = "mumps.dat"
 DIRECTORY = "mumps.gld"
+DATABASE_MOUNT = "/srv/m"
 FIRST_RING_PORT = 2987
+# The volumes of a light server: name, size and fill, in MiB.
+LIGHT_VOLUMES = (("home", 4, 1), ("files", 8, 3))
+MOST_LIGHT_SERVERS = 500
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class Host:
     def is_file_server(self) -> bool:
         return self.kind == "file_server"
 
+    @property
+    def has_database(self) -> bool:
+        """Whether it runs an M database; light servers do not."""
+        return any(volume.mount == DATABASE_MOUNT for volume in self.volumes)
+
 
 @dataclass(frozen=True)
 class Load:
@@ -72,6 +81,7 @@ class Load:
     port: int
     keep: int
     records: int
+    light_rate: float = 0  # the file of a lab that an earlier version started has none
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,14 @@ class Lab:
         return [host for host in self.hosts if host.is_file_server]
 
     @property
+    def database_servers(self) -> list[Host]:
+        return [host for host in self.hosts if host.has_database]
+
+    @property
+    def light_servers(self) -> list[Host]:
+        return [host for host in self.file_servers if not host.has_database]
+
+    @property
     def storage(self) -> Host:
         return next(host for host in self.hosts if host.kind == "storage")
 
@@ -133,15 +151,51 @@ class Lab:
         return 20000 + int(self.id, 16) % 1000 * 10 + host.number
 
 
+def require_possible(lab: Lab) -> None:
+    """Raise `LabError` if the lab's light servers contradict its other settings."""
+    count = len(lab.light_servers)
+    if count > MOST_LIGHT_SERVERS:
+        raise LabError(f"lab_light_servers is {count}: it must be at most {MOST_LIGHT_SERVERS}")
+    if count and lab.plain:
+        raise LabError("lab_light_servers needs the profile 'namespaces': plain hosts have no filesystems of their own")
+    if count and lab.rings:
+        raise LabError("lab_light_servers and lab_mbf exclude each other: rings consist of the servers with databases")
+
+
 def bare(folder: Path) -> Lab:
     """Return a lab of which only the folder is known: enough to find and remove its processes."""
-    nothing = Load(running=False, local_rate=1, cross_rate=1, port=0, keep=0, records=0)
+    nothing = Load(running=False, local_rate=1, cross_rate=1, port=0, keep=0, records=0, light_rate=1)
     return Lab(folder.resolve(), "namespaces", (), 0, "", folder, nothing)
 
 
 def _volume(given: dict[str, Any]) -> Volume:
     # Sizes from Ansible's command line arrive as text.
     return Volume(**{**given, "size": int(given["size"]), "fill": int(given.get("fill", 0))})
+
+
+def _light_server(number: int) -> dict[str, Any]:
+    """The description of a file server with two small filesystems and no database, like those in the document."""
+    volumes = [
+        {
+            "name": name,
+            "serial": f"6f70656e6973{number:03x}{place:x}",
+            "mount": f"/srv/{name}",
+            "filesystem": "ext4",
+            "size": size,
+            "fill": fill,
+        }
+        for place, (name, size, fill) in enumerate(LIGHT_VOLUMES, start=1)
+    ]
+    return {"name": f"fs{number:03d}", "kind": "file_server", "volumes": volumes}
+
+
+def _hosts(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The hosts to make: those of the document, or light servers in place of its file servers."""
+    count = document.get("light_servers", 0)
+    if not count:
+        return list(document["hosts"])
+    others = [host for host in document["hosts"] if host["kind"] != "file_server"]
+    return [*(_light_server(number) for number in range(1, count + 1)), *others]
 
 
 def lab_id(folder: Path) -> str:
@@ -162,7 +216,7 @@ def read(path: Path) -> Lab:
             kind=each["kind"],
             volumes=tuple(_volume(volume) for volume in each.get("volumes", [])),
         )
-        for number, each in enumerate(document["hosts"], start=1)
+        for number, each in enumerate(_hosts(document), start=1)
     ]
     return Lab(
         folder=Path(document["folder"]).resolve(),
