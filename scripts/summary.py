@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins/module_utils"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 
-from control.text import run_summary
+from module_utils.control.text import run_summary
 
 if __name__ == "__main__":
     print(run_summary(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -7,30 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: job_info
-short_description: Report the progress of a backup, verification or restore
+short_description: Report the progress of backups, verifications and restores
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Reads what M(openisb.backup.block_backup) or another module that runs as a job reports meanwhile. Its own task
-    shows that until RV(finished).
+  - Reads what M(openisb.backup.block_backup) and the other modules that run as jobs report meanwhile. Their own tasks
+    show that until a job has ended. One answer serves all of them.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
-  name:
-    description: Name of the job.
-    type: str
-    required: true
-  label:
-    description: What to call the job in progress displays. Defaults to O(name).
-    type: str
-  grace:
-    description:
-      - How many seconds to wait for a job that has reported nothing yet. A job that reports nothing counts as finished,
-        because it failed before it began, and its own result says why.
-    type: float
-    default: 20.0
   wait:
-    description: How many seconds at most to wait for a running job to end before reporting its progress.
+    description:
+      - How many seconds at most to wait for something to happen. A job begins, leaves its slot's queue, or ends.
     type: float
     default: 0.0
   run_dir:
@@ -40,23 +28,20 @@ options:
 """
 
 EXAMPLES = r"""
-- name: See how far the backup is
+- name: See how far the backups are
   openisb.backup.job_info:
-    name: isb-20261123T021500Z-4f1c2a.fs1.m
-  register: job
+  register: there
 """
 
 RETURN = r"""
-finished:
-  description: Whether the job has ended, successfully or not. Its outcome is in the job's own result.
-  returned: success
-  type: bool
-state:
-  description: V(unknown) if it reported nothing, V(waiting) for a slot, V(running) or V(finished).
-  returned: success
-  type: str
-progress:
-  description: percent, bytes_done, bytes_total, rate (bytes a second), eta_s (seconds left), and label.
+jobs:
+  description:
+    - The jobs of this host, by name. Each has C(finished), whether it has ended, successfully or not; its outcome is in
+      its own result.
+    - Also C(state), V(waiting) for a slot, V(running) or V(finished); and C(progress), with percent, bytes_done,
+      bytes_total, rate (bytes a second) and eta_s (seconds left).
+    - Of a job with several parts, such as the volumes of a server, the progress has the same of each in C(parts), with
+      its C(state), which is V(waiting), V(running), V(finished) or V(failed).
   returned: success
   type: dict
 """
@@ -64,19 +49,10 @@ progress:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import FINISHED, Job
+from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import FINISHED, read_all
 
-SILENT = {"state": "unknown", "running": False, "progress": {}}
-
-
-def read_when_there(job, grace):
-    """What the job reports, after waiting up to ``grace`` seconds for its first report."""
-    deadline = time.monotonic() + grace
-    record = job.read()
-    while record is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-        record = job.read()
-    return record or SILENT
+#: Seconds from one look to the next. A job reports as often.
+TURN = 0.25
 
 
 def has_ended(record):
@@ -84,34 +60,40 @@ def has_ended(record):
     return record["state"] == FINISHED or not record["running"]
 
 
-def read_when_ended(job, grace, wait):
-    """What the job reports when it ends, or after ``wait`` seconds."""
-    record = read_when_there(job, grace)
+def happened(before, now):
+    """Whether a job has begun, changed its state or ended."""
+
+    def states(records):
+        return {name: (record["state"], has_ended(record)) for name, record in records.items()}
+
+    return states(before) != states(now)
+
+
+def look(run_dir, wait):
+    """The records of all jobs when something happens, or after ``wait`` seconds."""
     deadline = time.monotonic() + wait
-    while not has_ended(record) and time.monotonic() < deadline:
-        time.sleep(0.05)
-        record = job.read() or SILENT
-    return record
+    before = found = read_all(run_dir)
+    while not happened(before, found) and time.monotonic() < deadline:
+        time.sleep(min(TURN, max(deadline - time.monotonic(), 0)))
+        found = read_all(run_dir)
+    return found
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "label": {"type": "str"},
-            "grace": {"type": "float", "default": 20.0},
             "wait": {"type": "float", "default": 0.0},
             "run_dir": {"type": "path", "default": "/run/openisb"},
         },
         supports_check_mode=True,
     )
-    name = module.params["name"]
-    record = read_when_ended(Job(module.params["run_dir"], name), module.params["grace"], module.params["wait"])
+    found = look(module.params["run_dir"], module.params["wait"])
     module.exit_json(
         changed=False,
-        finished=has_ended(record),
-        state=record["state"],
-        progress=dict(record["progress"], label=module.params["label"] or name),
+        jobs={
+            name: {"finished": has_ended(record), "state": record["state"], "progress": record["progress"]}
+            for name, record in found.items()
+        },
     )
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lun_snapshot
-short_description: Delete LUNs from a run's snapshot, or keep them as the base of the next run
+short_description: Release LUNs of a run's snapshot, deleting them or keeping them as the base of the next run
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
   - Deletes LUNs from the snapshot that a run made on a storage host with the storage driver C(btrfs) or C(file), and
     the snapshot itself with its last LUN. So one server can be cleaned up while the others are still being read.
-  - Or keeps them as the base from which M(openisb.backup.lun_changes) determines in the next run what has changed. The
-    same LUNs are then deleted from the snapshots of all other runs, so that each LUN has one base.
+  - Keeps other LUNs as the base from which M(openisb.backup.lun_map) determines in the next run what has changed. They
+    are then deleted from the snapshots of all other runs, so that each LUN has one base.
+  - Ends the exports of all these LUNs first.
   - The snapshot is made by the role P(openisb.backup.snapshot#role).
 extends_documentation_fragment:
   - openisb.backup.attributes
@@ -25,35 +26,37 @@ options:
     type: str
     required: true
   luns:
-    description: Serials of the LUNs to delete or to keep. If omitted, all LUNs of the snapshot.
+    description: Serials of the LUNs to delete. If both this and O(bases) are omitted, all LUNs of the snapshot.
+    type: list
+    elements: str
+  bases:
+    description:
+      - Serials of the LUNs to keep as the base of the next run. A copy that shares no blocks with its original is
+        useless as a base and is deleted, unless O(kept) is set.
     type: list
     elements: str
   members:
     description:
       - Serials of all LUNs that take part in the run. Any others are deleted from its snapshot, because a driver may
-        take all LUNs of a subvolume.
+        take all LUNs of a subvolume. Not with O(kept).
     type: list
     elements: str
   every_run:
-    description: With O(state=absent), whether to delete the LUNs from the snapshots of all other runs too.
+    description: Whether to delete O(luns) from the snapshots of all other runs too.
     type: bool
     default: false
   kept:
     description:
-      - With O(state=base), whether to keep any other run from ever deleting LUNs of this snapshot, because somebody
-        wants to look at it. O(state=absent) for its own run deletes it.
+      - Whether to keep any other run from ever deleting LUNs of this snapshot, because somebody wants to look at it.
+        Only the deletion of all its LUNs for its own run deletes it.
     type: bool
     default: false
-  state:
-    description:
-      - With V(absent), the LUNs are deleted from the snapshot.
-      - With V(base), they stay as the base of the next run. A copy that shares no blocks with its original is useless
-        as a base and is deleted.
-    type: str
-    choices: [absent, base]
-    default: absent
+  run_dir:
+    description: Folder for volatile state, in which the exports are recorded.
+    type: path
+    default: /run/openisb
 seealso:
-  - module: openisb.backup.lun_changes
+  - module: openisb.backup.lun_map
   - module: openisb.backup.lun_snapshot_info
 """
 
@@ -70,8 +73,7 @@ EXAMPLES = r"""
     driver: btrfs
     directory: /srv/pool/snapshots
     run_id: isb-20261123T021500Z-4f1c2a
-    luns: [600a098000000011]
-    state: base
+    bases: [600a098000000011]
 """
 
 RETURN = r"""
@@ -80,20 +82,34 @@ luns:
   returned: success
   type: list
   elements: str
+ended:
+  description: Serials of the LUNs whose exports were ended; in check mode, of those whose exports would be.
+  returned: success
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import ExportError, Exports
 from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import shares_blocks
 from ansible_collections.openisb.backup.plugins.module_utils.storage.snapshots import (
     SnapshotError,
     SnapshotFolder,
+    export_name,
     holdings_after,
 )
 
-
-def is_to_keep(params):
-    """Whether no other run may ever delete LUNs of the snapshot."""
-    return params["state"] == "base" and params["kept"]
+ARGUMENTS = {
+    "driver": {"type": "str", "choices": ["btrfs", "file"], "required": True},
+    "directory": {"type": "path", "required": True},
+    "run_id": {"type": "str", "required": True},
+    "luns": {"type": "list", "elements": "str"},
+    "bases": {"type": "list", "elements": "str"},
+    "members": {"type": "list", "elements": "str"},
+    "every_run": {"type": "bool", "default": False},
+    "kept": {"type": "bool", "default": False},
+    "run_dir": {"type": "path", "default": "/run/openisb"},
+}
 
 
 def is_useless(folder, run_id, serial):
@@ -104,23 +120,41 @@ def is_useless(folder, run_id, serial):
         return True
 
 
-def wanted(folder, before, params):
+def chosen(params, here):
+    """The LUNs to delete and those to keep as a base; ``here``: all that the snapshot holds."""
+    if params["luns"] is None and params["bases"] is None and not params["kept"]:
+        return here, []
+    return params["luns"] or [], params["bases"] or []
+
+
+def wanted(folder, before, params, luns, bases):
     """Which LUNs each snapshot is to hold: a dict of lists by run id."""
-    run_id = params["run_id"]
+    run_id, kept = params["run_id"], params["kept"]
     here = before.get(run_id, [])
-    luns = here if params["luns"] is None else params["luns"]
-    kept = [run for run in before if folder.is_kept(run)]
-    if params["state"] == "absent":
-        return holdings_after(before, run_id, luns, luns if params["every_run"] else [], params["members"], kept)
-    if is_to_keep(params):
-        return holdings_after(before, run_id, [], luns, None, kept)
-    useless = [serial for serial in luns if serial in here and is_useless(folder, run_id, serial)]
-    return holdings_after(before, run_id, useless, luns, params["members"], kept)
+    protected = [run for run in before if folder.is_kept(run)]
+    useless = [serial for serial in bases if not kept and serial in here and is_useless(folder, run_id, serial)]
+    after = holdings_after(before, run_id, useless, bases, None, protected)
+    members = None if kept else params["members"]
+    return holdings_after(after, run_id, luns, luns if params["every_run"] else [], members, protected)
+
+
+def end_exports(exports, run_id, luns, check_mode):
+    """End the exports of LUNs, and return the serials of those that had one. One that does not end stops no other."""
+    there = [serial for serial in luns if exports.get(export_name(run_id, serial))]
+    problems = []
+    for serial in there if not check_mode else []:
+        try:
+            exports.stop(export_name(run_id, serial))
+        except (ExportError, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ExportError("; ".join(problems))
+    return there
 
 
 def apply(folder, before, after, params):
     """Make the snapshots hold what they are to hold."""
-    if is_to_keep(params):
+    if params["kept"]:
         folder.keep(params["run_id"])
     for run_id, luns in after.items():
         gone = [serial for serial in before[run_id] if serial not in luns]
@@ -129,32 +163,23 @@ def apply(folder, before, after, params):
 
 
 def main():
-    module = AnsibleModule(
-        argument_spec={
-            "driver": {"type": "str", "choices": ["btrfs", "file"], "required": True},
-            "directory": {"type": "path", "required": True},
-            "run_id": {"type": "str", "required": True},
-            "luns": {"type": "list", "elements": "str"},
-            "members": {"type": "list", "elements": "str"},
-            "every_run": {"type": "bool", "default": False},
-            "kept": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["absent", "base"], "default": "absent"},
-        },
-        supports_check_mode=True,
-    )
-    run_id = module.params["run_id"]
-    folder = SnapshotFolder(module.params["driver"], module.params["directory"])
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params, run_id = module.params, module.params["run_id"]
+    folder = SnapshotFolder(params["driver"], params["directory"])
     before = {snapshot["run_id"]: snapshot["luns"] for snapshot in folder.snapshots()}
-    after = wanted(folder, before, module.params)
-    marks = is_to_keep(module.params) and not folder.is_kept(run_id)
-    if not module.check_mode:
-        try:
-            apply(folder, before, after, module.params)
-        except (SnapshotError, OSError) as error:
-            module.fail_json(msg=f"The snapshots of run {run_id} were not updated: {error}")
+    luns, bases = chosen(params, before.get(run_id, []))
+    after = wanted(folder, before, params, luns, bases)
+    marks = params["kept"] and not folder.is_kept(run_id)
+    try:
+        ended = end_exports(Exports(params["run_dir"]), run_id, [*luns, *bases], module.check_mode)
+        if not module.check_mode:
+            apply(folder, before, after, params)
+    except (ExportError, SnapshotError, OSError) as error:
+        module.fail_json(msg=f"The snapshots of run {run_id} were not updated: {error}")
     module.exit_json(
-        changed=marks or before != after,
+        changed=bool(marks or ended or before != after),
         luns=after.get(run_id, []),
+        ended=ended,
         diff={"before": {"luns": before}, "after": {"luns": after}},
     )
 

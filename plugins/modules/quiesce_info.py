@@ -80,19 +80,7 @@ checks:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.host.errors import HostError, OptionError
-from ansible_collections.openisb.backup.plugins.module_utils.quiesce import drivers, manage
-
-
-def checks(run_dir, descriptions):
-    """One result for each driver, also for one whose options are wrong."""
-    built, results = [], []
-    for description in descriptions:
-        try:
-            built += drivers.build([description])
-        except OptionError as error:
-            results.append({"driver": str(description.get("name")), "ok": False, "message": str(error)})
-    return results + manage.check(run_dir, built)
+from ansible_collections.openisb.backup.plugins.module_utils.quiesce.inspection import CannotInspect, inspect
 
 
 def main():
@@ -103,13 +91,11 @@ def main():
         },
         supports_check_mode=True,
     )
-    run_dir = module.params["run_dir"]
     try:
-        holders = [found.public() for found in manage.find_all(run_dir)]
-        results = checks(run_dir, module.params["drivers"] or [])
-    except (HostError, OSError) as error:
-        module.fail_json(msg=f"The holds in {run_dir} cannot be listed: {error}")
-    module.exit_json(changed=False, holders=holders, checks=results)
+        found = inspect(module.params["run_dir"], module.params["drivers"] or [])
+    except CannotInspect as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

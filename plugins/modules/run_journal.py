@@ -11,7 +11,8 @@ short_description: Write a record to the run journal
 version_added: 0.1.0
 author: OpenISB contributors (@openisb)
 description:
-  - Appends one record to the write-ahead, hash-chained journal on the listener, and flushes it to disk.
+  - Appends a record, or several of one event, to the write-ahead, hash-chained journal on the listener, and flushes
+    them to disk.
   - The cost of this does not depend on the length of the journal. Only opening a run reads all of it, to search for the
     run's id.
   - A journal whose file has become larger than O(max_bytes) goes on in a new one, and keeps the old one beside it.
@@ -39,6 +40,10 @@ options:
     description: The data of the event.
     type: dict
     default: {}
+  batch:
+    description: Instead of O(data), the data of several records of this event. Nothing else is written between them.
+    type: list
+    elements: dict
   exclusive:
     description: Whether only one run may be open at a time. Drills may overlap, runs may not.
     type: bool
@@ -65,10 +70,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-record:
-  description: The record as written; in check mode what would be written, without its hash.
+records:
+  description: The records as written; in check mode what would be written, without their hashes.
   returned: success
-  type: dict
+  type: list
+  elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -87,19 +93,22 @@ def main():
             "run_id": {"type": "str", "required": True},
             "event": {"type": "str", "required": True},
             "data": {"type": "dict", "default": {}},
+            "batch": {"type": "list", "elements": "dict"},
             "exclusive": {"type": "bool", "default": True},
             "max_bytes": {"type": "int", "default": MAX_BYTES},
         },
         supports_check_mode=True,
     )
-    wanted = {key: module.params[key] for key in ("run_id", "event", "data")}
+    run_id, event, batch = (module.params[key] for key in ("run_id", "event", "batch"))
+    batch = [module.params["data"]] if batch is None else batch
+    wanted = [{"run_id": run_id, "event": event, "data": data} for data in batch]
     try:
-        check_run_id(wanted["run_id"])
+        check_run_id(run_id)
         journal = Journal(*(module.params[name] for name in ("path", "exclusive", "max_bytes")))
-        record = wanted if module.check_mode else journal.append(**wanted)
+        written = wanted if module.check_mode else journal.append_all(run_id, event, batch)
     except (JournalError, OSError) as error:
-        module.fail_json(msg="The journal record '{}' was not written: {}".format(wanted["event"], error))
-    module.exit_json(changed=True, record=record, diff={"before": {}, "after": wanted})
+        module.fail_json(msg=f"The journal record '{event}' was not written: {error}")
+    module.exit_json(changed=bool(wanted), records=written, diff={"before": {}, "after": {"records": wanted}})
 
 
 if __name__ == "__main__":

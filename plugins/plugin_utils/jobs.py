@@ -25,6 +25,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import AR
 from ansible_collections.openisb.backup.plugins.module_utils.host.plain import plain
 
 from . import confidential
+from .polls import Polls
 
 RARER = 30
 """The next poll comes after the elapsed time divided by this: a job of an hour needs no poll every second ..."""
@@ -74,6 +75,7 @@ class ActionModule(confidential.ActionModule):
     """Runs the module that the task names. In check mode it only reads, and is no job."""
 
     _shown = ""
+    _polls: Polls | None = None
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         if self._task.async_val:
@@ -122,28 +124,35 @@ class ActionModule(confidential.ActionModule):
         while True:
             elapsed = time.monotonic() - begun
             wait = next_wait(elapsed, args["poll"])
-            found = self._reach(args, lambda wait=wait: self._look(args, wait, variables), wait + args["grace"])
-            if found.get("failed"):
-                raise NotFollowed(f"its progress is not known: {found.get('msg', 'no reason given')}")
-            if found["finished"]:  # there is no progress to show any more
+            found = self._reach(args, lambda wait=wait: self._look(args, wait, variables), wait)
+            if found is None and elapsed > args["grace"]:
+                return  # it has failed before it could report anything, and its own result says why
+            if found and found["finished"]:  # there is no progress to show any more
                 return
-            self._show(args, found.get("progress"))
+            self._show(args, found["progress"] if found else {})
             if elapsed > args["timeout"]:
                 raise NotFollowed(f"it is still running after {args['timeout']} s, and is no longer followed")
 
-    def _look(self, args: Mapping[str, Any], wait: float, variables: dict[str, Any]) -> dict[str, Any]:
-        options = {name: args[name] for name in ("label", "run_dir", "grace")}
-        return self._execute_module(
-            module_name="openisb.backup.job_info",
-            module_args=dict(options, name=args["job"], wait=wait),
-            task_vars=variables,
-        )
+    def _look(self, args: Mapping[str, Any], wait: float, variables: dict[str, Any]) -> Any:
+        """What the job reports; None if it has not reported anything yet."""
+        if self._polls is None:
+            host = self._task.delegate_to or variables["inventory_hostname"]
+            self._polls = Polls(C.DEFAULT_LOCAL_TMP, f"{host} {args['run_dir']}")
+        return self._polls.look(lambda: self._poll(args["run_dir"], wait, variables)).get(args["job"])
+
+    def _poll(self, run_dir: str, wait: float, variables: dict[str, Any]) -> dict[str, Any]:
+        """What all jobs of the host report, as soon as something happens to one of them."""
+        options = {"run_dir": run_dir, "wait": wait}
+        found = self._execute_module(module_name="openisb.backup.job_info", module_args=options, task_vars=variables)
+        if found.get("failed"):
+            raise NotFollowed(f"its progress is not known: {found.get('msg', 'no reason given')}")
+        return dict(found["jobs"])
 
     def _show(self, args: Mapping[str, Any], progress: Any) -> None:
         """Show progress with every callback, because it is no result of a task. The host may report anything."""
         try:
             line = progress_line({**progress, "label": args["label"]})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise NotFollowed(f"its progress is not known: its host answers {plain(str(progress))[:200]}") from error
         if line != self._shown:
             self._display.display(line, color=C.COLOR_CHANGED)

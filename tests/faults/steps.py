@@ -27,7 +27,7 @@ class Step:
 STEPS = {
     step.name: step
     for step in (
-        Step("preflight", "fs1", task="preflight : Find the volumes"),
+        Step("preflight", "fs1", task="preflight : Test the drivers, and find the volumes"),
         Step("prepare", "fs1", task="prepare : Arm the holder"),
         Step("freeze", "fs1", gate_host="fs1"),
         Step("snapshot", "storage1", gate_host="storage1"),
@@ -42,4 +42,4 @@ WINDOW = ("freeze", "snapshot", "thaw")
 #: The step prepare, once every holder is armed.
 ARMED = {"prepare": "consistency_point : Record what is about to be frozen"}
 #: The step preflight before any host is checked: hosts are checked side by side.
-UNCHECKED = {"preflight": "Set the paths and addresses of this host"}
+UNCHECKED = {"preflight": "Set the paths and addresses of each host"}

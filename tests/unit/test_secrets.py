@@ -211,7 +211,14 @@ def test_the_walk_sees_every_file_and_follows_secrets() -> None:
     assert len(files_of(ROOT)) > 80 and len(tasks) > 250
     written = sum(path.read_text().count("openisb.backup.saveset_info:") for path in files_of(ROOT))
     assert sum("openisb.backup.saveset_info" in task for task in tasks) == written > 2
-    assert {"restore_psk", "restore_export", "snapshot_export", "idr_export", "idr_reached"} <= made_secret(tasks)
+    assert {
+        "restore_psk",
+        "restore_export",
+        "snapshot_export",
+        "snapshot_mapped",
+        "idr_export",
+        "idr_reached",
+    } <= made_secret(tasks)
     assert not {"restore_address", "recover_done", "block_backup_savesets"} & made_secret(tasks)
 
 

@@ -63,7 +63,7 @@ def held_saveset(answer: object) -> str:
 
 
 def lun_changes(told: Any) -> Entry:
-    """Return what lun_changes reports of one LUN; where it cannot be right only a reason, so that all of it is read."""
+    """Return what lun_map reports as changed on one LUN; where it cannot be right, a reason to read all of it."""
     try:
         found: Entry = {key: _text(told.get(key, ""), None, key) for key in ("id", "since")}
         found["reason"] = "".join(each if each.isprintable() else "?" for each in str(told.get("reason", "")))
@@ -78,7 +78,7 @@ def lun_changes(told: Any) -> Entry:
 
 
 def volumes(found: object, wanted: list[Entry]) -> list[Entry]:
-    """Return what volume_info found of a server's volumes; their names and LUNs must be those of the inventory.
+    """Return what server_info found of a server's volumes; their names and LUNs must be those of the inventory.
 
     ``wanted``: the inventory's volumes.
     """

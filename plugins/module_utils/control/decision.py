@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from ..host import open_files
+from ..host import open_files, process_limits
 from ..journal.head import continuation_problems
 from ..saveset.base.volume import folded
 from .census import census_problems
 from .clocks import clock_problems
 from .entries import Entry
 from .inventory import Groups, HostVars, Variables, servers_of
+from .options import option_problems
 
 ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
@@ -34,7 +35,10 @@ def decide(
     journal_accept: str = "",
     report_path: str = "",
 ) -> dict[str, list[str]]:
-    """The decision: a dict of servers and rings (that take part), skipped and problems (texts; any stops the run).
+    """The decision: a dict of
+
+    - servers and rings that take part, and quiesced: those of them with drivers of their own,
+    - skipped and problems: texts; any problem stops the run.
 
     ``hostvars``: each host's variables, with the fact that the role preflight sets, ``preflight_found``: by part, what
     was found and ``problem`` (a text, or empty). A host without it was not reached. ``pool_reserve`` and
@@ -52,8 +56,9 @@ def decide(
     problems += kept_journal_problems(groups, hostvars, journal_accept)
     problems += point_problems(groups, hostvars)
     problems += alike_problems(groups, hostvars)
+    problems += option_problems(groups["file_servers"], hostvars)
     problems += report_problems(report_path)
-    problems += open_files.problems(len(clocks))
+    problems += open_files.problems(len(clocks)) + process_limits.problems(len(clocks))
     rings: dict[Any, list[str]] = {ring: quiesce_problems(ring, "ring", hostvars) for ring in groups.get("rings", [])}
     for ring in rings:
         problems += [] if rings[ring] else coverage_problems(ring, groups, hostvars)
@@ -69,9 +74,11 @@ def decide(
         problems += pool_problems(servers, hostvars, pool_reserve, base_reserve)
         problems += metadata_problems(servers, hostvars, metadata_reserve)
         problems += repository_problems(servers, hostvars, repository_reserve)
+    taking_part = [ring for ring in rings if servers_of(ring, servers, hostvars)]
     return {
         "servers": servers,
-        "rings": [ring for ring in rings if servers_of(ring, servers, hostvars)],
+        "rings": taking_part,
+        "quiesced": [host for host in [*servers, *taking_part] if hostvars[host].get("isb_drivers")],
         "skipped": list(dict.fromkeys(skipped)),
         "problems": list(dict.fromkeys(problems)),
     }

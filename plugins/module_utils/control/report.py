@@ -160,7 +160,7 @@ def volume_report(data: Entry) -> Entry:
 
 def phases(records: list[Record], mine: list[Record], hold: Entry) -> dict[str, float | None]:
     """Seconds that each phase took for one server; None for a phase that it did not reach."""
-    begun, cleaned = one(mine, "backup"), one(mine, "cleaned")
+    begun, cleaned = one(records, "backup"), one(mine, "cleaned")
     ended = [record for record in mine if record["event"] in ("saveset", "failed")]
     return {
         "prepare": between(one(records, "opened"), one(records, "freezing")),

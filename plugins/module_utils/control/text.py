@@ -9,12 +9,16 @@ import datetime
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, TypeAlias
 
+from ..host.plain import plain
 from .entries import Entry
+from .moments import duration
 
 Phase: TypeAlias = "tuple[str, float | None, float | None]"
 Moments = dict[tuple[str, str], list[float]]
 
 WIDTH = 60
+#: Parts of a job in a line of progress, characters of the name of each, and of the whole line.
+PARTS_SHOWN, LABEL_MAX, LINE_MAX = 16, 40, 400
 BAR = "█"
 
 
@@ -38,9 +42,32 @@ def progress_line(progress: Entry) -> str:
     label = progress["label"]
     if "percent" not in progress:
         return f"  {label:<18} waiting"
+    parts = progress.get("parts", [])
+    if len(parts) > 1:
+        return progress_of_parts(progress, parts)
     left = progress.get("eta_s")
     eta = "" if left is None else f"{left:.0f} s left"
     return f"  {label:<18} {progress['percent']:5.1f} %  {rate(progress['rate']):>12}  {eta}".rstrip()
+
+
+def progress_of_parts(progress: Entry, parts: list[Entry]) -> str:
+    """One line that shows the progress of a job with several parts, and of each. Its host may report anything."""
+    done = [f"{percent(progress['percent'])} of {size(progress['bytes_total'])}"]
+    done += [rate(progress["rate"])] if progress["rate"] else []
+    done += [] if progress.get("eta_s") is None else [f"{duration(progress['eta_s'])} left"]
+    shown = [part_text(part) for part in parts[:PARTS_SHOWN]] + ["..."] * (len(parts) > PARTS_SHOWN)
+    return plain("  {}: {} ({})".format(progress["label"], ", ".join(done), ", ".join(shown)))[:LINE_MAX]
+
+
+def part_text(part: Entry) -> str:
+    """A part of a job, and how far it is."""
+    words = {"waiting": "waiting", "finished": "done", "failed": "failed"}
+    return "{} {}".format(str(part["label"])[:LABEL_MAX], words.get(str(part["state"])) or percent(part["percent"]))
+
+
+def percent(count: float) -> str:
+    """A percentage for people."""
+    return f"{min(max(float(count), 0.0), 100.0):.0f} %"
 
 
 def table(rows: list[list[str]], right: Container[int] = ()) -> list[str]:
@@ -166,7 +193,7 @@ def phases_of(report: Entry) -> list[Phase]:
         phases.append((f"ring {ring}" if ring else "consistency point", entry["at"], ends[-1] if ends else None))
     for server in report["servers"]:
         saved = last(moments, "saveset", server) or last(moments, "failed", server)
-        phases.append((f"back up {server}", last(moments, "backup", server), saved))
+        phases.append((f"back up {server}", last(moments, "backup"), saved))
         phases.append((f"clean up {server}", saved, last(moments, "cleaned", server)))
     return phases
 

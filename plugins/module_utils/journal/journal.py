@@ -164,24 +164,37 @@ class Journal:
         return found[::-1]
 
     def append(self, run_id: str, event: str, data: dict[str, Any] | None = None) -> Record:
-        """Write one record, flush it to the disk, and return it. Reads no more of the journal than it needs.
+        """Write one record; see append_all()."""
+        return self.append_all(run_id, event, [data or {}])[0]
 
-        Raises JournalError where the run may not be opened (another one is open) or is not open.
+    def append_all(self, run_id: str, event: str, batch: list[dict[str, Any]]) -> list[Record]:
+        """Write a record of the event for each dict of data, flush them to the disk, and return them.
+
+        Reads no more of the journal than it needs. Raises JournalError where the run may not be opened (another one is
+        open) or is not open.
         """
         check_run_id(run_id)
+        written: list[Record] = []
         with self._locked():
             newest = self._newest()
             self._check_order(run_id, event)
-            record: Record = {
-                "seq": self._number(newest) + 1 if newest else 1,
-                "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds"),
-                "run_id": run_id,
-                "event": event,
-                "data": data or {},
-                "previous": newest["hash"] if newest else GENESIS,
-            }
-            record["hash"] = record_hash(record)
-            self._write(record)
+            for data in batch:
+                newest = self._next(newest, run_id, event, data)
+                self._write(newest)
+                written.append(newest)
+        return written
+
+    def _next(self, newest: Record | None, run_id: str, event: str, data: dict[str, Any]) -> Record:
+        """The record that follows the newest one."""
+        record: Record = {
+            "seq": self._number(newest) + 1 if newest else 1,
+            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds"),
+            "run_id": run_id,
+            "event": event,
+            "data": data,
+            "previous": newest["hash"] if newest else GENESIS,
+        }
+        record["hash"] = record_hash(record)
         return record
 
     def _newest(self) -> Record | None:

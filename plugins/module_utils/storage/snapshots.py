@@ -177,6 +177,11 @@ class SnapshotFolder:
             os.close(folder)
 
 
+def export_name(run_id: str, serial: str) -> str:
+    """The name of the export of a LUN of a run's snapshot."""
+    return f"{run_id}.{serial}"
+
+
 def holdings_after(
     before: Mapping[str, Sequence[str]],
     run_id: str,

@@ -97,12 +97,17 @@ def test_nothing_but_an_export_of_the_known_host_is_opened(address: str, tmp_pat
     """Modules are told which host the address is to be of, and open neither paths nor exports of others."""
     with pytest.raises(ValueError, match="is not the address of an NBD export of storage1"):
         check_of_host(address, "storage1")
-    common = {"repository": str(tmp_path), "volume": "fs1/m", "run_id": RUN, "job": "j", "run_dir": str(tmp_path)}
+    common = {"repository": str(tmp_path), "run_id": RUN, "job": "j", "run_dir": str(tmp_path)}
     moment = {"consistency_point": "2026-03-01T12:00:00+00:00", "verdict": "crash-consistent"}
-    for module, more in [(block_backup, {"source": address, **moment}), (block_restore, {"target": address})]:
-        with patch_module_args({**common, **more, "host": "storage1"}), pytest.raises(SystemExit):
+    sources = {"fs1/sound": "nbd://storage1:40001/x", "fs1/m": address}
+    volumes = [{"volume": name, "source": source, "host": "storage1"} for name, source in sources.items()]
+    backup, restore = {"volumes": volumes, **moment}, {"volume": "fs1/m", "target": address, "host": "storage1"}
+    for module, more in [(block_backup, backup), (block_restore, restore)]:
+        with patch_module_args({**common, **more}), pytest.raises(SystemExit):
             module.main()
-        assert "is not the address of an NBD export of storage1" in json.loads(capsys.readouterr().out)["msg"]
+        told = json.loads(capsys.readouterr().out)["msg"]
+        assert "is not the address of an NBD export of storage1" in told
+        assert told.startswith("volume fs1/m: source: " if module is block_backup else "target: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -284,7 +289,7 @@ def test_no_role_takes_an_address_or_key_as_a_host_has_told_it() -> None:
     """In all roles and playbooks what nbd_export and saveset_export return goes through the filters."""
     files = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("playbooks/*.yml")]
     texts = {str(path): json.dumps(yaml.safe_load(path.read_text())) for path in files}
-    assert sum("nbd_address(" in text for text in texts.values()) == 5
+    assert sum("nbd_address(" in text for text in texts.values()) == 4
     for path, text in texts.items():
         assert "export.uri" not in text and "export.psk" not in text, path
 

@@ -69,7 +69,13 @@ def decided(hostvars, policy="abort", clocks=None):
 
 
 def test_all_is_well(hostvars):
-    assert decided(hostvars) == {"servers": ["fs1", "fs2"], "rings": [], "skipped": [], "problems": []}
+    assert decided(hostvars) == {
+        "servers": ["fs1", "fs2"],
+        "rings": [],
+        "quiesced": ["fs1", "fs2"],
+        "skipped": [],
+        "problems": [],
+    }
 
 
 def test_a_clock_that_is_off_stops_the_run(hostvars):

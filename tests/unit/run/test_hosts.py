@@ -26,7 +26,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.storage.snapshots i
     holdings_after,
     metadata_free_bytes,
 )
-from ansible_collections.openisb.backup.plugins.modules.job_info import read_when_ended
+from ansible_collections.openisb.backup.plugins.modules.job_info import has_ended, look
 
 RUN = "isb-20261123T021500Z-4f1c2a"
 SERIALS = ["6000000000000001", "6000000000000002"]
@@ -71,17 +71,29 @@ def test_a_job_whose_process_is_gone_does_not_run(tmp_path):
     assert Job(str(tmp_path), "j").read()["running"] is False
 
 
-def test_the_end_of_a_job_is_waited_for(tmp_path):
-    job = Job(str(tmp_path), "j")
-    assert read_when_ended(job, 0, 60)["state"] == "unknown"
+def test_something_that_happens_to_any_job_is_waited_for(tmp_path):
+    run_dir = str(tmp_path)
+    assert look(run_dir, 0.1) == {}
+    job, other = Job(run_dir, "j"), Job(run_dir, "other")
     job.tell(RUNNING)
-    assert read_when_ended(job, 0, 0.1)["state"] == RUNNING
+    other.tell(RUNNING)
+    assert {name: record["state"] for name, record in look(run_dir, 0.1).items()} == {"j": RUNNING, "other": RUNNING}
     child = multiprocessing.Process(target=tell_and_end, args=(job,))
     child.start()
     while job.read()["pid"] != child.pid:
         time.sleep(0.01)
-    assert read_when_ended(job, 0, 60)["state"] == FINISHED
+    found = look(run_dir, 60)
+    assert (found["j"]["state"], has_ended(found["j"]), has_ended(found["other"])) == (FINISHED, True, False)
     child.join()
+    waiting = multiprocessing.Process(target=begin_later, args=(Job(run_dir, "third"),))
+    waiting.start()
+    assert set(look(run_dir, 60)) == {"j", "other", "third"}
+    waiting.join()
+
+
+def begin_later(job):
+    time.sleep(0.3)
+    job.tell(RUNNING)
 
 
 def tell_and_end(job):

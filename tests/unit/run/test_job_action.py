@@ -18,6 +18,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.openisb.backup.plugins.module_utils.control.text import progress_line
+from ansible_collections.openisb.backup.plugins.module_utils.host import jobs as host_jobs
 from ansible_collections.openisb.backup.plugins.plugin_utils import jobs
 
 ROOT = Path(__file__).parents[3]
@@ -140,8 +141,32 @@ def test_what_a_host_tells_may_be_anything(progress: Any) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_look_that_fails_says_why() -> None:
+    action = Followed()
+    action._execute_module = lambda **dummy: {"failed": True, "msg": "no space"}
     with pytest.raises(jobs.NotFollowed, match="its progress is not known: no space"):
-        Followed({"failed": True, "msg": "no space"}).follow()
+        action._poll("/run/x", 1.0, {})
+
+
+def test_a_job_that_has_reported_nothing_may_still_begin(clock: SimpleNamespace) -> None:
+    def later() -> None:
+        clock.at += 0.4
+
+    action = Followed(AT_WORK, ENDED)
+    answers = [None, None]
+    follow = action._look
+    action._look = lambda *dummy: later() or answers.pop() if answers else follow()
+    action.follow()
+    assert [line.split()[1] for line in action.lines] == ["waiting", "50.0"]
+
+
+def test_a_job_that_never_reports_is_left_to_its_result(clock: SimpleNamespace) -> None:
+    def later() -> None:
+        clock.at += 0.4
+
+    action = Followed()
+    action._look = lambda *dummy: later()
+    action.follow()  # for a second, which is its grace
+    assert 1.0 < clock.at < 2.0
 
 
 def test_looks_become_rarer_but_never_far_between() -> None:
@@ -150,6 +175,57 @@ def test_looks_become_rarer_but_never_far_between() -> None:
 
 def test_a_job_that_waits_for_a_slot_has_no_numbers() -> None:
     assert progress_line({"label": "fs1/m"}).split() == ["fs1/m", "waiting"]
+
+
+PARTS = [
+    {"label": "m", "state": "running", "percent": 60.4, "bytes_done": 1, "bytes_total": 2, "rate": 1, "eta_s": 1},
+    {"label": "data", "state": "running", "percent": 12, "bytes_done": 1, "bytes_total": 2, "rate": 1, "eta_s": 1},
+]
+WHOLE = {"label": "fs1", "percent": 43.2, "bytes_total": 12 * 2**30, "rate": 210 * 2**20, "eta_s": 80.0}
+
+
+def test_a_job_with_parts_is_one_line() -> None:
+    line = progress_line({**WHOLE, "parts": PARTS})
+    assert line.strip() == "fs1: 43 % of 12.0 GiB, 210.0 MiB/s, 1 min 20 s left (m 60 %, data 12 %)"
+    states = [{**PARTS[0], "state": state} for state in ("waiting", "finished", "failed")]
+    assert progress_line({**WHOLE, "rate": 0, "eta_s": None, "parts": states}).strip() == (
+        "fs1: 43 % of 12.0 GiB (m waiting, m done, m failed)"
+    )
+    for parts in ([], PARTS[:1]):
+        assert progress_line({**WHOLE, "parts": parts}) == progress_line(WHOLE)
+
+
+def test_what_a_host_says_of_parts_is_bounded_and_plain() -> None:
+    part = {**PARTS[0], "label": "\x1b[2J\n" + "x" * 10**6, "percent": 1e300, "state": "\u202e" * 10**6}
+    line = progress_line({**WHOLE, "percent": -5, "bytes_total": 10**300, "parts": [part] * 10**4})
+    assert len(line) <= 400 and line.isprintable() and "\x1b" not in line
+    assert "100 %" in progress_line({**WHOLE, "parts": [{**part, "label": "m"}, PARTS[1]]})
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    "parts",
+    [
+        7,
+        {"a": 1, "b": 2},
+        "many",
+        [1, 2],
+        [{}, {}],
+        [{**PARTS[0], "percent": "\x1b[2J"}, PARTS[1]],
+        [{**PARTS[0], "percent": 10**400}, PARTS[1]],
+        [{**PARTS[0], "percent": None}, PARTS[1]],
+    ],
+)
+def test_parts_may_be_anything(parts: Any) -> None:
+    with pytest.raises(jobs.NotFollowed) as caught:
+        Followed({"finished": False, "progress": {**WHOLE, "parts": parts}}, ENDED).follow()
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_job_records_a_bounded_number_of_parts(tmp_path: Path) -> None:
+    job = host_jobs.Job(str(tmp_path), "j")
+    job.tell_progress(1, 2, 1.0, [{"label": str(number)} for number in range(1000)])
+    assert [part["label"] for part in job.read()["progress"]["parts"]] == [str(n) for n in range(host_jobs.PARTS_MAX)]
 
 
 def play(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
 from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import unpack
 
 Play = Callable[..., list[dict[str, Any]]]
@@ -50,8 +51,17 @@ class Storage:
 
     def task(self, module: str, run_id: str, **options: Any) -> dict[str, Any]:
         """A task with one of the modules."""
-        common = {"driver": "file", "directory": str(self.folder), "run_id": run_id}
+        common = {
+            "driver": "file",
+            "directory": str(self.folder),
+            "run_id": run_id,
+            "run_dir": str(self.folder / "run"),
+        }
         return {f"openisb.backup.{module}": {**common, **options}}
+
+    def mapped(self, run_id: str, luns: list[str], **options: Any) -> dict[str, Any]:
+        """A task that maps LUNs."""
+        return self.task("lun_map", run_id, luns=luns, address="127.0.0.1", tls=False, **options)
 
 
 @pytest.fixture
@@ -66,23 +76,24 @@ def test_changes_since_a_base(play: Play, storage: Storage) -> None:
     luns = [LUN, OTHER]
     (planned, named, again) = play(
         [
-            {**storage.task("lun_changes", RUNS[0], luns=luns), "check_mode": True},
-            storage.task("lun_changes", RUNS[0], luns=luns),
-            storage.task("lun_changes", RUNS[0], luns=luns, bases={LUN: ""}),
+            {**storage.mapped(RUNS[0], luns), "check_mode": True},
+            storage.mapped(RUNS[0], luns),
+            storage.mapped(RUNS[0], luns, bases={LUN: ""}),
         ]
     )
     assert (planned["changed"], named["changed"], again["changed"]) == (True, True, False)
     assert planned["luns"][LUN]["id"] == ""
-    assert named["luns"] == again["luns"]
+    assert named["luns"] == again["luns"] and named["luns"][LUN]["problem"] == ""
     assert named["luns"][LUN]["reason"] == "no earlier saveset"
-    assert named["diff"]["after"] == {serial: named["luns"][serial]["id"] for serial in (LUN, OTHER)}
+    after = {serial: lun["id"] for serial, lun in named["diff"]["after"].items()}
+    assert after == {serial: named["luns"][serial]["id"] for serial in (LUN, OTHER)}
 
     storage.write(LUN, 3)
     storage.snapshot(RUNS[1])
     (told, missing) = play(
         [
-            storage.task("lun_changes", RUNS[1], luns=luns, bases={LUN: RUNS[0]}),
-            storage.task("lun_changes", RUNS[1], luns=[LUN, "nothing"], bases={LUN: RUNS[3], "nothing": RUNS[0]}),
+            storage.mapped(RUNS[1], luns, bases={LUN: RUNS[0]}),
+            storage.mapped(RUNS[1], [LUN, "nothing"], bases={LUN: RUNS[3], "nothing": RUNS[0]}),
         ]
     )
     lun = told["luns"][LUN]
@@ -92,7 +103,31 @@ def test_changes_since_a_base(play: Play, storage: Storage) -> None:
     assert told["luns"][OTHER]["since"] == ""
     assert missing["luns"][LUN]["reason"] == f"there is no base snapshot of run {RUNS[3]}"
     assert missing["luns"]["nothing"]["id"] == ""
-    assert not missing.get("failed")
+    assert "does not exist, so it cannot be exported" in missing["luns"]["nothing"]["problem"]
+    assert missing["luns"][LUN]["problem"] == "" and not missing.get("failed")
+
+    exports = Exports(str(storage.folder / "run"))
+    assert len([export for export in exports.list() if export["running"]]) == 4
+    (_all, released) = play(
+        [
+            storage.task("lun_snapshot", RUNS[1]),
+            storage.task("lun_snapshot", RUNS[0], luns=[OTHER], bases=[LUN]),
+        ]
+    )
+    assert (released["ended"], released["luns"]) == ([OTHER, LUN], [LUN])
+    assert exports.list() == []
+    assert storage.luns() == {RUNS[0]: [LUN]}
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_a_lun_without_changes_asked_gets_no_identity(play: Play, storage: Storage) -> None:
+    storage.snapshot(RUNS[0])
+    (told, gone) = play([storage.mapped(RUNS[0], [LUN], changes=False), storage.task("lun_snapshot", RUNS[0])])
+    lun = told["luns"][LUN]
+    assert (lun["id"], lun["since"], lun["reason"], lun["problem"]) == ("", "", "", "")
+    assert lun["export"]["path"] == str(storage.folder / RUNS[0] / f"{LUN}.lun")
+    assert gone["ended"] == [LUN] and storage.luns() == {}
 
 
 @pytest.mark.slow
@@ -100,10 +135,10 @@ def test_changes_since_a_base(play: Play, storage: Storage) -> None:
 def test_one_base_of_each_lun_stays(play: Play, storage: Storage) -> None:
     for run_id in RUNS[:3]:
         storage.snapshot(run_id)
-    base = storage.task("lun_snapshot", RUNS[2], luns=[LUN], state="base")
+    base = storage.task("lun_snapshot", RUNS[2], bases=[LUN])
     (kept, planned) = play(
         [
-            storage.task("lun_snapshot", RUNS[0], luns=[], state="base", kept=True),
+            storage.task("lun_snapshot", RUNS[0], bases=[], kept=True),
             {**base, "check_mode": True},
         ]
     )
@@ -125,9 +160,9 @@ def test_one_base_of_each_lun_stays(play: Play, storage: Storage) -> None:
 @pytest.mark.root
 def test_what_is_of_no_use_does_not_stay(play: Play, storage: Storage) -> None:
     storage.snapshot(RUNS[0])
-    play([storage.task("lun_snapshot", RUNS[0], luns=[LUN], members=[LUN], state="base")])
+    play([storage.task("lun_snapshot", RUNS[0], bases=[LUN], members=[LUN])])
     assert storage.luns() == {RUNS[0]: [LUN]}
     # Full copies tell nothing, and cost as much as the LUN.
     storage.snapshot(RUNS[1], reflink="never")
-    play([storage.task("lun_snapshot", RUNS[1], luns=[LUN, OTHER], state="base")])
+    play([storage.task("lun_snapshot", RUNS[1], bases=[LUN, OTHER])])
     assert storage.luns() == {}

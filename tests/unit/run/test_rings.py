@@ -236,6 +236,7 @@ def test_all_is_well(hostvars):
     assert decided(hostvars) == {
         "servers": ["fs1", "fs2", "fs3", "fs4"],
         "rings": ["npr", "mat"],
+        "quiesced": ["fs4", "npr", "mat"],
         "skipped": [],
         "problems": [],
     }
