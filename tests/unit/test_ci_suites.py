@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ci_suites import COMMON, LAST_START, SUITES, Suite, changed_paths, in_order, run_in_time
+from ci_suites import COMMON, LAST_END, LAST_START, SUITES, Suite, changed_paths, in_order, run_in_time
 from ci_suites import history as git_history
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +81,20 @@ def test_none_is_started_too_late(begun: float, each: float, ran: list[Suite], l
     clock = Clock(begun, each)
     assert run_in_time(ALL, clock.run, clock.elapsed) == (True, left)
     assert clock.ran == ran
+
+
+@pytest.mark.parametrize(("pace", "ran"), [(1.0, ["long", "short"]), (2.0, ["short"])])
+def test_what_would_not_end_in_time_leaves_its_turn_to_a_shorter_one(pace: float, ran: list[str]) -> None:
+    """A machine that is slow takes twice as long."""
+    long, short = Suite("long", ("l/",), 30), Suite("short", ("s/",), 6)
+    clock = Clock(LAST_START - 600, 60)
+    passed, left = run_in_time((long, short), clock.run, clock.elapsed, pace)
+    assert passed and [suite.target for suite in clock.ran] == ran
+    assert [suite.target for suite in left] == [name for name in ("long", "short") if name not in ran]
+
+
+def test_every_suite_has_its_minutes() -> None:
+    assert all(0 < suite.minutes * 60 < LAST_END - LAST_START for suite in SUITES)
 
 
 def test_the_first_that_fails_ends_it() -> None:
