@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Documentation fragment, used as C(openisb.backup.export)."""
+    """Documentation fragments, used as C(openisb.backup.export) and C(openisb.backup.export.state)."""
 
     DOCUMENTATION = r"""
 options:
@@ -24,6 +24,10 @@ options:
     description: Folder for volatile state.
     type: path
     default: /run/openisb
+"""
+
+    STATE = r"""
+options:
   state:
     description: Whether the export should exist.
     type: str

@@ -20,6 +20,7 @@ description:
   - A LUN that cannot be mapped does not keep the others from it. Its C(problem) says why, and the module succeeds.
 extends_documentation_fragment:
   - openisb.backup.attributes
+  - openisb.backup.export
   - openisb.backup.snapshots
 options:
   run_id:
@@ -43,16 +44,6 @@ options:
     description: Name or address of this host on which to listen.
     type: str
     required: true
-  tls:
-    description:
-      - Whether clients need the export's key and all traffic is encrypted.
-      - Can be turned off only if O(address) is a loopback address.
-    type: bool
-    default: true
-  run_dir:
-    description: Folder for volatile state.
-    type: path
-    default: /run/openisb
 requirements:
   - nbdkit
 seealso:

@@ -17,6 +17,7 @@ description:
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.export
+  - openisb.backup.export.state
 requirements:
   - nbdkit
 options:

@@ -24,6 +24,7 @@ description:
 extends_documentation_fragment:
   - openisb.backup.attributes
   - openisb.backup.export
+  - openisb.backup.export.state
   - openisb.backup.repository
 requirements:
   - nbdkit with its python plugin, for the same Python as the one that runs the module

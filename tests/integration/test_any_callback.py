@@ -19,8 +19,8 @@ from lab import ROOT, Lab
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m|\r")
-PROGRESS = re.compile(r"^  fs1/m +\d+\.\d %", re.MULTILINE)
-"""How far a backup is, as a line of its own."""
+PROGRESS = re.compile(r"^  fs1: \d+ % of .+\(m (?:\d+ %|done|waiting), files ", re.MULTILINE)
+"""How far the backup of a server is, as a line of its own."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ def job(lab: Lab, tmp_path: Path) -> Callable[..., Job]:
 
 
 def test_a_run_is_readable_and_hands_on_what_came_of_it(job: Callable[..., Job], lab: Lab) -> None:
-    done = job("isb", isb_changed_extents=False)
+    done = job("isb", isb_changed_extents=False, block_backup_rate_limit=8)  # slow enough for some progress
     assert done.rc == 0, done.output
     assert "RETRYING" not in done.output and "runner_retry" not in done.kinds
     assert PROGRESS.search(done.output), done.output

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 
 def progress(events: list[dict[str, Any]], label: str) -> list[float]:
-    """The percentages that were shown for a volume while its backup was being followed."""
+    """The percentages that were shown for a server while its backup was being followed."""
     lines = [COLOUR.sub("", line).split() for event in events for line in event["stdout"].splitlines()]
     return [float(words[1]) for words in lines if words[:1] == [label] and words[2:3] == ["%"]]
 
@@ -43,6 +43,6 @@ def test_fast_servers_do_not_wait_for_the_slow_one(run_isb: Callable[..., Any]) 
     for server in FAST:
         assert at[server, "cleaned"] < at[SLOW, "saveset"]
 
-    shown = progress(run.events, f"{SLOW}/files")
+    shown = progress(run.events, f"{SLOW}:")
     assert len(set(shown)) > 2, f"progress was not shown while the backup ran: {shown}"
     assert shown == sorted(shown), f"progress went back: {shown}"

@@ -9,10 +9,10 @@ Ansible itself would validate them as each role begins: for the backup of a serv
 from __future__ import annotations
 
 import functools
+import importlib
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROLES = ("prepare", "block_backup", "cleanup")
@@ -35,6 +35,7 @@ def _of(variables: Any) -> list[str]:
 @functools.lru_cache(maxsize=1)
 def _options() -> dict[str, Any]:
     """The options of these roles, of which none is required here."""
+    yaml: Any = importlib.import_module("yaml")  # the controller has it, and other hosts import no more than this file
     found = {}
     for role in ROLES:
         specs = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text(encoding="utf-8"))

@@ -19,18 +19,20 @@ def sources(
     storage: Entry,
     metadata: Entry,
     parents: dict[str, str],
+    reason: str = "",
 ) -> Entry:
     """The options ``volumes`` and ``psks`` of the module block_backup.
 
     ``mapped``: what lun_map answered, or the result of a task whose host did not answer. ``volumes``: of the server,
     each with name and serial. ``storage``: the storage host's fact openisb_host. ``metadata``: of the consistency
-    point. ``parents``: by serial, the id of the saveset to build upon.
+    point. ``parents``: by serial, the id of the saveset to build upon. ``reason``: why the storage was not asked what
+    has changed, if it was not.
 
     A LUN that is not mapped, or whose answer cannot be right, becomes a ``problem`` of its volume and of no other.
     """
     wanted, psks = [], {}
     for volume in volumes:
-        entry, psk = _source(mapped, volume, storage)
+        entry, psk = _source(mapped, volume, storage, reason)
         name = f"{server}/{volume['name']}"
         parent = parents.get(volume["serial"], "")
         wanted.append({"volume": name, "metadata": {**volume, **metadata}, "parent": parent, **entry})
@@ -38,12 +40,13 @@ def sources(
     return {"volumes": wanted, "psks": psks}
 
 
-def _source(mapped: Entry, volume: Entry, storage: Entry) -> tuple[Entry, str]:
+def _source(mapped: Entry, volume: Entry, storage: Entry, reason: str) -> tuple[Entry, str]:
     """Where a volume's LUN is read and what has changed on it, and the key of its export."""
     try:
         lun = _lun(mapped, volume["serial"])
         answer = {"export": lun.get("export"), "psk": _known(mapped, "psks").get(volume["serial"])}
-        found = {"source": nbd_address(answer, storage), "host": str(storage["address"]), "changes": lun_changes(lun)}
+        changes = {"reason": reason} if reason else lun_changes(lun)
+        found = {"source": nbd_address(answer, storage), "host": str(storage["address"]), "changes": changes}
         return found, nbd_key(answer, storage)
     except AnswerError as error:
         return {"source": "", "problem": f"its LUN was not mapped to the backup server: {error}"}, ""

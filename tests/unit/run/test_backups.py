@@ -44,6 +44,12 @@ def test_each_volume_has_its_source_its_key_and_its_changes() -> None:
     assert told["psks"] == {"fs1/m": KEYS["6001"], "fs1/data": KEYS["6002"]}
 
 
+def test_a_volume_whose_changes_were_not_asked_says_why() -> None:
+    mapped = {"luns": {"6001": lun("6001"), "6002": lun("6002")}, "psks": KEYS}
+    told = sources(mapped, "fs1", VOLUMES, STORAGE, {}, {}, "isb_changed_extents is off")
+    assert [each["changes"] for each in told["volumes"]] == [{"reason": "isb_changed_extents is off"}] * 2
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
