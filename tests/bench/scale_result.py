@@ -89,11 +89,11 @@ def chart(found: list[Figures]) -> str:
             if name not in entry["phases"]:
                 continue
             phase = entry["phases"][name]
-            bar = "#" * round(WIDTH * phase["seconds"] / longest) if longest else ""
+            drawn = "#" * round(WIDTH * phase["seconds"] / longest) if longest else ""
             numbers = (
                 f"{phase['seconds']:8.1f} {phase['controller_cpu_seconds']:10.1f} {phase['hosts_cpu_seconds']:8.1f}"
             )
-            lines.append(f"  {name:<16} {numbers}  {bar}".rstrip())
+            lines.append(f"  {name:<16} {numbers}  {drawn}".rstrip())
     return "\n".join(lines)
 
 

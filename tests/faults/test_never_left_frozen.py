@@ -141,5 +141,6 @@ def test_a_live_run_is_never_taken_for_a_dead_one(lab: Lab) -> None:
     finally:
         if process.poll() is None:
             kill_family(process.pid)
-    assert lab.journal()[-1]["event"] == "closed"
+    # The live run may have ended before the other one was refused.
+    assert [record["event"] for record in lab.journal() if record["event"] != "refused"][-1] == "closed"
     lab.nothing_is_left()
