@@ -32,10 +32,10 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.tom
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.io.source import FileSource
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.io.throttle import RateLimit
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.local import LocalStore
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.store import Upload
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify.scrub import scrub
 
 from .conftest import ID, KIB, MIB, Lab, MakeImage, noise, text, write
+from .stepping import SteppingStore
 
 WAIT_S = 60.0
 PART = 4 * MIB
@@ -348,7 +348,7 @@ def test_a_twin_is_aborted_at_each_of_its_reads(lab: Lab, make_image: MakeImage,
     assert_sound(lab)
 
 
-class Stumbling(LocalStore):
+class Stumbling(SteppingStore):
     """A store in which the ``countdown``-th step of writing fails, and no other."""
 
     def __init__(self, path: str, countdown: int) -> None:
@@ -363,32 +363,9 @@ class Stumbling(LocalStore):
             if self._countdown == -1:
                 raise FULL
 
-    def create(self, name: str) -> Upload:
-        self.step()
-        return StumblingUpload(self, super().create(name))
-
     def settle(self, names: t.Iterable[str]) -> None:
         self.step()
         super().settle(names)
-
-
-class StumblingUpload(Upload):
-    """An upload into that store."""
-
-    def __init__(self, store: Stumbling, inner: Upload) -> None:
-        self._store = store
-        self._inner = inner
-
-    def write(self, buffers: t.Sequence[t.Any]) -> None:
-        self._store.step()
-        self._inner.write(buffers)
-
-    def publish(self, exclusive: bool = True) -> None:
-        self._store.step()
-        self._inner.publish(exclusive)
-
-    def abort(self) -> None:
-        self._inner.abort()
 
 
 def test_every_step_of_one_of_two_twins_may_fail(lab: Lab, make_image: MakeImage) -> None:

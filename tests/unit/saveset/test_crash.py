@@ -27,10 +27,10 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.extent import SPLIT
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import source
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.local import LocalStore
-from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.store import Upload
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.verify.scrub import scrub
 
 from .conftest import KIB, MIB, NOON, Lab, MakeImage, noise, text
+from .stepping import SteppingStore
 
 CHILD = """
 import datetime, sys
@@ -98,7 +98,7 @@ def test_packs_of_a_killed_run_are_used_by_the_next(lab: Lab, make_image: MakeIm
     assert filecmp.cmp(image, lab.restore(saveset), shallow=False)
 
 
-class _Failing(LocalStore):
+class _Failing(SteppingStore):
     """A store in which the ``countdown``-th step of writing fails, and every one after it."""
 
     def __init__(self, path: str, countdown: int, error: Exception) -> None:
@@ -111,27 +111,6 @@ class _Failing(LocalStore):
         self.countdown -= 1
         if self.countdown < 0:
             raise self.error
-
-    def create(self, name: str) -> Upload:
-        self.step()
-        return _FailingUpload(self, super().create(name))
-
-
-class _FailingUpload(Upload):
-    def __init__(self, store: _Failing, inner: Upload) -> None:
-        self._store = store
-        self._inner = inner
-
-    def write(self, buffers: t.Sequence[t.Any]) -> None:
-        self._store.step()
-        self._inner.write(buffers)
-
-    def publish(self, exclusive: bool = True) -> None:
-        self._store.step()
-        self._inner.publish(exclusive)
-
-    def abort(self) -> None:
-        self._inner.abort()
 
 
 def test_every_step_of_writing_may_fail(lab: Lab, mixed: Path, make_image: MakeImage) -> None:
