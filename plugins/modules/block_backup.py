@@ -208,14 +208,12 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.addresses import check_export, with_nbd_key
+from ansible_collections.openisb.backup.plugins.module_utils.backup.facts import saveset_facts
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import require_libraries, running_job
+from ansible_collections.openisb.backup.plugins.module_utils.backup.repository import (
     REPOSITORY_ARGUMENTS,
-    check_export,
     open_repository,
-    require_libraries,
-    running_job,
-    saveset_facts,
-    with_nbd_key,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.backup.slots import slot
 from ansible_collections.openisb.backup.plugins.module_utils.host import confidential, jobs

@@ -135,14 +135,12 @@ stats:
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.addresses import require_host, with_nbd_key
+from ansible_collections.openisb.backup.plugins.module_utils.backup.facts import saveset_facts
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import require_libraries, running_job
+from ansible_collections.openisb.backup.plugins.module_utils.backup.repository import (
     REPOSITORY_ARGUMENTS,
     open_repository,
-    require_host,
-    require_libraries,
-    running_job,
-    saveset_facts,
-    with_nbd_key,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.host import confidential, jobs
 from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING, WAITING

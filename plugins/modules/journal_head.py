@@ -33,6 +33,11 @@ options:
       - Otherwise, a kept head that cannot be relied on is not replaced.
     type: bool
     default: false
+  copy_to:
+    description:
+      - Folder on the controller, made if it is missing, into which a copy of the head is written.
+      - The user of C(ansible-playbook) writes it.
+    type: path
 seealso:
   - module: openisb.backup.journal_head_info
   - module: openisb.backup.run_journal
@@ -97,6 +102,7 @@ def main():
             "record": {"type": "dict", "required": True},
             "after": {"type": "int", "default": 0},
             "accepted": {"type": "bool", "default": False},
+            "copy_to": {"type": "path"},  # for the action
         },
         supports_check_mode=True,
     )

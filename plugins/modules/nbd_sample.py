@@ -59,12 +59,8 @@ import contextlib
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
-    require_host,
-    require_libraries,
-    running_job,
-    with_nbd_key,
-)
+from ansible_collections.openisb.backup.plugins.module_utils.backup.addresses import require_host, with_nbd_key
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import require_libraries, running_job
 from ansible_collections.openisb.backup.plugins.module_utils.host import confidential, jobs, samples
 from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base.errors import SourceError

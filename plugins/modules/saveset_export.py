@@ -107,11 +107,11 @@ psk:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.backup.exports import SavesetExports
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.facts import saveset_facts
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import require_libraries
+from ansible_collections.openisb.backup.plugins.module_utils.backup.repository import (
     REPOSITORY_ARGUMENTS,
     open_repository,
-    require_libraries,
-    saveset_facts,
     warn_of_swap,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_addresses import NAME

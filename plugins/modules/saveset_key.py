@@ -86,12 +86,11 @@ key:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.facts import key_facts
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import failing_as, require_libraries
+from ansible_collections.openisb.backup.plugins.module_utils.backup.repository import (
     REPOSITORY_ARGUMENTS,
-    failing_as,
-    key_facts,
     open_repository,
-    require_libraries,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.host import confidential
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.access.keyfile import KeyInfo

@@ -170,13 +170,11 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.facts import known_places, saveset_facts
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import require_libraries, running_job
+from ansible_collections.openisb.backup.plugins.module_utils.backup.repository import (
     REPOSITORY_ARGUMENTS,
-    known_places,
     open_repository,
-    require_libraries,
-    running_job,
-    saveset_facts,
 )
 from ansible_collections.openisb.backup.plugins.module_utils.host import jobs
 from ansible_collections.openisb.backup.plugins.module_utils.host.jobs import RUNNING

@@ -55,12 +55,11 @@ savesets:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import (
+from ansible_collections.openisb.backup.plugins.module_utils.backup.facts import saveset_facts
+from ansible_collections.openisb.backup.plugins.module_utils.backup.module import failing_as, require_libraries
+from ansible_collections.openisb.backup.plugins.module_utils.backup.repository import (
     REPOSITORY_ARGUMENTS,
-    failing_as,
     open_repository,
-    require_libraries,
-    saveset_facts,
     secret_of,
     warn_of_swap,
 )

@@ -11,10 +11,11 @@ while the job goes on.
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import signal
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible import constants as C
@@ -86,13 +87,16 @@ class ActionModule(confidential.ActionModule):
         started = self._detach(args, variables)
         if "ansible_job_id" not in started:
             return started
+        left = [posixpath.join("async", posixpath.basename(started["ansible_job_id"]))]
         try:
             self._follow(args, variables)
-            return self._take(args, started["ansible_job_id"], variables)
+            result = self._take(args, started["ansible_job_id"], variables)
+            left.append(posixpath.join("jobs", f"{args['job']}.json"))
         except NotFollowed as error:
             return {"failed": True, "msg": f"{args['label']}: {error}"}
         finally:
-            self._forget(started["ansible_job_id"], variables)
+            self._remove(args["run_dir"], left)
+        return result
 
     def _arguments(self) -> dict[str, Any]:
         """How to follow the job. The module validates the rest."""
@@ -162,7 +166,7 @@ class ActionModule(confidential.ActionModule):
         """The job's own result, which is written a moment after its last report."""
         end = time.monotonic() + WRITTEN
         while True:
-            taken = self._reach(args, lambda: self._async_status(jid, "status", variables), 0.0)
+            taken = self._reach(args, lambda: self._async_status(jid, variables), 0.0)
             if taken.get("finished") or taken.get("failed"):
                 return taken
             if time.monotonic() > end:
@@ -171,15 +175,17 @@ class ActionModule(confidential.ActionModule):
                 )
             time.sleep(0.5)
 
-    def _forget(self, jid: str, variables: dict[str, Any]) -> None:
-        """Remove the job's result from its host."""
+    def _remove(self, run_dir: str, names: Sequence[str]) -> None:
+        """Remove files of the job from its host, by a command alone: it takes a tenth of a module's time."""
+        shell = self._connection._shell
+        command = "; ".join(shell.remove(posixpath.join(run_dir, name)) for name in names)
         with contextlib.suppress(AnsibleConnectionFailure), within(LOOK):
-            self._async_status(jid, "cleanup", variables)
+            self._low_level_execute_command(command)
 
-    def _async_status(self, jid: str, mode: str, variables: dict[str, Any]) -> dict[str, Any]:
+    def _async_status(self, jid: str, variables: dict[str, Any]) -> dict[str, Any]:
         """What Ansible's own action returns about the job."""
         task = self._task.copy()
-        task.args = {"jid": jid, "mode": mode}
+        task.args = {"jid": jid, "mode": "status"}
         action = self._shared_loader_obj.action_loader.get(
             "ansible.builtin.async_status",
             task=task,

@@ -16,7 +16,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.openisb.backup.plugins.module_utils.backup import exports as saveset_exports
-from ansible_collections.openisb.backup.plugins.module_utils.backup import module as saveset_module
+from ansible_collections.openisb.backup.plugins.module_utils.backup import repository as saveset_module
 from ansible_collections.openisb.backup.plugins.module_utils.backup.exports import SavesetExports
 from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors, memory

@@ -16,7 +16,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.openisb.backup.plugins.module_utils.backup.module import with_nbd_key
+from ansible_collections.openisb.backup.plugins.module_utils.backup.addresses import with_nbd_key
 from ansible_collections.openisb.backup.plugins.module_utils.control.answers import nbd_address
 from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_addresses import check_of_host
 from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
