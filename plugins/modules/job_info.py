@@ -21,6 +21,13 @@ options:
       - How many seconds at most to wait for something to happen. A job begins, leaves its slot's queue, or ends.
     type: float
     default: 0.0
+  ended:
+    description:
+      - Names of the jobs whose end is known from an earlier answer.
+      - If another job has ended, even before this module started, it does not wait.
+    type: list
+    elements: str
+    default: []
   run_dir:
     description: Folder for volatile state.
     type: path
@@ -60,8 +67,13 @@ def has_ended(record):
     return record["state"] == FINISHED or not record["running"]
 
 
+def ended(records):
+    """The names of the jobs that have ended."""
+    return {name for name, record in records.items() if has_ended(record)}
+
+
 def happened(before, now):
-    """Whether a job has begun, changed its state or ended."""
+    """Whether a job has begun, left its slot's queue, or ended."""
 
     def states(records):
         return {name: (record["state"], has_ended(record)) for name, record in records.items()}
@@ -69,11 +81,11 @@ def happened(before, now):
     return states(before) != states(now)
 
 
-def look(run_dir, wait):
-    """The records of all jobs when something happens, or after ``wait`` seconds."""
+def look(run_dir, wait, known):
+    """The records of all jobs when something happens, or after ``wait`` seconds. ``known``: jobs that had ended."""
     deadline = time.monotonic() + wait
     before = found = read_all(run_dir)
-    while not happened(before, found) and time.monotonic() < deadline:
+    while ended(found) <= known and not happened(before, found) and time.monotonic() < deadline:
         time.sleep(min(TURN, max(deadline - time.monotonic(), 0)))
         found = read_all(run_dir)
     return found
@@ -83,11 +95,12 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "wait": {"type": "float", "default": 0.0},
+            "ended": {"type": "list", "elements": "str", "default": []},
             "run_dir": {"type": "path", "default": "/run/openisb"},
         },
         supports_check_mode=True,
     )
-    found = look(module.params["run_dir"], module.params["wait"])
+    found = look(module.params["run_dir"], module.params["wait"], set(module.params["ended"]))
     module.exit_json(
         changed=False,
         jobs={

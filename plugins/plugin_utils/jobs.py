@@ -142,11 +142,11 @@ class ActionModule(confidential.ActionModule):
         if self._polls is None:
             host = self._task.delegate_to or variables["inventory_hostname"]
             self._polls = Polls(C.DEFAULT_LOCAL_TMP, f"{host} {args['run_dir']}")
-        return self._polls.look(lambda: self._poll(args["run_dir"], wait, variables)).get(args["job"])
+        return self._polls.look(lambda known: self._poll(args["run_dir"], wait, known, variables)).get(args["job"])
 
-    def _poll(self, run_dir: str, wait: float, variables: dict[str, Any]) -> dict[str, Any]:
-        """What all jobs of the host report, as soon as something happens to one of them."""
-        options = {"run_dir": run_dir, "wait": wait}
+    def _poll(self, run_dir: str, wait: float, known: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """What all jobs of the host report, as soon as one of them differs from what is ``known``."""
+        options = {"run_dir": run_dir, "wait": wait, "ended": [name for name, job in known.items() if job["finished"]]}
         found = self._execute_module(module_name="openisb.backup.job_info", module_args=options, task_vars=variables)
         if found.get("failed"):
             raise NotFollowed(f"its progress is not known: {found.get('msg', 'no reason given')}")

@@ -43,10 +43,10 @@ class Polls:
         before = self._read()
         self._seen = before.number if before else 0  # what was found before says nothing of a job that begins now
 
-    def look(self, ask: Callable[[], Jobs]) -> Jobs:
-        """The jobs as the next poll finds them, which this process makes (``ask``) if no other one does.
+    def look(self, ask: Callable[[Jobs], Jobs]) -> Jobs:
+        """The jobs as the next poll finds them, which this process makes if no other one does.
 
-        Raises what ``ask`` raises; then another process polls.
+        ``ask``: makes it, told what the poll before has found. Raises what ``ask`` raises; then another process polls.
         """
         while True:
             answer = self._newer()
@@ -57,12 +57,12 @@ class Polls:
                     return (self._newer() or self._poll(ask)).jobs
             time.sleep(TURN)
 
-    def _poll(self, ask: Callable[[], Jobs]) -> Answer:
+    def _poll(self, ask: Callable[[Jobs], Jobs]) -> Answer:
         before = self._read()
-        number, known = (before.number, len(before.jobs)) if before else (0, 0)
-        time.sleep(max(0.0, self._asked + SPACING * known - time.monotonic()))
+        number, known = before or Answer(0, {})
+        time.sleep(max(0.0, self._asked + SPACING * len(known) - time.monotonic()))
         self._asked = time.monotonic()
-        answer = Answer(number + 1, ask())
+        answer = Answer(number + 1, ask(known))
         self._write(answer)
         self._seen = answer.number
         return answer

@@ -73,22 +73,35 @@ def test_a_job_whose_process_is_gone_does_not_run(tmp_path):
 
 def test_something_that_happens_to_any_job_is_waited_for(tmp_path):
     run_dir = str(tmp_path)
-    assert look(run_dir, 0.1) == {}
+    assert look(run_dir, 0.1, set()) == {}
     job, other = Job(run_dir, "j"), Job(run_dir, "other")
     job.tell(RUNNING)
     other.tell(RUNNING)
-    assert {name: record["state"] for name, record in look(run_dir, 0.1).items()} == {"j": RUNNING, "other": RUNNING}
+    assert {name: record["state"] for name, record in look(run_dir, 0.1, set()).items()} == {
+        "j": RUNNING,
+        "other": RUNNING,
+    }
     child = multiprocessing.Process(target=tell_and_end, args=(job,))
     child.start()
     while job.read()["pid"] != child.pid:
         time.sleep(0.01)
-    found = look(run_dir, 60)
+    found = look(run_dir, 60, set())
     assert (found["j"]["state"], has_ended(found["j"]), has_ended(found["other"])) == (FINISHED, True, False)
     child.join()
     waiting = multiprocessing.Process(target=begin_later, args=(Job(run_dir, "third"),))
     waiting.start()
-    assert set(look(run_dir, 60)) == {"j", "other", "third"}
+    assert set(look(run_dir, 60, {"j"})) == {"j", "other", "third"}
     waiting.join()
+
+
+def test_a_job_that_has_ended_before_the_look_is_not_waited_for(tmp_path):
+    job = Job(str(tmp_path), "j")
+    job.tell(FINISHED)
+    begun = time.monotonic()
+    assert has_ended(look(str(tmp_path), 60, {"other"})["j"])
+    assert time.monotonic() - begun < 30
+    assert has_ended(look(str(tmp_path), 0.1, {"j"})["j"])
+    assert time.monotonic() - begun >= 0.1
 
 
 def begin_later(job):

@@ -144,7 +144,7 @@ def test_a_look_that_fails_says_why() -> None:
     action = Followed()
     action._execute_module = lambda **dummy: {"failed": True, "msg": "no space"}
     with pytest.raises(jobs.NotFollowed, match="its progress is not known: no space"):
-        action._poll("/run/x", 1.0, {})
+        action._poll("/run/x", 1.0, {}, {})
 
 
 def test_a_job_that_has_reported_nothing_may_still_begin(clock: SimpleNamespace) -> None:

@@ -23,7 +23,7 @@ def test_an_answer_serves_all_who_wait(tmp_path: Path) -> None:
     everybody = threading.Barrier(FOLLOWERS)
     found: list[Any] = []
 
-    def ask() -> dict[str, Any]:
+    def ask(_known: dict[str, Any]) -> dict[str, Any]:
         overlapping.append(not running.acquire(blocking=False))
         asked.append(1)
         time.sleep(0.5)
@@ -47,31 +47,39 @@ def test_an_answer_serves_all_who_wait(tmp_path: Path) -> None:
 def test_the_next_look_is_a_new_poll(tmp_path: Path) -> None:
     numbers = iter(range(10))
     polls = Polls(str(tmp_path), "h")
-    assert [polls.look(lambda: {"number": next(numbers)})["number"] for _look in range(3)] == [0, 1, 2]
+    assert [polls.look(lambda _known: {"number": next(numbers)})["number"] for _look in range(3)] == [0, 1, 2]
     late = Polls(str(tmp_path), "h")  # what was found before it is not its answer
-    assert late.look(lambda: {"number": next(numbers)}) == {"number": 3}
-    assert polls.look(lambda: pytest.fail("there is an answer that it has not seen")) == {"number": 3}
+    assert late.look(lambda _known: {"number": next(numbers)}) == {"number": 3}
+    assert polls.look(lambda _known: pytest.fail("there is an answer that it has not seen")) == {"number": 3}
+
+
+def test_a_poll_is_told_what_the_one_before_has_found(tmp_path: Path) -> None:
+    """So that a job that ends between two polls is news to the second one."""
+    told: list[dict[str, Any]] = []
+    for number in range(3):
+        Polls(str(tmp_path), "h").look(lambda known, number=number: told.append(known) or {"number": number})
+    assert told == [{}, {"number": 0}, {"number": 1}]
 
 
 def test_hosts_are_polled_independently(tmp_path: Path) -> None:
     first, second = Polls(str(tmp_path), "backup1 /run"), Polls(str(tmp_path), "backup2 /run")
-    assert first.look(lambda: {"a": 1, **second.look(lambda: {"b": 2})}) == {"a": 1, "b": 2}
+    assert first.look(lambda _known: {"a": 1, **second.look(lambda _known: {"b": 2})}) == {"a": 1, "b": 2}
 
 
 def test_a_poll_that_fails_is_made_by_another(tmp_path: Path) -> None:
-    def fail() -> dict[str, Any]:
+    def fail(_known: dict[str, Any]) -> dict[str, Any]:
         raise AnsibleConnectionFailure("no route")
 
     polls = Polls(str(tmp_path), "h")
     with pytest.raises(AnsibleConnectionFailure):
         polls.look(fail)
-    assert Polls(str(tmp_path), "h").look(lambda: {"j": 1}) == {"j": 1}
+    assert Polls(str(tmp_path), "h").look(lambda _known: {"j": 1}) == {"j": 1}
 
 
 def test_the_turn_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
     begun = multiprocessing.Event()
 
-    def hang() -> dict[str, Any]:
+    def hang(_known: dict[str, Any]) -> dict[str, Any]:
         begun.set()
         time.sleep(60)
         return {}
@@ -81,4 +89,4 @@ def test_the_turn_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
     assert begun.wait(10)
     process.kill()
     process.join()
-    assert Polls(str(tmp_path), "h").look(lambda: {"j": 1}) == {"j": 1}
+    assert Polls(str(tmp_path), "h").look(lambda _known: {"j": 1}) == {"j": 1}
