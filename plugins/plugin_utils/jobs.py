@@ -43,8 +43,16 @@ WRITTEN = 10.0
 """Seconds within which a job that has ended must have written its result."""
 
 
+LOST = "could not find job"
+"""What Ansible says of a job whose host no longer has anything of it."""
+
+
 class NotFollowed(Exception):
     """The job's own result is not known; the text says why."""
+
+
+class HostGone(NotFollowed):
+    """The job's host has died, or cannot be reached any more: only another host can do the work."""
 
 
 @contextlib.contextmanager
@@ -90,7 +98,8 @@ class ActionModule(confidential.ActionModule):
             self._follow(args, variables)
             return self._take(args, started["ansible_job_id"], variables)
         except NotFollowed as error:
-            return {"failed": True, "msg": f"{args['label']}: {error}"}
+            gone = {"host_gone": True} if isinstance(error, HostGone) else {}
+            return {"failed": True, "msg": f"{args['label']}: {error}", **gone}
         finally:
             self._forget(started["ansible_job_id"], variables)
 
@@ -113,7 +122,8 @@ class ActionModule(confidential.ActionModule):
             raise AnsibleActionFail(
                 f"{args['label']} did not start: its host does not answer, or its login user cannot write there: "
                 f"{error} (ansible_user is '{self._play_context.remote_user or ''}', and ansible_remote_tmp is "
-                f"'{self.get_shell_option('remote_tmp', '~/.ansible/tmp')}')"
+                f"'{self.get_shell_option('remote_tmp', '~/.ansible/tmp')}')",
+                result={"host_gone": True},
             ) from error
         finally:
             self._task.async_val = 0
@@ -163,6 +173,8 @@ class ActionModule(confidential.ActionModule):
         end = time.monotonic() + WRITTEN
         while True:
             taken = self._reach(args, lambda: self._async_status(jid, "status", variables), 0.0)
+            if taken.get("failed") and taken.get("msg") == LOST:
+                raise HostGone("its host has lost everything of it, as after a restart")
             if taken.get("finished") or taken.get("failed"):
                 return taken
             if time.monotonic() > end:
@@ -201,7 +213,7 @@ class ActionModule(confidential.ActionModule):
                     return ask()
             except AnsibleConnectionFailure as error:
                 if time.monotonic() - lost >= args["patience"]:
-                    raise NotFollowed(f"its host has not answered for {args['patience']:g} s: {error}") from error
+                    raise HostGone(f"its host has not answered for {args['patience']:g} s: {error}") from error
                 self._display.warning(f"{args['label']}: its host does not answer; retrying ({error})")
                 self._reconnect()
                 time.sleep(AGAIN)
