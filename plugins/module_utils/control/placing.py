@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from .answers import LONGEST_TEXT
 from .entries import Entry
 from .failures import failure_text
 from .inventory import Groups, HostVars, Variables
@@ -90,6 +91,18 @@ def place(servers: Sequence[str], hostvars: HostVars) -> Entry:
     }
 
 
+def unused_warnings(groups: Groups, hostvars: HostVars) -> list[str]:
+    """The backup servers that no server would ever be backed up on, one text each."""
+    servers, hosts = groups["file_servers"], groups.get("backup_servers", [])
+    used = {host for server in servers for host in candidates(hostvars[server])}.union(hosts[:1])
+    return [
+        f"nothing is backed up on {host}: no server names it (isb_backup_server), and it does not share the repository "
+        f"of {hosts[0]} (repository_shared)"
+        for host in hosts
+        if host not in used
+    ]
+
+
 def _usable(server: str, hostvars: HostVars) -> list[str]:
     return [host for host in candidates(hostvars[server]) if not _problems_for(server, host, hostvars)]
 
@@ -114,7 +127,7 @@ def _left_out(servers: Iterable[str], usable: dict[str, list[str]], hostvars: Ho
         for host in candidates(hostvars[server]):
             if usable[server] and host not in usable[server]:
                 found.setdefault(host, []).extend(_problems_for(server, host, hostvars))
-    return {host: "; ".join(dict.fromkeys(problems)) for host, problems in found.items()}
+    return {host: "; ".join(dict.fromkeys(problems))[:LONGEST_TEXT] for host, problems in found.items()}
 
 
 def _slots(hosts: Iterable[str], hostvars: HostVars) -> tuple[dict[str, int], list[str]]:

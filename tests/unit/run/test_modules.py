@@ -121,6 +121,27 @@ def test_changes_since_a_base(play: Play, storage: Storage) -> None:
 
 @pytest.mark.slow
 @pytest.mark.root
+def test_another_reader_gets_another_export(play: Play, storage: Storage) -> None:
+    """The first reader, which does not answer any more, cannot read on."""
+    storage.snapshot(RUNS[0])
+    first, planned, again, second, gone = play(
+        [
+            storage.mapped(RUNS[0], [LUN]),
+            {**storage.mapped(RUNS[0], [LUN], renew=True), "check_mode": True},
+            storage.mapped(RUNS[0], [LUN]),
+            storage.mapped(RUNS[0], [LUN], renew=True),
+            storage.task("lun_snapshot", RUNS[0]),
+        ]
+    )
+    pids = [told["luns"][LUN]["export"].get("pid") for told in (first, again, second)]
+    assert (planned["changed"], again["changed"], second["changed"]) == (True, False, True)
+    assert pids[0] == pids[1] != pids[2]
+    assert first["luns"][LUN]["id"] == second["luns"][LUN]["id"]
+    assert not Path(f"/proc/{pids[0]}").exists() and gone["ended"] == [LUN]
+
+
+@pytest.mark.slow
+@pytest.mark.root
 def test_a_lun_without_changes_asked_gets_no_identity(play: Play, storage: Storage) -> None:
     storage.snapshot(RUNS[0])
     (told, gone) = play([storage.mapped(RUNS[0], [LUN], changes=False), storage.task("lun_snapshot", RUNS[0])])

@@ -132,8 +132,7 @@ def _backup_inventory(lab: Lab) -> str:
     """The inventory of backup servers that share one repository, in addition to that of the lab."""
     variables = {"repository_path": f"{SHARED_STORAGE}/repository", "repository_shared": True}
     servers = {host.name: variables for host in lab.backup_servers}
-    groups = {"backup_servers": {"hosts": servers}, "lab": {"children": {"backup_servers": {}}}}
-    return json.dumps(groups, indent=2) + "\n"
+    return json.dumps({"backup_servers": {"hosts": servers}}, indent=2) + "\n"
 
 
 def make_shared_storage(lab: Lab) -> list[str]:
