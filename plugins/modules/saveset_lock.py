@@ -13,8 +13,8 @@ author: OpenISB contributors (@openisb)
 description:
   - On one host, has a process hold a file of the repository as a backup holds its lease. On another host, tests whether
     that file is there, and whether it is seen to be locked.
-  - Whether a backup is alive is known from the lock of its lease alone. So hosts that do not see each other's locks must
-    not write to one repository.
+  - Only the lock of its lease shows whether a backup is alive. So hosts that do not see each other's locks must not
+    write to one repository.
   - Reads nothing of the repository, and needs no key. As long as the file is there, no prune removes anything.
 extends_documentation_fragment:
   - openisb.backup.attributes

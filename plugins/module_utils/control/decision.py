@@ -174,7 +174,7 @@ def infrastructure(groups: Groups, hostvars: HostVars) -> list[str]:
 
 
 def host_problems(variables: Variables) -> list[str]:
-    """What keeps one host from taking part. Which storage hosts a backup server can read from is a matter of place()."""
+    """What keeps one host from taking part, but for what a backup server cannot read from: place() goes around that."""
     checks = variables.get("preflight_found")
     if not checks:
         return ["did not answer"]

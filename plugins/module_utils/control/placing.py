@@ -221,7 +221,7 @@ def _died(variables: Variables) -> set[str]:
 
 
 def _is_done(variables: Variables) -> bool:
-    result = variables.get("block_backup_result")
+    result = variables.get("block_backup_result") or {}
     return bool(result) and not result.get("host_gone")
 
 

@@ -149,7 +149,7 @@ def where_it_was_backed_up(report: Entry) -> list[str]:
         servers.setdefault(entry.get("backup_server", ""), []).append(server)
     if len(servers) < 2:
         return []
-    return [f"Backed up on {host or 'an unknown backup server'}: {', '.join(servers[host])}" for host in sorted(servers)]
+    return [f"Backed up on {host or 'an unknown host'}: {', '.join(servers[host])}" for host in sorted(servers)]
 
 
 def how_it_was_read(report: Entry) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host import processes
 from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
 from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import unpack
 
@@ -133,11 +134,11 @@ def test_another_reader_gets_another_export(play: Play, storage: Storage) -> Non
             storage.task("lun_snapshot", RUNS[0]),
         ]
     )
-    pids = [told["luns"][LUN]["export"].get("pid") for told in (first, again, second)]
+    one, same, other = (told["luns"][LUN]["export"] for told in (first, again, second))
     assert (planned["changed"], again["changed"], second["changed"]) == (True, False, True)
-    assert pids[0] == pids[1] != pids[2]
+    assert one["pid"] == same["pid"] != other["pid"]
     assert first["luns"][LUN]["id"] == second["luns"][LUN]["id"]
-    assert not Path(f"/proc/{pids[0]}").exists() and gone["ended"] == [LUN]
+    assert not processes.is_running(one) and gone["ended"] == [LUN]
 
 
 @pytest.mark.slow

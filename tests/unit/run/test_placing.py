@@ -122,7 +122,7 @@ def test_all_volumes_of_a_server_are_one_backup() -> None:
 @pytest.mark.parametrize("stats", [None, {}, {"bytes_read": -1, "seconds": 1}, {"bytes_read": "x", "seconds": 1}])
 @pytest.mark.parametrize("more", [{}, {"stats": {"bytes_read": 1, "seconds": float("nan")}}, {"aside": "unknown"}])
 def test_what_a_repository_says_may_be_anything(stats: Any, more: dict[str, Any]) -> None:
-    told = {**saveset("fs3", 1, 500 * GB, 500.0), **({"stats": stats} if not more else more)}
+    told = {**saveset("fs3", 1, 500 * GB, 500.0), **(more or {"stats": stats})}
     hostvars = site(b1={"preflight_found": {"repository": {"savesets": [told]}}})
     assert where(hostvars) == {"fs1": "b1", "fs2": "b2", "fs3": "b2"}
 

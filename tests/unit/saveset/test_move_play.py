@@ -55,7 +55,7 @@ PLAYBOOK = """
             rolespec_validate: false
       rescue:
         - ansible.builtin.debug:
-            msg: "FAILED {{ ansible_failed_result | openisb.backup.failure_text }}"
+            msg: "NOT SAVED: {{ ansible_failed_result | openisb.backup.failure_text }}"
       always:
         - openisb.backup.lun_snapshot:
             driver: file
@@ -147,9 +147,7 @@ def back_up(lab: Lab, make_image: MakeImage, project_root: Path) -> t.Callable[.
     return run
 
 
-def test_another_backup_server_finishes_what_one_that_is_gone_began(
-    lab: Lab, back_up: t.Callable[..., Site]
-) -> None:
+def test_another_backup_server_finishes_what_one_that_is_gone_began(lab: Lab, back_up: t.Callable[..., Site]) -> None:
     said, events = back_up(backup1=UNREACHABLE, backup2={})
     assert [event for event, _data in events] == ["opened", "moved", "saveset"], said
     moved = events[1][1]
@@ -157,14 +155,14 @@ def test_another_backup_server_finishes_what_one_that_is_gone_began(
     assert moved["problem"].startswith("fs1 did not start: its host does not answer")
     (saveset,) = lab.open().savesets()
     assert (saveset.volume, saveset.run_id) == ("fs1/m", RUN) and saveset.id == events[2][1]["saveset"]["id"]
-    assert "FAILED" not in said and "unreachable=0" in said
+    assert "NOT SAVED" not in said and "unreachable=0" in said
 
 
 def test_it_ends_when_each_was_tried_once(lab: Lab, back_up: t.Callable[..., Site]) -> None:
     said, events = back_up(backup1=UNREACHABLE, backup2=UNREACHABLE, backup3=UNREACHABLE)
     tried = [(data["from"], data["to"]) for event, data in events if event == "moved"]
     assert tried == [("backup1", "backup2"), ("backup2", "backup3")], said
-    assert "FAILED fs1 did not start: its host does not answer" in said
+    assert "NOT SAVED: fs1 did not start: its host does not answer" in said
     assert "No other backup server takes over: all others have died in this run as well" in said
     assert lab.open().savesets() == []
 
@@ -172,5 +170,5 @@ def test_it_ends_when_each_was_tried_once(lab: Lab, back_up: t.Callable[..., Sit
 def test_any_other_failure_moves_nothing(lab: Lab, back_up: t.Callable[..., Site]) -> None:
     said, events = back_up(backup1={"repository_passphrase": "wrong"}, backup2={})
     assert [event for event, _data in events] == ["opened"], said
-    assert "FAILED Backup of volume fs1/m" in said and "takes over" not in said
+    assert "NOT SAVED: Backup of volume fs1/m" in said and "No other backup server" not in said
     assert lab.open().savesets() == []

@@ -22,9 +22,8 @@ FIRST_RING_PORT = 2987
 # The volumes of a light server: name, size and fill, in MiB.
 LIGHT_VOLUMES = (("home", 4, 1), ("files", 8, 3))
 MOST_LIGHT_SERVERS = 500
-# The name of the first backup server, of which others have only another number; and where they see the folder that is
-# a shared storage to them.
-FIRST_BACKUP_SERVER = "backup1"
+# The names of backup servers before their number, and where they see the folder that is a shared storage to them.
+BACKUP_SERVER = "backup"
 SHARED_STORAGE = "/srv/shared"
 MOST_BACKUP_SERVERS = 9
 
@@ -139,7 +138,7 @@ class Lab:
 
     @property
     def backup_servers(self) -> list[Host]:
-        return [host for host in self.hosts if host.name[:-1] == FIRST_BACKUP_SERVER[:-1]]
+        return [host for host in self.hosts if host.name.rstrip("0123456789") == BACKUP_SERVER]
 
     @property
     def shared_storage(self) -> Path:
@@ -218,7 +217,7 @@ def _hosts(document: dict[str, Any]) -> list[dict[str, Any]]:
         others = [host for host in hosts if host["kind"] != "file_server"]
         hosts = [*(_light_server(number) for number in range(1, count + 1)), *others]
     numbers = range(2, document.get("backup_servers", 1) + 1)
-    return hosts + [{"name": f"{FIRST_BACKUP_SERVER[:-1]}{number}", "kind": "other"} for number in numbers]
+    return hosts + [{"name": f"{BACKUP_SERVER}{number}", "kind": "other"} for number in numbers]
 
 
 def _shared_storage(lab: Lab) -> dict[str, Any]:
