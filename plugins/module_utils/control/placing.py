@@ -203,7 +203,7 @@ def next_backup_server(hostvars: HostVars, server: str, listener: str, failed: E
     if not failed.get("host_gone"):
         return {"host": "", "problem": why}
     placed: dict[str, Entry] = hostvars[listener]["preflight_placed"]
-    dead = {hostvars[server]["isb_backup_server"]}.union(*(_died(hostvars[each]) for each in placed))
+    dead = {_used(hostvars[server])}.union(*(_died(hostvars[each]) for each in placed))
     jobs = [_rest(each, entry, dead, hostvars) for each, entry in placed.items() if not _is_done(hostvars[each])]
     slots, _problems = _slots({host for job in jobs for host in job.hosts}, hostvars)
     host = assign(jobs, slots).get(server, "")
@@ -212,11 +212,16 @@ def next_backup_server(hostvars: HostVars, server: str, listener: str, failed: E
     return {"host": host, "problem": why if host else f"{why}. No other backup server takes over: {reason}"}
 
 
+def _used(variables: Variables) -> str:
+    """The backup server that backs up a server now: the one that it has moved to, or that preflight has assigned."""
+    return str(variables.get("block_backup_backup_server") or variables["isb_backup_server"])
+
+
 def _died(variables: Variables) -> set[str]:
     """The backup servers that have died during the backup of a server."""
     moved = {move["from"] for move in variables.get("block_backup_moves", [])}
     if (variables.get("block_backup_result") or {}).get("host_gone"):
-        moved.add(variables["isb_backup_server"])
+        moved.add(_used(variables))
     return moved
 
 
@@ -227,6 +232,6 @@ def _is_done(variables: Variables) -> bool:
 
 def _rest(server: str, entry: Entry, dead: set[str], hostvars: HostVars) -> Job:
     """The backup of a server that has not ended: where it is, or, if its backup server is dead, where it can go."""
-    here = hostvars[server]["isb_backup_server"]
+    here = _used(hostvars[server])
     able = [host for host in entry["hosts"] if host not in dead] if here in dead else [here]
     return Job(server, entry["seconds"], tuple(able))

@@ -239,7 +239,7 @@ def test_all_that_lose_their_backup_server_are_spread(three: dict[str, Any]) -> 
 
 def test_no_backup_server_is_tried_twice() -> None:
     hostvars = running(site())
-    hostvars["fs1"].update(isb_backup_server="b2", block_backup_moves=[{"from": "b1", "to": "b2"}])
+    hostvars["fs1"].update(block_backup_backup_server="b2", block_backup_moves=[{"from": "b1", "to": "b2"}])
     found = next_backup_server(hostvars, "fs1", "b1", GONE)
     assert found["host"] == ""
     assert found["problem"].endswith("No other backup server takes over: all others have died in this run as well")
@@ -248,7 +248,8 @@ def test_no_backup_server_is_tried_twice() -> None:
 def test_one_that_died_under_another_server_does_not_take_over(three: dict[str, Any]) -> None:
     three["fs3"]["block_backup_result"] = {"failed": True, "host_gone": True}
     assert next_backup_server(three, "fs1", "b1", GONE)["host"] == "b2"
-    three["fs3"].update(isb_backup_server="b2", block_backup_moves=[{"from": "b3", "to": "b2"}], block_backup_result={})
+    moves = [{"from": "b3", "to": "b2"}]
+    three["fs3"].update(block_backup_backup_server="b2", block_backup_moves=moves, block_backup_result={})
     assert next_backup_server(three, "fs1", "b1", GONE)["host"] == "b2"
 
 
