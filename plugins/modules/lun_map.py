@@ -40,6 +40,12 @@ options:
     description: For each LUN, by serial, the run whose snapshot is its base; empty or omitted if it has none.
     type: dict
     default: {}
+  renew:
+    description:
+      - Whether to end the exports of these LUNs that are running, and start them again with new keys. For another
+        backup server, when the first one does not answer any more and must not read on.
+    type: bool
+    default: false
   address:
     description: Name or address of this host on which to listen.
     type: str
@@ -103,6 +109,7 @@ ARGUMENTS = {
     "luns": {"type": "list", "elements": "str", "required": True},
     "changes": {"type": "bool", "default": True},
     "bases": {"type": "dict", "default": {}},
+    "renew": {"type": "bool", "default": False},
     "address": {"type": "str", "required": True},
     "tls": {"type": "bool", "default": True},
     "run_dir": {"type": "path", "default": "/run/openisb"},
@@ -169,7 +176,10 @@ class Mapping:
         if there and there["running"]:
             if (there["path"], there["readonly"]) != (path, True):
                 raise ExportError(f"export {name} already serves {there['path']}: end it first")
-            return there
+            if not self.params["renew"]:
+                return there
+            if not self.check_mode:
+                self.exports.stop(name)
         self.changed = True
         address, tls = self.params["address"], self.params["tls"]
         return {} if self.check_mode else self.exports.start(name, path, address, tls, True, run_id)

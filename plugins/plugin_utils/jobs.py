@@ -44,8 +44,16 @@ WRITTEN = 10.0
 """Seconds within which a job that has ended must have written its result."""
 
 
+LOST = "could not find job"
+"""What Ansible says of a job whose host no longer has anything of it."""
+
+
 class NotFollowed(Exception):
     """The job's own result is not known; the text says why."""
+
+
+class HostGone(NotFollowed):
+    """The job's host has died, or cannot be reached any more: only another host can do the work."""
 
 
 @contextlib.contextmanager
@@ -93,7 +101,8 @@ class ActionModule(confidential.ActionModule):
             result = self._take(args, started["ansible_job_id"], variables)
             left.append(posixpath.join("jobs", f"{args['job']}.json"))
         except NotFollowed as error:
-            return {"failed": True, "msg": f"{args['label']}: {error}"}
+            gone = {"host_gone": True} if isinstance(error, HostGone) else {}
+            return {"failed": True, "msg": f"{args['label']}: {error}", **gone}
         finally:
             self._remove(args["run_dir"], left)
         return result
@@ -117,7 +126,8 @@ class ActionModule(confidential.ActionModule):
             raise AnsibleActionFail(
                 f"{args['label']} did not start: its host does not answer, or its login user cannot write there: "
                 f"{error} (ansible_user is '{self._play_context.remote_user or ''}', and ansible_remote_tmp is "
-                f"'{self.get_shell_option('remote_tmp', '~/.ansible/tmp')}')"
+                f"'{self.get_shell_option('remote_tmp', '~/.ansible/tmp')}')",
+                result={"host_gone": True},
             ) from error
         finally:
             self._task.async_val = 0
@@ -167,6 +177,8 @@ class ActionModule(confidential.ActionModule):
         end = time.monotonic() + WRITTEN
         while True:
             taken = self._reach(args, lambda: self._async_status(jid, variables), 0.0)
+            if taken.get("failed") and taken.get("msg") == LOST:
+                raise HostGone("its host has lost everything of it, as after a restart")
             if taken.get("finished") or taken.get("failed"):
                 return taken
             if time.monotonic() > end:
@@ -207,7 +219,7 @@ class ActionModule(confidential.ActionModule):
                     return ask()
             except AnsibleConnectionFailure as error:
                 if time.monotonic() - lost >= args["patience"]:
-                    raise NotFollowed(f"its host has not answered for {args['patience']:g} s: {error}") from error
+                    raise HostGone(f"its host has not answered for {args['patience']:g} s: {error}") from error
                 self._display.warning(f"{args['label']}: its host does not answer; retrying ({error})")
                 self._reconnect()
                 time.sleep(AGAIN)

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.openisb.backup.plugins.module_utils.control.connection_limits import session_warnings
 from ansible_collections.openisb.backup.plugins.module_utils.control.controller_settings import settings_warnings
 from ansible_collections.openisb.backup.plugins.module_utils.control.lun_names import name_warnings
+from ansible_collections.openisb.backup.plugins.module_utils.control.placing import unused_warnings
 
 from .forward import place_problem
 
@@ -18,4 +19,5 @@ from .forward import place_problem
 def preflight_warnings(hostvars: Mapping[str, Any], groups: Any, forks: int, unparsed_fails: bool) -> list[str]:
     """The warnings, one text each. ``forks``, ``unparsed_fails``: settings of the controller."""
     found = name_warnings(groups, hostvars) + settings_warnings(groups, int(forks), bool(unparsed_fails))
+    found += unused_warnings(groups, hostvars)
     return [*found, *session_warnings(hostvars, groups, int(forks)), *filter(None, [place_problem()])]

@@ -54,6 +54,30 @@ def test_without_light_servers_it_is_the_lab_as_it_was(labtool: Tool, tmp_path: 
     assert labtool["network"].prefix(lab) == 26
 
 
+def test_further_backup_servers_share_a_folder_and_change_no_other_host(labtool: Tool, tmp_path: Path) -> None:
+    one, three = (lab_of(labtool, tmp_path, 0, backup_servers=count) for count in (1, 3))
+    assert [host.name for host in three.backup_servers] == ["backup1", "backup2", "backup3"]
+    assert three.hosts[: len(one.hosts)] == one.hosts
+    (shared,) = three.binds
+    assert shared == {
+        "source": str(tmp_path / "shared-storage"),
+        "path": "/srv/shared",
+        "hosts": ["backup1", "backup2", "backup3"],
+        "writable": True,
+    }
+    told = json.loads(labtool["host_files"]._backup_inventory(three))["backup_servers"]["hosts"]
+    assert list(told) == ["backup1", "backup2", "backup3"]
+    assert told["backup2"] == {"repository_path": "/srv/shared/repository", "repository_shared": True}
+    labtool["spec"].require_possible(three)
+
+
+@pytest.mark.parametrize(("changes", "why"), [({"backup_servers": 10}, "at most 9"), ({"profile": "plain"}, "mounts")])
+def test_backup_servers_that_cannot_be(labtool: Tool, tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    lab = lab_of(labtool, tmp_path, 0, **{"backup_servers": 2, **changes})
+    with pytest.raises(labtool["shell"].LabError, match=why):
+        labtool["spec"].require_possible(lab)
+
+
 @pytest.mark.parametrize(("count", "prefix"), [(3, 26), (58, 26), (59, 25), (100, 25), (122, 25), (123, 24), (500, 23)])
 def test_all_hosts_fit_into_the_subnet(labtool: Tool, tmp_path: Path, count: int, prefix: int) -> None:
     lab = lab_of(labtool, tmp_path, count)

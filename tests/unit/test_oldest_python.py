@@ -30,8 +30,8 @@ OLDEST = "3.8"
 ENGINE = {
     *(f"modules.{name}" for name in ("block_backup", "block_restore", "nbd_sample")),
     *(f"modules.{name}" for name in ("journal_head", "journal_head_info")),
-    *(f"modules.saveset_{name}" for name in ("export", "info", "key", "key_info", "pin", "prune", "repository")),
-    *(f"modules.saveset_{name}" for name in ("tool", "verify")),
+    *(f"modules.saveset_{name}" for name in ("export", "info", "key", "key_info", "lock", "pin", "prune")),
+    *(f"modules.saveset_{name}" for name in ("repository", "tool", "verify")),
 }
 """Modules that run with the engine, on the backup server and in its environment, which is Python 3.11."""
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from .inventory import Groups, HostVars
+from .placing import candidates
 
 #: By what ssh or Python prints, the cause and the remedy.
 ERRORS = {
@@ -69,11 +70,11 @@ def session_warnings(hostvars: HostVars, groups: Groups, forks: int) -> list[str
 
 
 def users(hostvars: HostVars, groups: Groups) -> Mapping[str, int]:
-    """How many servers each host of the infrastructure works for in the phases after the freeze."""
+    """How many servers each host of the infrastructure may have to work for in the phases after the freeze."""
     found: Counter[str] = Counter()
     for server in groups["file_servers"]:
         variables = hostvars[server]
-        found.update({groups["listeners"][0], variables["isb_backup_server"], variables["isb_storage_host"]})
+        found.update({groups["listeners"][0], variables["isb_storage_host"], *candidates(variables)})
     return found
 
 

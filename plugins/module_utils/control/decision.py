@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..host import open_files, process_limits
@@ -17,6 +17,7 @@ from .clocks import clock_problems
 from .entries import Entry
 from .inventory import Groups, HostVars, Variables, servers_of
 from .options import option_problems
+from .placing import WAY, allocated_bytes, first_of, place
 
 ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
@@ -34,10 +35,11 @@ def decide(
     clock_limit: float,
     journal_accept: str = "",
     report_path: str = "",
-) -> dict[str, list[str]]:
+) -> dict[str, Any]:
     """The decision: a dict of
 
     - servers and rings that take part, and quiesced: those of them with drivers of their own,
+    - placed: by server, where it is backed up, and left_out: by backup server, why it is not used; as place() returns,
     - skipped and problems: texts; any problem stops the run.
 
     ``hostvars``: each host's variables, with the fact that the role preflight sets, ``preflight_found``: by part, what
@@ -70,15 +72,19 @@ def decide(
         problems += skipped
     if not servers:
         problems.append("no file server can take part")
+    places = place(servers, hostvars)
+    problems += places["problems"]
     if not problems:
         problems += pool_problems(servers, hostvars, pool_reserve, base_reserve)
         problems += metadata_problems(servers, hostvars, metadata_reserve)
-        problems += repository_problems(servers, hostvars, repository_reserve)
+        problems += repository_problems(places["placed"], hostvars, repository_reserve)
     taking_part = [ring for ring in rings if servers_of(ring, servers, hostvars)]
     return {
         "servers": servers,
         "rings": taking_part,
         "quiesced": [host for host in [*servers, *taking_part] if hostvars[host].get("isb_drivers")],
+        "placed": places["placed"],
+        "left_out": places["left_out"],
         "skipped": list(dict.fromkeys(skipped)),
         "problems": list(dict.fromkeys(problems)),
     }
@@ -157,18 +163,22 @@ def coverage_problems(ring: str, groups: Groups, hostvars: HostVars) -> list[str
 
 
 def infrastructure(groups: Groups, hostvars: HostVars) -> list[str]:
-    """The hosts without which no run can start, without duplicates."""
-    used = [hostvars[server]["isb_backup_server"] for server in groups["file_servers"]]
-    hosts = groups["listeners"][:1] + groups["storage_hosts"] + groups["backup_servers"][:1] + used
-    return list(dict.fromkeys(hosts))
+    """The hosts without which no run can start, without duplicates.
+
+    Of the backup servers, the first one, which keeps the journal of drills, and the listener's, which keeps the head of
+    the run journal and gets the report. Whether there is one for each file server is decided by place().
+    """
+    listeners = groups["listeners"][:1]
+    keepers = groups["backup_servers"][:1] + [hostvars[listener]["isb_backup_server"] for listener in listeners]
+    return list(dict.fromkeys(listeners + groups["storage_hosts"] + keepers))
 
 
 def host_problems(variables: Variables) -> list[str]:
-    """What keeps one host from taking part."""
+    """What keeps one host from taking part, but for what a backup server cannot read from: place() goes around that."""
     checks = variables.get("preflight_found")
     if not checks:
         return ["did not answer"]
-    return [check["problem"] for check in checks.values() if check.get("problem")]
+    return [check["problem"] for name, check in checks.items() if check.get("problem") and not name.startswith(WAY)]
 
 
 def server_problems(server: str, hostvars: HostVars) -> list[str]:
@@ -323,15 +333,18 @@ def bases_size(host: str, servers: Iterable[str], hostvars: HostVars) -> int:
     )
 
 
-def repository_problems(servers: list[str], hostvars: HostVars, reserve: int) -> list[str]:
-    """Backup servers whose repository has too little disk space for what the run is expected to store."""
+def repository_problems(placed: Mapping[str, Entry], hostvars: HostVars, reserve: int) -> list[str]:
+    """Repositories with too little disk space for what the run is expected to store. ``placed``: as place() returns."""
+    users: dict[str, list[str]] = {}
+    for server, entry in placed.items():
+        users.setdefault(first_of(entry["host"], hostvars), []).append(server)
     problems = []
-    for host in sorted({hostvars[server]["isb_backup_server"] for server in servers}):
+    for servers in users.values():
+        host = min(placed[server]["host"] for server in servers)
         repository = hostvars[host]["preflight_found"]["repository"]
         needed = reserve + sum(
             expected_bytes(server, volume, hostvars, repository["savesets"])
             for server in servers
-            if hostvars[server]["isb_backup_server"] == host
             for volume in hostvars[server]["preflight_found"]["server"]["volumes"]
         )
         free = repository["free_bytes"]
@@ -353,6 +366,4 @@ def expected_bytes(server: str, volume: Entry, hostvars: HostVars, savesets: lis
     ]
     if stored[1:]:
         return 2 * max(stored[-3:])
-    storage = hostvars[hostvars[server]["isb_storage_host"]]["preflight_found"]["storage"]
-    allocated: int = storage["luns"].get(volume["serial"], {"allocated": volume["size"] or 0})["allocated"]
-    return allocated
+    return allocated_bytes(server, volume, hostvars)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ..host import nbd_addresses
 from ..saveset.base.errors import InvalidValue
 from ..saveset.base.volume import check_part, folded
@@ -42,6 +44,8 @@ def inventory_problems(
     groups = groups or {}
     for host in dict.fromkeys(host for group in EXPORTING for host in groups.get(group, [])):
         problems += _address_problems(host, hostvars[host])
+    for host in groups.get("backup_servers", []):
+        problems += _sharing_problems(host, hostvars[host])
     for server in servers:
         problems += _server_name_problems(server)
         ring, drivers = hostvars[server].get("isb_ring"), hostvars[server].get("isb_drivers")
@@ -75,6 +79,15 @@ def alike_problems(what: str, names: Iterable[str]) -> list[str]:
 def _address_problems(host: str, variables: Variables) -> list[str]:
     problem = nbd_addresses.problem_of(nbd_addresses.of_host(host, variables))
     return [f"{host}: {problem}: set openisb_data_address to a name or address of the host"] if problem else []
+
+
+def _sharing_problems(host: str, variables: Variables) -> list[str]:
+    shared = variables.get("repository_shared", False)
+    try:
+        boolean(shared)
+    except TypeError:
+        return [f"{host}: repository_shared is '{shared}': set it to true or false"]
+    return []
 
 
 def _server_name_problems(server: str) -> list[str]:

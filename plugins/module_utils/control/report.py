@@ -27,6 +27,8 @@ def run_report(records: list[Record], repository: str) -> Entry:
     points = [record["data"] for record in records if record["event"] == "thawed"]
     with_savesets = opened["data"].get("savesets", True)  # not in journals of earlier versions
     servers = {server: server_report(server, records, with_savesets) for server in opened["data"]["servers"]}
+    for server, entry in servers.items():
+        entry.update(place_report(server, records, opened["data"].get("plan", {}).get(server, {})))
     rings = [ring_report(point) for point in points if point.get("ring")]
     unclean = [ring["ring"] for ring in rings if not cleaned(records, "ring", ring["ring"])]
     problems = problems_of(records, points, servers) + [not_cleaned(ring) for ring in unclean]
@@ -38,7 +40,8 @@ def run_report(records: list[Record], repository: str) -> Entry:
         "ended": records[-1]["time"],
         "seconds": seconds_between(opened, records[-1]),
         "verdict": worst([point["verdict"] for point in points]),
-        "degraded": sorted({text for entry in servers.values() for text in entry["degraded"]}),
+        "degraded": sorted({text for entry in servers.values() for text in entry["degraded"]})
+        + backup_servers_lost(opened["data"], servers),
         "consistency_point": min((point["time"] for point in points if point["time"]), default=""),
         "freeze_window_ms": longest(points, "window_ms"),
         "storage_ms": longest(points, "storage_ms"),
@@ -115,6 +118,29 @@ def server_report(server: str, records: list[Record], with_savesets: bool = True
         "cleaned": cleaned(records, "server", server),
         "volumes": savesets,
     }
+
+
+def place_report(server: str, records: list[Record], plan: Entry) -> Entry:
+    """Where a server was backed up in the end, and from where it had moved because a backup server died."""
+    moves = [
+        {key: record["data"][key] for key in ("from", "to", "problem")}
+        for record in records
+        if record["event"] == "moved" and record["data"]["server"] == server
+    ]
+    return {"backup_server": moves[-1]["to"] if moves else plan.get("backup_server", ""), "moves": moves}
+
+
+def backup_servers_lost(opened: Entry, servers: dict[str, Entry]) -> list[str]:
+    """The backup servers that a run had to do without, and the servers that moved away from them, as texts."""
+    left_out = [
+        f"backup server {host} was not used as it should be: {problem}"
+        for host, problem in opened.get("left_out", {}).items()
+    ]
+    return left_out + [
+        f"{server} moved from backup server {move['from']} to {move['to']}: {move['problem']}"
+        for server, entry in servers.items()
+        for move in entry["moves"]
+    ]
 
 
 def is_point_of(server: str, record: Record) -> bool:

@@ -90,6 +90,7 @@ def run_summary(report: Entry) -> str:
         headline(report),
         ring_table(report),
         server_table(report),
+        where_it_was_backed_up(report),
         how_it_was_read(report),
         chart(report),
         where_to_go(report),
@@ -139,6 +140,16 @@ def server_table(report: Entry) -> list[str]:
         if not entry["volumes"]:
             rows.append([server, entry["verdict"], frozen, "-", "-", "-", "-", "-"])
     return table(rows, right=(2, 3, 4, 5, 6, 7))
+
+
+def where_it_was_backed_up(report: Entry) -> list[str]:
+    """One line per backup server, if there were several."""
+    servers: dict[str, list[str]] = {}
+    for server, entry in report["servers"].items():
+        servers.setdefault(entry.get("backup_server", ""), []).append(server)
+    if len(servers) < 2:
+        return []
+    return [f"Backed up on {host or 'an unknown host'}: {', '.join(servers[host])}" for host in sorted(servers)]
 
 
 def how_it_was_read(report: Entry) -> list[str]:

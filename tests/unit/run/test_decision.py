@@ -73,6 +73,8 @@ def test_all_is_well(hostvars):
         "servers": ["fs1", "fs2"],
         "rings": [],
         "quiesced": ["fs1", "fs2"],
+        "placed": {name: {"host": "backup1", "hosts": ["backup1"], "seconds": 4.684} for name in ("fs1", "fs2")},
+        "left_out": {},
         "skipped": [],
         "problems": [],
     }
@@ -195,6 +197,44 @@ def test_a_second_backup_server_that_is_used_is_looked_at(hostvars):
     hostvars["fs2"]["isb_backup_server"] = "backup2"
     hostvars["backup2"] = {"preflight_found": {"way to storage1": {"problem": "no way"}}}
     assert decided(hostvars, "skip")["problems"] == ["backup2: no way"]
+
+
+@pytest.fixture
+def shared(hostvars):
+    """The same with a second backup server, which shares the repository of the first."""
+    repository = {"savesets": [], "free_bytes": GIB}
+    hostvars["backup1"]["preflight_found"]["repository"] = repository
+    hostvars["backup2"] = {"preflight_found": {"repository": repository}}
+    hosts = {"backup_servers": ["backup1", "backup2"]}
+    for name in ("backup1", "backup2"):
+        hostvars[name]["openisb_host"] = {"journal": "/j", "repository": "/r", "shared_with": "backup1"}
+    for name in ("fs1", "fs2"):
+        hostvars[name]["openisb_host"].update(hosts)
+    return hostvars
+
+
+def test_servers_are_placed_on_backup_servers_that_share_a_repository(shared):
+    found = decided(shared)
+    assert found["problems"] == []
+    assert {name: entry["host"] for name, entry in found["placed"].items()} == {"fs1": "backup1", "fs2": "backup2"}
+
+
+def test_a_shared_repository_needs_room_for_all(shared):
+    """The same space must not be counted once for each backup server."""
+    shared["backup1"]["preflight_found"]["repository"]["free_bytes"] = 512 * 1024**2
+    (problem,) = decided(shared)["problems"]
+    assert problem.startswith("backup1: the repository /r has 512 MiB free and the run may need 576 MiB")
+
+
+def test_a_run_goes_on_without_a_backup_server_that_others_stand_in_for(shared):
+    del shared["backup2"]["preflight_found"]
+    found = decided(shared)
+    assert (found["problems"], found["left_out"]) == ([], {"backup2": "did not answer"})
+
+
+def test_a_run_does_not_start_without_the_backup_server_that_keeps_the_journals_head(shared):
+    shared["backup1"]["preflight_found"]["repository"] = {"problem": "wrong passphrase"}
+    assert decided(shared)["problems"] == ["backup1: wrong passphrase"]
 
 
 def test_a_report_that_could_not_be_written_is_told_before(hostvars, tmp_path):

@@ -113,6 +113,38 @@ def test_a_host_that_stays_away_is_asked_for_a_bounded_time(clock: SimpleNamespa
     assert 30.0 <= clock.at <= 30.0 + jobs.AGAIN
 
 
+def run_after(action: Followed, monkeypatch: pytest.MonkeyPatch, **started: Any) -> dict[str, Any]:
+    """What the task ends with, of a job that was started."""
+    action._task.async_val, action._task.check_mode = 0, False
+    given = {**ARGS, "patience": 30.0}
+    monkeypatch.setattr(action, "_arguments", lambda: given, raising=False)
+    monkeypatch.setattr(action, "_detach", lambda *dummy: {"ansible_job_id": "1.2", **started}, raising=False)
+    monkeypatch.setattr(action, "_forget", lambda *dummy: None, raising=False)
+    return action.run(None, {})
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_host_that_is_gone_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then another host may do the work; after any other failure it may not."""
+    result = run_after(Followed(*[lost() for _number in range(100)]), monkeypatch)
+    assert (result["failed"], result["host_gone"]) == (True, True)
+    assert result["msg"].startswith("fs1/m: its host has not answered for 30 s")
+    result = run_after(Followed({"finished": False, "progress": {"percent": "x"}}), monkeypatch)
+    assert result["failed"] and "host_gone" not in result
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("said", "gone"), [("could not find job", True), ("no space left", False)])
+def test_a_host_that_was_restarted_knows_nothing_of_the_job(
+    monkeypatch: pytest.MonkeyPatch, said: str, gone: bool
+) -> None:
+    action = Followed(ENDED)
+    monkeypatch.setattr(action, "_async_status", lambda *dummy: {"failed": True, "msg": said}, raising=False)
+    result = run_after(action, monkeypatch)
+    assert result["failed"] and result.get("host_gone", False) is gone
+    assert ("lost everything of it, as after a restart" in result["msg"]) is gone
+
+
 def test_a_connection_that_hangs_counts_as_one_that_is_lost() -> None:
     with pytest.raises(AnsibleConnectionFailure, match="no answer within 0.05 s"), jobs.within(0.05):
         time.sleep(5)
@@ -314,6 +346,7 @@ def test_a_host_that_starts_no_job_is_told_so_and_is_no_unreachable_host(tmp_pat
     assert "fs1/m did not start: its host does not answer, or its login user cannot write there" in output, output
     assert "ansible_remote_tmp is '/proc/nowhere'" in output
     assert "unreachable=0" in output.replace(" ", "") and "failed=1" in output.replace(" ", "")
+    assert '"host_gone": true' in output
 
 
 def test_no_task_follows_a_job_in_another_way() -> None:

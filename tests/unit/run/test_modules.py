@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openisb.backup.plugins.module_utils.host import processes
 from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports import Exports
 from ansible_collections.openisb.backup.plugins.module_utils.storage.lun_changes import unpack
 
@@ -117,6 +118,27 @@ def test_changes_since_a_base(play: Play, storage: Storage) -> None:
     assert (released["ended"], released["luns"]) == ([OTHER, LUN], [LUN])
     assert exports.list() == []
     assert storage.luns() == {RUNS[0]: [LUN]}
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_another_reader_gets_another_export(play: Play, storage: Storage) -> None:
+    """The first reader, which does not answer any more, cannot read on."""
+    storage.snapshot(RUNS[0])
+    first, planned, again, second, gone = play(
+        [
+            storage.mapped(RUNS[0], [LUN]),
+            {**storage.mapped(RUNS[0], [LUN], renew=True), "check_mode": True},
+            storage.mapped(RUNS[0], [LUN]),
+            storage.mapped(RUNS[0], [LUN], renew=True),
+            storage.task("lun_snapshot", RUNS[0]),
+        ]
+    )
+    one, same, other = (told["luns"][LUN]["export"] for told in (first, again, second))
+    assert (planned["changed"], again["changed"], second["changed"]) == (True, False, True)
+    assert one["pid"] == same["pid"] != other["pid"]
+    assert first["luns"][LUN]["id"] == second["luns"][LUN]["id"]
+    assert not processes.is_running(one) and gone["ended"] == [LUN]
 
 
 @pytest.mark.slow

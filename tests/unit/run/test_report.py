@@ -112,6 +112,28 @@ def test_a_clock_that_is_wrong_is_told_and_keeps_no_run_from_being_good(good):
     assert "Warning            the clock of fs1 is 2.500 s ahead" in run_summary(report)
 
 
+def test_a_server_that_moved_and_a_backup_server_that_was_left_out_are_told(good):
+    """All is backed up, and yet the site is not what it should be."""
+    plan = {"fs1": {"backup_server": "b1"}, "fs2": {"backup_server": "b2"}}
+    opened = {"servers": ["fs1", "fs2"], "plan": plan, "left_out": {"b3": "did not answer"}}
+    why = "fs2: its host has not answered for 300 s: timed out"
+    moved = {"server": "fs2", "from": "b2", "to": "b1", "problem": why}
+    told = [(record["event"], record["data"]) for record in good]
+    report = run_report(records(("opened", opened), *told[1:6], ("moved", moved), *told[6:]), "/repository")
+    assert (report["exit_status"], report["problems"]) == (0, [])
+    assert report["degraded"] == [
+        "backup server b3 was not used as it should be: did not answer",
+        f"fs2 moved from backup server b2 to b1: {why}",
+    ]
+    assert report["servers"]["fs1"]["backup_server"] == report["servers"]["fs2"]["backup_server"] == "b1"
+    assert report["servers"]["fs2"]["moves"] == [{"from": "b2", "to": "b1", "problem": why}]
+    text = run_summary(report)
+    assert f"Degraded           fs2 moved from backup server b2 to b1: {why}" in text
+    assert "Backed up on" not in text
+    report["servers"]["fs2"]["backup_server"] = "b2"
+    assert "Backed up on b1: fs1\nBacked up on b2: fs2\n" in run_summary(report)
+
+
 def test_a_run_of_which_the_journal_lacks_the_beginning(good):
     with pytest.raises(ReportError, match=rf"what run {RUN} was to do: its first record is 'freezing', .*restore"):
         run_report(good[1:], "/repository")

@@ -237,6 +237,10 @@ def test_all_is_well(hostvars):
         "servers": ["fs1", "fs2", "fs3", "fs4"],
         "rings": ["npr", "mat"],
         "quiesced": ["fs4", "npr", "mat"],
+        "placed": {
+            name: {"host": "backup1", "hosts": ["backup1"], "seconds": 4.684} for name in ("fs1", "fs2", "fs3", "fs4")
+        },
+        "left_out": {},
         "skipped": [],
         "problems": [],
     }

@@ -34,7 +34,7 @@ def start_hosts(lab: spec.Lab) -> dict[str, Any]:
     changes = drop_copy(lab)
     for host in lab.hosts:
         changes += host_files.make_folders(lab, host)
-    changes += shared.present(lab)
+    changes += host_files.make_shared_storage(lab) + shared.present(lab)
     changes += controller.make_passphrase(lab)
     if lab.plain:
         return {"changes": changes + controller.make_run_folders(lab)}
@@ -52,7 +52,7 @@ def drop_copy(lab: spec.Lab) -> list[str]:
     made_as = lab.folder / "id"
     copied = made_as.exists() and made_as.read_text(encoding="utf-8") != lab.id
     if copied:
-        for name in ("hosts", "shared", "ssh", "journal-heads"):
+        for name in ("hosts", "shared", "shared-storage", "ssh", "journal-heads"):
             shutil.rmtree(lab.folder / name, ignore_errors=True)
         (lab.folder / "pool.img").unlink(missing_ok=True)
     made_as.write_text(lab.id, encoding="utf-8")

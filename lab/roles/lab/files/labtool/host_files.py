@@ -10,7 +10,7 @@ from pathlib import Path
 
 from network import Network
 from shell import run
-from spec import Host, Lab
+from spec import SHARED_STORAGE, Host, Lab
 
 SSHD_CONFIG = """\
 # Written by the lab.
@@ -48,6 +48,7 @@ export gtm_dist gtmgbldir gtmroutines PATH
 """
 
 LIGHT_INVENTORY = "light.json"
+BACKUP_INVENTORY = "backup.json"
 
 FOLDERS = {
     "mnt": 0o755,
@@ -110,6 +111,7 @@ def write_files(lab: Lab, network: Network) -> list[str]:
     changes += write(lab.folder / "ssh/known_hosts", _known_hosts(lab, network))
     changes += write(lab.folder / "ssh_config", _ssh_config(lab, network))
     changes += write(lab.folder / LIGHT_INVENTORY, _light_inventory(lab))
+    changes += write(lab.folder / BACKUP_INVENTORY, _backup_inventory(lab))
     return changes
 
 
@@ -124,6 +126,21 @@ def _light_inventory(lab: Lab) -> str:
         for host in lab.light_servers
     }
     return json.dumps({"file_servers": {"hosts": servers}}, indent=2) + "\n"
+
+
+def _backup_inventory(lab: Lab) -> str:
+    """The inventory of backup servers that share one repository, in addition to that of the lab."""
+    variables = {"repository_path": f"{SHARED_STORAGE}/repository", "repository_shared": True}
+    servers = {host.name: variables for host in lab.backup_servers}
+    return json.dumps({"backup_servers": {"hosts": servers}}, indent=2) + "\n"
+
+
+def make_shared_storage(lab: Lab) -> list[str]:
+    """Create the folder that is a shared storage to the backup servers."""
+    if lab.shared_storage.is_dir():
+        return []
+    lab.shared_storage.mkdir(mode=0o700)
+    return [f"folder {lab.shared_storage}"]
 
 
 def write(path: Path, text: str) -> list[str]:

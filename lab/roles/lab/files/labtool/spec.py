@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ FIRST_RING_PORT = 2987
 # The volumes of a light server: name, size and fill, in MiB.
 LIGHT_VOLUMES = (("home", 4, 1), ("files", 8, 3))
 MOST_LIGHT_SERVERS = 500
+# The names of backup servers before their number, and where they see the folder that is a shared storage to them.
+BACKUP_SERVER = "backup"
+SHARED_STORAGE = "/srv/shared"
+MOST_BACKUP_SERVERS = 9
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,15 @@ class Lab:
         return [host for host in self.file_servers if not host.has_database]
 
     @property
+    def backup_servers(self) -> list[Host]:
+        return [host for host in self.hosts if host.name.rstrip("0123456789") == BACKUP_SERVER]
+
+    @property
+    def shared_storage(self) -> Path:
+        """Return the folder of the machine that all backup servers see."""
+        return self.folder / "shared-storage"
+
+    @property
     def storage(self) -> Host:
         return next(host for host in self.hosts if host.kind == "storage")
 
@@ -152,7 +165,7 @@ class Lab:
 
 
 def require_possible(lab: Lab) -> None:
-    """Raise `LabError` if the lab's light servers contradict its other settings."""
+    """Raise `LabError` if the lab's light servers or backup servers contradict its other settings."""
     count = len(lab.light_servers)
     if count > MOST_LIGHT_SERVERS:
         raise LabError(f"lab_light_servers is {count}: it must be at most {MOST_LIGHT_SERVERS}")
@@ -160,6 +173,11 @@ def require_possible(lab: Lab) -> None:
         raise LabError("lab_light_servers needs the profile 'namespaces': plain hosts have no filesystems of their own")
     if count and lab.rings:
         raise LabError("lab_light_servers and lab_mbf exclude each other: rings consist of the servers with databases")
+    backup_servers = len(lab.backup_servers)
+    if backup_servers > MOST_BACKUP_SERVERS:
+        raise LabError(f"lab_backup_servers is {backup_servers}: it must be at most {MOST_BACKUP_SERVERS}")
+    if backup_servers > 1 and lab.plain:
+        raise LabError("lab_backup_servers needs the profile 'namespaces': plain hosts have no mounts of their own")
 
 
 def bare(folder: Path) -> Lab:
@@ -190,12 +208,22 @@ def _light_server(number: int) -> dict[str, Any]:
 
 
 def _hosts(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The hosts to make: those of the document, or light servers in place of its file servers."""
-    count = document.get("light_servers", 0)
-    if not count:
-        return list(document["hosts"])
-    others = [host for host in document["hosts"] if host["kind"] != "file_server"]
-    return [*(_light_server(number) for number in range(1, count + 1)), *others]
+    """The hosts to make: those of the document, or light servers in place of its file servers; and backup servers.
+
+    Further backup servers come last, so that they change no number of another host.
+    """
+    count, hosts = document.get("light_servers", 0), list(document["hosts"])
+    if count:
+        others = [host for host in hosts if host["kind"] != "file_server"]
+        hosts = [*(_light_server(number) for number in range(1, count + 1)), *others]
+    numbers = range(2, document.get("backup_servers", 1) + 1)
+    return hosts + [{"name": f"{BACKUP_SERVER}{number}", "kind": "other"} for number in numbers]
+
+
+def _shared_storage(lab: Lab) -> dict[str, Any]:
+    """The bind mount that stands for storage that all backup servers share."""
+    names = [host.name for host in lab.backup_servers]
+    return {"source": str(lab.shared_storage), "path": SHARED_STORAGE, "hosts": names, "writable": True}
 
 
 def lab_id(folder: Path) -> str:
@@ -218,7 +246,7 @@ def read(path: Path) -> Lab:
         )
         for number, each in enumerate(_hosts(document), start=1)
     ]
-    return Lab(
+    lab = Lab(
         folder=Path(document["folder"]).resolve(),
         profile=document["profile"],
         hosts=tuple(hosts),
@@ -232,3 +260,4 @@ def read(path: Path) -> Lab:
             for number, ring in enumerate(document.get("rings", []))
         ),
     )
+    return replace(lab, binds=(*lab.binds, _shared_storage(lab)))
