@@ -25,8 +25,8 @@ _CHUNK_FRAMES_BYTES = 16 << 20
 #: The same for frames of grains.  A sequential reader returns repeatedly to one such frame of every generation in use;
 #: some 60 of them stay cached, so that none is decompressed again for each chunk.
 _GRAIN_FRAMES_BYTES = 80 << 20
-#: Stored bytes to read at once, of frames that follow each other in a pack: a little over 1 MiB of incompressible chunks.
-_READ_BYTES = 5 << 18
+#: Plain bytes of frames that follow each other in a pack and are read at once; a larger frame is read alone.
+_READ_BYTES = 1 << 20
 
 
 class Place(t.Protocol):
@@ -107,7 +107,8 @@ class ChunkReader:
         if entry.kind != DATA or entry.place or (entry.pack, entry.offset) in self._frames[DATA]:
             buffer[: lengths[0]] = self.chunk(page, position, lengths[0])
             return 1
-        return self._fill_from(_runs(page, position, len(lengths)), lengths, buffer)
+        at_once = max(1, _READ_BYTES // lengths[0])
+        return self._fill_from(_runs(page, position, len(lengths), at_once), lengths, buffer)
 
     def _fill_from(self, runs: t.Sequence[t.Sequence[Entry]], lengths: t.Sequence[int], buffer: memoryview) -> int:
         """Put the chunks of neighbouring frames into ``buffer``; returns how many, at least one."""
@@ -209,22 +210,21 @@ def _not_as_named(place: Place) -> Damaged:
     )
 
 
-def _runs(page: Page, position: int, count: int) -> list[list[Entry]]:
-    """Up to ``count`` entries from ``position`` on, as long as they have the same order in a pack as in the volume.
+def _runs(page: Page, position: int, count: int, at_once: int) -> list[list[Entry]]:
+    """Entries from ``position`` on, at most ``count``, as long as they have the same order in a pack as in the volume.
 
-    The entry at ``position`` begins its frame.  Returns those of each frame; together, the frames have up to
-    _READ_BYTES.
+    The entry at ``position`` begins its frame.  Returns the entries of each frame; none begins behind ``at_once``.
     """
     first = page.entry(position)
     runs = [[first]]
     end = first.offset + first.length
-    for number in range(position + 1, position + count):
-        entry, run = page.entry(number), runs[-1]
+    for number in range(1, count):
+        entry, run = page.entry(position + number), runs[-1]
         if entry.kind != DATA or entry.pack != first.pack:
             break
         if (entry.offset, entry.length) == (run[0].offset, run[0].length) and entry.place == len(run):
             run.append(entry)
-        elif entry.offset == end and not entry.place and end + entry.length - first.offset <= _READ_BYTES:
+        elif entry.offset == end and not entry.place and number < at_once:
             runs.append([entry])
             end += entry.length
         else:
