@@ -24,14 +24,14 @@ import time
 import typing as t
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import data, instant_reads, measure
 from bench.change import used_extents
 from bench.instant import scattered_offsets
 from bench.run import parse_size
 
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("read", "decrypt", "decompress", "hash")
 Sample = dict[str, float]
 
@@ -128,9 +128,7 @@ def back_up(checkout: Path, image: Path, repository: Path) -> str:
     engine = [sys.executable, str(checkout / "tests" / "bench" / "engine.py"), str(repository)]
     subprocess.run([*engine, "create"], check=True, capture_output=True)
     measure.warm(image)
-    done = subprocess.run(
-        [*engine, "backup", "--number", "0", str(image)], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([*engine, "backup", "--number", "0", str(image)], check=True, capture_output=True, text=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     return f"backup {figures['seconds']:.2f} s, {figures['bytes_stored'] / (1 << 20):.2f} MiB stored"
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a small read costs of which nothing is cached yet, counted in bytes, and what reading in order costs in reads."""
+"""What a small read costs while nothing is cached, counted in bytes, and what reading in order costs in reads."""
 
 from __future__ import annotations
 
@@ -205,7 +205,9 @@ def test_frames_of_any_cut_restore(
     monkeypatch.undo()
     content = image.read_bytes()
     later = make_image(
-        "later", 9 * MIB + 777, [(0, content[CHUNK : 3 * CHUNK]), (3 * CHUNK, content[: 7 * MIB]), (8 * MIB, noise(MIB))]
+        "later",
+        9 * MIB + 777,
+        [(0, content[CHUNK : 3 * CHUNK]), (3 * CHUNK, content[: 7 * MIB]), (8 * MIB, noise(MIB))],
     )
     saveset = lab.backup(later, level=level)
     assert filecmp.cmp(lab.restore(saveset), later, shallow=False)

@@ -17,8 +17,8 @@ _WINDOW_MAX = 1 << 24  # more than any zstd level uses with which this version w
 RAW = 0
 ZSTD = 1
 
-#: What level 1 is set to instead of zstd's own choice for frames of one chunk: nearly the speed and the size that it has
-#: with frames of four.  The table of 2^16 positions fits into the second cache of a processor.
+#: Level 1 for frames of one chunk: about the speed and the size that zstd's own settings have with frames of four.
+#: The table of 2^16 positions fits into a processor's second cache.
 _FASTEST = {"min_match": 7, "hash_log": 16}
 
 _WORTH = 0.98  # a frame that stays larger than this fraction of its plain size is stored raw: cheaper to read

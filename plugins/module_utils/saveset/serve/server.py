@@ -30,8 +30,8 @@ from .nbdplugin import encode_order
 #: nbdkit locates its Python's own modules by the python3 on its PATH, which must be the system's.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_S = 60.0
-#: What is freed is kept for the next chunk, and new memory comes in huge pages: page faults, each a few microseconds on a
-#: virtual machine, would take as long as half of the decompressing.  Other C libraries than glibc ignore it.
+#: What is freed is kept for the next chunk, and new memory comes in huge pages: page faults, each a few microseconds on
+#: a virtual machine, would take half as long as decompressing.  Other C libraries than glibc ignore it.
 _MALLOC = ":".join(
     f"glibc.malloc.{name}={value}"
     for name, value in {

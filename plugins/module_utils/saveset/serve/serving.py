@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A saveset served as a disk: many small reads, anywhere, most of them near each other.
 
-A read of 4 KiB costs reading and decrypting a whole frame, decompressing it up to the end of the chunk, and hashing the
-chunk.  So verified chunks are cached in memory, concurrent requests for a chunk load it once, and for sequential readers
-a few threads prepare what comes next: decompressing and hashing release the GIL.
+A read of 4 KiB costs reading and decrypting a whole frame, decompressing it up to the end of the chunk, and hashing
+the chunk.  So verified chunks are cached in memory, concurrent requests for a chunk load it once, and for sequential
+readers a few threads prepare what comes next: decompressing and hashing release the GIL.
 """
 
 from __future__ import annotations
