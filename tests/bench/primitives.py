@@ -28,18 +28,18 @@ import typing as t
 from pathlib import Path
 
 import blake3
-import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils"))
 
+from saveset.format import codec
 from saveset.keys import secret
 
 MIB = 1 << 20
 RANGE_BYTES = 4 * MIB
-FRAME_BYTES = MIB
 CHUNK_BYTES = MIB // 4
+FRAME_BYTES = CHUNK_BYTES
 THREADS = 2
 STAGES = ("read", "zero_test", "hash", "compress", "encrypt", "hash_packed", "write")
 _WRITE_BYTES = 4 * MIB
@@ -84,7 +84,7 @@ class _Worker:
         self._fd = fd
         self._buffer = mmap.mmap(-1, RANGE_BYTES)
         self._view = memoryview(self._buffer)
-        self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=False)
+        self._compressor = codec.Compressor(level)
         self._cipher = AESGCM(_KEY)
         self._sealed = bytearray(FRAME_BYTES + 16)
         self.bytes = dict.fromkeys(STAGES, 0)
@@ -107,9 +107,7 @@ class _Worker:
         for (at, stop), empty in zip(chunks, zero, strict=True):
             if not empty:
                 self._timed("hash", stop - at, self._hash, self._view[at:stop])
-        packed: t.Any = self._timed("compress", end - begin, self._compressor.compress, frame)
-        if len(packed) > len(frame):
-            packed = frame
+        _kind, packed = self._timed("compress", end - begin, self._compressor.compress, frame)
         sealed = memoryview(self._sealed)[: len(packed) + 16]
         self._timed("encrypt", len(packed), self._cipher.encrypt_into, bytes(12), packed, None, sealed)
         self._timed("hash_packed", len(packed), self._hash, sealed)

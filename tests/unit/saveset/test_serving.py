@@ -171,14 +171,14 @@ def test_any_range(served: ServedSaveset, image: Path) -> None:
 def test_a_frame_is_unpacked_once(served: ServedSaveset, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in order by many small requests from several threads, no frame is read twice."""
     read: list[tuple[str, int]] = []
-    frame = Container.frame
+    get = Container.read
 
-    def counting(self: Container, offset: int, length: int, room: memoryview | None = None) -> t.Any:
+    def counting(self: Container, offset: int, length: int) -> memoryview:
         if self.name.startswith("packs"):
             read.append((self.name, offset))
-        return frame(self, offset, length, room)
+        return get(self, offset, length)
 
-    monkeypatch.setattr(Container, "frame", counting)
+    monkeypatch.setattr(Container, "read", counting)
     size = image.stat().st_size
 
     def request(offset: int) -> None:

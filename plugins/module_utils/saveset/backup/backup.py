@@ -29,11 +29,15 @@ from .plan import RANGE_BYTES, AdoptedRun, ChunkPatch, KnownRun, Part, PatchRun
 from .proof import Proof
 from .volume_index import VolumeIndex
 
-#: Plain bytes in a frame: larger frames compress better, smaller ones are faster to read in part.
-FRAME_BYTES = 1 << 20
+#: Plain bytes in a frame of chunks: larger frames compress better, but a read of a block decompresses what precedes it.
+FRAME_BYTES = 256 << 10
 FRAME_BYTES_COMPACT = 4 << 20
 #: From this zstd level on, size matters more than the time to read a part.
 LEVEL_COMPACT = 3
+#: Plain bytes of new chunks whose frames are stored one after the other, so that a reader gets them in one go.
+_GROUP_BYTES = 1 << 20
+#: Plain bytes in a frame of grains: they are few of each chunk, so in small frames there would be too little of them.
+_GRAIN_FRAME_BYTES = 1 << 20
 
 
 class Hand:
@@ -62,7 +66,7 @@ class _Grains:
     """New grains of several chunks, one after the other: the next frame of grains of one worker."""
 
     def __init__(self, chunk_size: int) -> None:
-        self.buffer = AlignedBuffer(max(FRAME_BYTES, chunk_size))
+        self.buffer = AlignedBuffer(max(_GRAIN_FRAME_BYTES, chunk_size))
         self.end = 0
         self.patched: list[_Patched] = []
 
@@ -100,6 +104,7 @@ class Pipeline:
         self._key = ring.identity_key
         frame_bytes = FRAME_BYTES_COMPACT if level >= LEVEL_COMPACT else FRAME_BYTES
         self._frame_chunks = max(1, frame_bytes // geometry.chunk_size)
+        self._group_chunks = max(self._frame_chunks, _GROUP_BYTES // geometry.chunk_size)
         self._grain = geometry.chunk_size // GRAINS_PER_CHUNK
         self._plan_lock = threading.Lock()
         self._lock = threading.Lock()
@@ -160,7 +165,7 @@ class Pipeline:
         leaf, position = divmod(run.first, LEAF_ENTRIES)
         parent = self._assembler.parent_page(leaf)
         entries: list[bytes] = [HOLE_ENTRY] * run.chunks
-        fresh: list[bytes] = []  # identities of neighbouring new chunks, the next frame
+        fresh: list[bytes] = []  # identities of neighbouring new chunks, the next group of frames
         deferred: list[tuple[int, bytes]] = []
         known = zero = new = 0
         for number in range(run.chunks):
@@ -180,18 +185,18 @@ class Pipeline:
                 elif self._index.claim(identity, run.first + number):
                     fresh.append(identity)
                     new += end - begin
-                    if len(fresh) == self._frame_chunks:
-                        self._store_frame(hand, run.first, entries, number + 1, fresh, end)
+                    if len(fresh) == self._group_chunks:
+                        self._store_group(hand, run.first, entries, number + 1, fresh, end)
                         fresh = []
                     continue
                 else:
                     deferred.append((run.first + number, identity))
                     known += end - begin
             if fresh:
-                self._store_frame(hand, run.first, entries, number, fresh, begin)
+                self._store_group(hand, run.first, entries, number, fresh, begin)
                 fresh = []
         if fresh:
-            self._store_frame(hand, run.first, entries, run.chunks, fresh, length)
+            self._store_group(hand, run.first, entries, run.chunks, fresh, length)
         self._assembler.fill(run.first, b"".join(entries), len(deferred))
         with self._lock:
             self._deferred += deferred
@@ -205,25 +210,37 @@ class Pipeline:
                 return entry[32:]
         return self._index.find(identity)
 
-    def _store_frame(
+    def _store_group(
         self, hand: Hand, run_first: int, entries: list[bytes], end_number: int, fresh: list[bytes], end: int
     ) -> None:
         """Store the new chunks before chunk ``end_number`` of the run, which end at byte ``end`` of the buffer."""
         first = end_number - len(fresh)
-        data = hand.buffer.view[first * self._geometry.chunk_size : end]
-        stored = [Stored(identity, number, DATA, run_first + first + number) for number, identity in enumerate(fresh)]
-        places = self._write_frame(hand, stored, data)
+        stored = [
+            Stored(identity, number % self._frame_chunks, DATA, run_first + first + number)
+            for number, identity in enumerate(fresh)
+        ]
+        frames = []
+        for number in range(0, len(fresh), self._frame_chunks):
+            begin = (first + number) * self._geometry.chunk_size
+            data = hand.buffer.view[begin : min(begin + self._frame_chunks * self._geometry.chunk_size, end)]
+            frames.append((stored[number : number + self._frame_chunks], data))
+        places = self._write_frames(hand, frames)
         for number, (identity, place) in enumerate(zip(fresh, places, strict=True)):
             entries[first + number] = identity + place
             self._index.placed(identity, place)
 
-    def _write_frame(self, hand: Hand, stored: list[Stored], data: memoryview) -> list[bytes]:
-        """Compress, encrypt and submit one frame; returns the place of each item in it."""
-        codec, packed = hand.compressor(self._level).compress(data)
-        slot = self._sink.reserve(stored, len(packed))
-        self._sink.submit(slot, *slot.seal(codec, len(data), packed))
-        self._counters.add(stored=slot.length)
-        return [slot.place(number) for number in range(len(stored))]
+    def _write_frames(self, hand: Hand, frames: t.Iterable[tuple[list[Stored], memoryview]]) -> list[bytes]:
+        """Compress, encrypt and submit frames; returns the place of each item in them.
+
+        All are compressed before the first gets its place, so that other workers' frames seldom come between them.
+        """
+        compressor = hand.compressor(self._level)
+        packed = [(stored, len(data), *compressor.compress(data)) for stored, data in frames]
+        slots = [self._sink.reserve(stored, len(body)) for stored, _length, _codec, body in packed]
+        for slot, (_stored, length, codec, body) in zip(slots, packed, strict=True):
+            self._sink.submit(slot, *slot.seal(codec, length, body))
+        self._counters.add(stored=sum(slot.length for slot in slots))
+        return [slot.place(number) for slot in slots for number in range(len(slot.stored))]
 
     def _settle(self) -> None:
         """Fill in the entries of chunks that a worker was about to store."""
@@ -315,7 +332,7 @@ class Pipeline:
             return
         patched, grains.patched = grains.patched, []
         data = grains.buffer.view[: grains.end]
-        places = self._write_frame(hand, [item.stored for item in patched], data)
+        places = self._write_frames(hand, [([item.stored for item in patched], data)])
         grains.end = 0
         for item, place in zip(patched, places, strict=True):
             piece = Piece.stored_at(item.stored.identity, place, item.stored.mask)

@@ -24,7 +24,8 @@ from ..base.errors import Damaged, UnsupportedFormat
 from ..keys.keys import DERIVED, INDEX, MAP, PACK, SEALED, SEALED_BYTES, Cipher, KeyRing
 from ..store.store import Buffer, Store
 from .bounds import CHUNK_SIZES, DIRECTORY_MAX, PACK_FOOTER_MAX, PACK_FRAME_MAX, PAGE_MAX
-from .frame import FOOTER_NUMBER, FrameHead, check_hash, frame_length_max, open_body, parse_head, seal_frame
+from .codec import decompress
+from .frame import FOOTER_NUMBER, FrameHead, check_hash, decrypt_body, frame_length_max, parse_head, seal_frame
 
 _HEADER = struct.Struct("<8sHBBHHI16sI8x")
 _TRAILER = struct.Struct("<8sQII8x")
@@ -186,16 +187,25 @@ class Container:
             or head.plain_length > layout.kind.footer_max
         ):
             raise Damaged(self.name, "its footer is damaged", _WAY_OUT)
-        plain = self._open(head, data, cipher, True)
+        packed = self._unseal(head, data, cipher, True)
+        plain = decompress(head.codec, packed, head.plain_length) if packed is not None else None
         if plain is None:
             raise Damaged(self.name, "its footer is damaged or was written with another key", _WAY_OUT)
         return bytes(plain)
 
-    def frame(self, offset: int, length: int, room: memoryview | None = None) -> tuple[FrameHead, Buffer]:
-        """Head and plain bytes of the frame at ``offset``.
+    def frame(self, offset: int, length: int) -> tuple[FrameHead, Buffer]:
+        """Head and plain bytes of the frame at ``offset``.  Raises Damaged, NotFound, WrongSecret."""
+        head, packed = self.packed_frame(offset, self.read(offset, length))
+        plain = decompress(head.codec, packed, head.plain_length)
+        if plain is None:
+            raise self.damaged_frame(offset)
+        return head, plain
 
-        :param room: a buffer that is filled and returned if the plain bytes have exactly its length.
-        Raises Damaged, WrongSecret.
+    def read(self, offset: int, length: int) -> memoryview:
+        """The bytes of a frame, or of neighbouring ones, as stored: nothing about them is checked yet.
+
+        :param length: of all of them together, no more than one frame may have.
+        Raises Damaged, NotFound.
         """
         layout = self.layout
         if (
@@ -204,28 +214,38 @@ class Container:
             or length > frame_length_max(layout.kind.frame_max)
         ):
             raise Damaged(self.name, f"it has no frame of {length} bytes at offset {offset}", _WAY_OUT)
-        data = self._store.get(self.name, offset, length)
-        head = parse_head(data)
-        plain = None
-        if head is not None and head.length == length:
-            plain = self.open_frame(head, data, room)
-        if head is None or plain is None:
-            raise Damaged(self.name, f"its frame at offset {offset} is damaged", _WAY_OUT)
-        return head, plain
+        return memoryview(self._store.get(self.name, offset, length))
 
-    def open_frame(self, head: FrameHead, data: Buffer, room: memoryview | None = None) -> Buffer | None:
+    def packed_frame(self, offset: int, data: Buffer) -> tuple[FrameHead, bytes]:
+        """Head and body of a whole frame that was read at ``offset``, authenticated and decrypted, still compressed.
+
+        Raises Damaged, WrongSecret.
+        """
+        head = parse_head(data)
+        packed = self._open(head, data) if head is not None and head.length == len(data) else None
+        if head is None or packed is None:
+            raise self.damaged_frame(offset)
+        return head, packed
+
+    def damaged_frame(self, offset: int) -> Damaged:
+        """The error for a frame that is not what was written."""
+        return Damaged(self.name, f"its frame at offset {offset} is damaged", _WAY_OUT)
+
+    def open_frame(self, head: FrameHead, data: Buffer) -> Buffer | None:
         """The plain bytes of a whole frame, as frame() returns them; None if it is not what was written."""
+        packed = self._open(head, data)
+        return None if packed is None else decompress(head.codec, packed, head.plain_length)
+
+    def _open(self, head: FrameHead, data: Buffer) -> bytes | None:
         if head.plain_length > self.layout.kind.frame_max:
             return None
-        return self._open(head, data, self._cipher, self.layout.kind is not PACK_KIND, room)
+        return self._unseal(head, data, self._cipher, self.layout.kind is not PACK_KIND)
 
-    def _open(
-        self, head: FrameHead, data: Buffer, cipher: Cipher, hashed: bool, room: memoryview | None = None
-    ) -> Buffer | None:
+    def _unseal(self, head: FrameHead, data: Buffer, cipher: Cipher, hashed: bool) -> bytes | None:
         # AES-GCM alone authenticates the many frames of packs; the hash is also checked where that costs little.
         if (hashed or not self._ring.encrypted) and not check_hash(self.layout.prefix, head, data):
             return None
-        return open_body(self.layout.prefix, cipher, head, data, room)
+        return decrypt_body(self.layout.prefix, cipher, head, data)
 
 
 def object_name(kind: Kind, container_id: bytes, folder: str = "") -> str:

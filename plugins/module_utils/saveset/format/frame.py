@@ -22,7 +22,6 @@ import typing as t
 
 from ..base.deps import blake3
 from ..keys.keys import Cipher
-from . import codec as codecs
 from .bounds import DIRECTORY_MAX
 
 _HEAD = struct.Struct("<4sIBBHII")
@@ -126,20 +125,15 @@ def check_hash(prefix: bytes, head: FrameHead, data: Buffer) -> bool:
     return len(body) == head.body_length and _hash(prefix, head.bound, body) == head.hash
 
 
-def open_body(
-    prefix: bytes, cipher: Cipher, head: FrameHead, data: Buffer, room: memoryview | None = None
-) -> Buffer | None:
-    """Decrypt and decompress a whole frame; None if it is not what was written.
+def decrypt_body(prefix: bytes, cipher: Cipher, head: FrameHead, data: Buffer) -> bytes | None:
+    """The body of a whole frame, authenticated and decrypted but still compressed; None if it is not what was written.
 
-    :param room: as for codec.decompress().
+    AES-GCM authenticates a body as a whole, so all of it is decrypted, however little of it is decompressed then.
     """
     body = memoryview(data)[len(head.bound) + HASH_BYTES :]
     if len(body) != head.body_length:
         return None
-    packed = cipher.decrypt(head.number, body, prefix + head.bound)
-    if packed is None:
-        return None
-    return codecs.decompress(head.codec, packed, head.plain_length, room)
+    return cipher.decrypt(head.number, body, prefix + head.bound)
 
 
 def _hash(prefix: bytes, bound: bytes, body: Buffer) -> bytes:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A saveset served as a disk: many small reads, anywhere, most of them near each other.
 
-A read of 4 KiB costs reading, decrypting and unpacking a whole frame, and hashing the chunk.  So verified chunks are
-cached in memory, concurrent requests for a chunk load it once, and for sequential readers a few threads prepare what
-comes next: unpacking and hashing release the GIL.
+A read of 4 KiB costs reading and decrypting a whole frame, decompressing it up to the end of the chunk, and hashing
+the chunk.  So verified chunks are cached in memory, concurrent requests for a chunk load it once, and for sequential
+readers a few threads prepare what comes next: decompressing and hashing release the GIL.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ServedSaveset:
     def _load(self, chunks: t.Sequence[int]) -> None:
         # A request for a chunk that cannot be read raises the error itself.
         with contextlib.suppress(SavesetError):
-            for number in chunks:
+            for number in reversed(chunks):  # the last one first: a frame is decompressed as far as it is asked for
                 self._chunk(number)
 
     def _chunk(self, number: int) -> Buffer:
@@ -113,9 +113,8 @@ class ServedSaveset:
         return self._kept.get(number, lambda: self._make(number))
 
     def _make(self, number: int) -> Buffer:
-        # A copy: the reader returns a part of a whole frame, which would then stay in memory.
         leaf, position = divmod(number, LEAF_ENTRIES)
-        return bytes(self._reader.chunk(self._map.page(leaf), position, self._geometry.chunk_length(number)))
+        return _alone(self._reader.chunk(self._map.page(leaf), position, self._geometry.chunk_length(number)))
 
     def _is_stored(self, number: int) -> bool:
         leaf, position = divmod(number, LEAF_ENTRIES)
@@ -126,3 +125,10 @@ class ServedSaveset:
         leaf, position = divmod(number, LEAF_ENTRIES)
         entry = self._map.page(leaf).entry(position)
         return (entry.pack, entry.offset) if entry.kind == DATA else (b"", number)
+
+
+def _alone(chunk: Buffer) -> Buffer:
+    """A chunk without the rest of its frame, which would stay in memory with it: a copy unless there is no rest."""
+    if isinstance(chunk, memoryview) and memoryview(chunk.obj).nbytes > chunk.nbytes:
+        return bytes(chunk)
+    return chunk
