@@ -39,7 +39,6 @@ FACTS = {
     "idr_opening": "control.drill.plan.opening",
     "idr_outcome": "control.drill.steps.outcome",
     "idr_page": "control.drill.page.idr_page",
-    "idr_part": "control.drill.volumes.part_of",
     "idr_parts": "control.drill.steps.parts",
     "idr_plan": "control.drill.plan.plan",
     "idr_reached": "control.drill.steps.reached",

@@ -270,8 +270,7 @@ def ensure_absent(module, exports):
 def require_names(module):
     """Fail where a name cannot be that of an export, or two exports would have the same one."""
     names = [each["name"] for each in module.params["savesets"] or []]
-    names += [module.params["name"]] if module.params["name"] is not None else []
-    for name in names:
+    for name in names or filter(None, [module.params["name"]]):
         if not NAME.fullmatch(name):
             module.fail_json(msg=f"'{name}' cannot name an export: use letters, digits, '.', '_' and '-'")
         if names.count(name) > 1:

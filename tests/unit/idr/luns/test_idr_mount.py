@@ -52,9 +52,7 @@ def strangers(tmp_path: Path) -> Iterator[None]:
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
     """Call the module with what to mount where, and return what it returned."""
 
-    def run(
-        *places: tuple[str, Path], fstype: str = "ext4", opts: str = "ro,noload", **options: Any
-    ) -> dict[str, Any]:
+    def run(*places: tuple[str, Path], fstype: str = "ext4", opts: str = "ro,noload", **options: Any) -> dict[str, Any]:
         how = {"fstype": fstype, "opts": opts}
         args = {"mounts": [{"device": device, "path": str(path), **how} for device, path in places], **options}
         capsys.readouterr()
