@@ -13,14 +13,15 @@ author: OpenISB contributors (@openisb)
 description:
   - Looks at what a drill needs on this host before it starts anything, and reports all problems at once. Examples are
     mount points that are in use or have files in them, LUNs of production that are attached here, targets that another
-    drill uses, programs that are not installed, and too little disk space.
+    drill uses or that M(openisb.backup.restore_target) would refuse, programs that are not installed, and too little
+    disk space.
 extends_documentation_fragment:
   - openisb.backup.attributes.info
 options:
   volumes:
     description:
       - The volumes that the drill brings up on this host, each a dict with C(volume), C(name), C(serial), C(size),
-        C(dr_mount), C(target) and C(filesystem). The last three may be empty.
+        C(dr_mount), C(target), C(filesystem) and C(block_size). The last four may be empty, or C(0).
     type: list
     elements: dict
     required: true
@@ -38,6 +39,15 @@ options:
     description: Folder for what the drill writes. It need not exist yet.
     type: path
     default: /var/tmp
+  overwrite:
+    description: Identities of targets that may be overwritten, as those of M(openisb.backup.restore_target).
+    type: list
+    elements: str
+    default: []
+  state_dir:
+    description: Folder for state that must survive a restart of the host.
+    type: path
+    default: /var/lib/openisb
   run_dir:
     description: Folder for volatile state.
     type: path
@@ -72,6 +82,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openisb.backup.plugins.module_utils.luns import ready
 from ansible_collections.openisb.backup.plugins.module_utils.luns.disks import Luns
 from ansible_collections.openisb.backup.plugins.module_utils.luns.errors import LunError
+from ansible_collections.openisb.backup.plugins.module_utils.luns.targets import ARGUMENTS
 
 
 def main():
@@ -82,13 +93,15 @@ def main():
             "mode": {"type": "str", "choices": ["test", "failover"], "default": "test"},
             "scratch": {"type": "path", "default": "/var/tmp"},
             "run_dir": {"type": "path", "default": "/run/openisb"},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )
     params = module.params
     try:
         luns = Luns(params["run_dir"]).of_drill()
-        problems = ready.problems(params["volumes"], params["source"], params["mode"], params["scratch"], luns)
+        asked = (params[name] for name in ("volumes", "source", "mode", "scratch"))
+        problems = ready.problems(*asked, luns, {name: params[name] for name in (*ARGUMENTS, "run_dir")})
     except (LunError, OSError) as error:
         module.fail_json(msg=f"This host cannot be inspected: {error}")
     module.exit_json(changed=False, problems=problems)

@@ -136,7 +136,7 @@ def test_kept_drills(drills: Drills, lab: Lab) -> None:
 
 def test_a_drill_whose_playbook_was_killed(drills: Drills, lab: Lab, tmp_path: Path) -> None:
     known = drills.opened()
-    with drills.held("idr : Mount the volume", tmp_path, "-e", "idr_servers=fs2,fs3") as process:
+    with drills.held("idr : Mount the volumes", tmp_path, "-e", "idr_servers=fs2,fs3") as process:
         kill_family(process.pid)
         process.communicate()
     (dead,) = [drill for drill in drills.opened() if drill not in known]

@@ -121,7 +121,9 @@ def test_the_network_is_cut_in_mid_mount(drills: Drills, lab: Lab, tmp_path: Pat
     """Nothing waits for ever for a backup server that has fallen silent, and the drill says what it was."""
     known = drills.opened()
     address = lab.on("dr1", "hostname -I").split()[0]
-    with drills.held("idr : Mount the volume", tmp_path, "-e", "idr_servers=fs2", "-e", "idr_lun_timeout=5") as process:
+    with drills.held(
+        "idr : Mount the volumes", tmp_path, "-e", "idr_servers=fs2", "-e", "idr_lun_timeout=5"
+    ) as process:
         lab.on("backup1", f"ip route add blackhole {address}")
         try:
             begun = time.monotonic()

@@ -295,10 +295,10 @@ def test_a_check(copy: Copy, tmp_path: Path, content: str, ok: bool) -> None:
     (tmp_path / "mount/letter").write_text(content)
     checked = copy.run(
         "recovery_check",
-        check={"name": "toy", "path": "/srv/letter"},
+        checks=[{"name": "toy", "path": "/srv/letter"}],
         mounts={"/srv": str(tmp_path / "mount")},
         scratch=str(tmp_path),
-    )["check"]
+    )["checks"][0]["check"]
     assert (checked["kind"], checked["ok"]) == ("toy", ok)
 
 

@@ -87,7 +87,7 @@ def test_each_check_has_a_chapter(checks: str) -> None:
 
 
 def test_the_module_names_each_check(project_root: Path) -> None:
-    described = documentation(project_root / "plugins/modules/recovery_check.py")["check"]
+    described = documentation(project_root / "plugins/modules/recovery_check.py")["checks"]
     assert values_in(described["description"]) >= set(CHECKS)
 
 

@@ -214,9 +214,9 @@ def test_the_walk_sees_every_file_and_follows_secrets() -> None:
     assert {
         "restore_psk",
         "restore_export",
-        "snapshot_export",
+        "snapshot_cloned",
         "snapshot_mapped",
-        "idr_export",
+        "idr_served",
         "idr_reached",
     } <= made_secret(tasks)
     assert not {"restore_address", "recover_done", "block_backup_savesets"} & made_secret(tasks)

@@ -99,14 +99,14 @@ SERVE = """
         - openisb.backup.saveset_export:
             repository: "{{ openisb_host.repository }}"
             passphrase: "{{ repository_passphrase }}"
-            volume: one/m
-            name: d.one.m
+            savesets: [{volume: one/m, name: d.one.m}]
             drill: d
             address: 127.0.0.1
             cache: 16M
             run_dir: "{{ openisb_host.run_dir }}"
           register: served
-        - ansible.builtin.assert: {that: served.export.cache == 16777216}
+        - ansible.builtin.assert:
+            that: served.exports['d.one.m'].export.cache == 16777216
       always:
         - openisb.backup.saveset_export: {drill: d, run_dir: "{{ openisb_host.run_dir }}", state: absent}
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import glob
 import os
 import time
@@ -34,7 +35,16 @@ LEAST_CACHE = 16 << 20
 
 
 class SavesetExports(Exports):
-    """The exports recorded below ``run_dir``, including those of savesets."""
+    """The exports recorded below ``run_dir``, including those of savesets. Threads may start several at once."""
+
+    @functools.cached_property
+    def _nbdkit(self) -> str:
+        return server.find_nbdkit()
+
+    @functools.cached_property
+    def _engine(self) -> bytes:
+        """The archive that each export gets a copy of."""
+        return tool.build()
 
     def serve(
         self,
@@ -54,7 +64,7 @@ class SavesetExports(Exports):
         nbdkit itself holds the lease that keeps prune from removing what the saveset uses: exactly as long as it runs.
         ``facts``: for the record: name, run_id (of the run or drill that it ends with) and any that are only recorded.
         """
-        nbdkit = server.find_nbdkit()
+        nbdkit = self._nbdkit
         order = nbdplugin.encode_order(repository, info, readahead, lease=True)
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         try:
@@ -102,7 +112,7 @@ class SavesetExports(Exports):
         """Write the engine and the script that nbdkit runs, and return the script's path."""
         engine, script = self._file(name, "pyz"), self._file(name, "py")
         with open(engine, "wb") as stream:
-            stream.write(tool.build())
+            stream.write(self._engine)
         server.write_script(script, engine)
         return script
 

@@ -35,9 +35,9 @@ class AnswerError(ValueError):
 
 
 def nbd_address(answer: object, host: Entry) -> str:
-    """Return the address of an export that nbd_export or saveset_export has started; ``host``: its fact openisb_host.
+    """Return the address of an export, from what nbd_export answered or a part of an answer that has this form.
 
-    Only the port and the name are taken from the answer.
+    ``host``: the fact openisb_host of the host that it is on. Only the port and the name are taken from the answer.
     """
     export = answer.get("export") if isinstance(answer, dict) else None
     if not isinstance(export, dict):

@@ -227,6 +227,16 @@ class Luns:
             self._add_filesystem(record, volume)
 
 
+def ending_order(luns: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The names of LUNs in the order in which they can be ended: those of one list at once, each list after the last.
+
+    ``luns``: by name, as Luns.get() returns them, or just the name. What is mounted below another LUN's mount comes
+    first, as that one would be in use.
+    """
+    mounts = {name: [each["path"] for each in lun.get("mounts", [])] for name, lun in luns.items()}
+    return luns_mounts.generations({name: max(mounts[name], key=len, default="") for name in luns})[::-1]
+
+
 def devices_of(record: dict[str, Any]) -> list[str]:
     """All devices of a record."""
     found = [record.get("device", ""), *(part["device"] for part in record.get("parts", []))]

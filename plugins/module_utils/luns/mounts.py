@@ -11,7 +11,7 @@ import os
 import stat
 import subprocess
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterable, Mapping
 
 from ..host.plain import plain
 from ..saveset.base import mountinfo
@@ -61,6 +61,23 @@ def is_there(device: str, point: str) -> bool:
             f"{plain(found[-1].source)} is already mounted at {point}: unmount it, or mount {device} elsewhere"
         )
     return True
+
+
+def generations(points: Mapping[str, str]) -> list[list[str]]:
+    """Names in the order in which what they stand for is mounted: those of one list at once, each list after the last.
+
+    ``points``: by name, where it is mounted; empty: nowhere. A mount comes after all those that it is below.
+    """
+    found: dict[int, list[str]] = {}
+    for name, point in points.items():
+        found.setdefault(len(parents(point, points.values())), []).append(name)
+    return [found[depth] for depth in sorted(found)]
+
+
+def parents(point: str, points: Iterable[str]) -> list[str]:
+    """Those of these mount points that ``point`` is below."""
+    place = os.path.normpath(point)
+    return [each for each in points if point and each and _is_below(place, os.path.normpath(each))]
 
 
 def mount(device: str, point: str, kind: str, options: str, timeout: float) -> None:
@@ -143,6 +160,10 @@ def _is_mounted(point: str) -> bool:
 
 def _source_number(mount: Mount) -> str:
     return device_number(mount.source) if mount.source.startswith("/") else ""
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return place != folder and place.startswith(os.path.join(folder, ""))
 
 
 def _leads_below(link: str, point: str) -> bool:

@@ -14,8 +14,10 @@ from typing import Any, Dict
 
 from ..host.plain import plain
 from ..host.volumes import VolumeError, device_of
+from ..saveset.base.errors import TargetError
 from ..saveset.base.mountinfo import Mount
 from . import commands, mounts, nbd
+from .targets import Target
 
 Volume = Dict[str, Any]
 
@@ -45,16 +47,24 @@ OVERLAY_ROOM = 256 * 1024**2
 """Bytes that must be free for the checks' writes to the LUNs of one drill."""
 
 
-def problems(volumes: list[Volume], source: str, mode: str, scratch: str, luns: list[dict[str, Any]]) -> list[str]:
+def problems(
+    volumes: list[Volume],
+    source: str,
+    mode: str,
+    scratch: str,
+    luns: list[dict[str, Any]],
+    options: dict[str, Any] | None = None,
+) -> list[str]:
     """The obstacles to the drill on this host.
 
-    ``volumes``: of the plan; ``luns``: the existing ones, as Luns.of_drill() returns them.
+    ``volumes``: of the plan; ``luns``: the existing ones, as Luns.of_drill() returns them. ``options``: of restores, as
+    Target takes them: overwrite, state_dir and run_dir.
     """
     found = missing_programs(volumes, source, mode)
     for volume in volumes:
         found += production_problems(volume) + place_problems(volume, luns)
         if source == "restore" and volume["target"]:
-            found += target_problems(volume, luns)
+            found += target_problems(volume, luns) or refusals(volume, options or {})
     return found + room_problems(volumes, source, scratch)
 
 
@@ -126,11 +136,21 @@ def end_of(lun: dict[str, Any]) -> str:
 
 
 def target_problems(volume: Volume, luns: list[dict[str, Any]]) -> list[str]:
-    """Report a target that a drill uses: it must not change. The module restore_target reports other problems."""
+    """Report a target that a drill uses: it must not change."""
     name, real = volume["volume"], os.path.realpath(volume["target"])
     for lun in luns:
         if real == os.path.realpath(lun["source"]) or real == lun.get("device"):
             return [f"{name}: its idr_target {volume['target']} is in use by drill {lun['drill']}: {end_of(lun)}"]
+    return []
+
+
+def refusals(volume: Volume, options: dict[str, Any]) -> list[str]:
+    """Why nothing can be restored to the volume's target, as the restore itself would say."""
+    try:
+        block_size = volume.get("block_size") or 0
+        Target(volume["target"], volume["volume"], volume["size"], block_size=block_size, **options).check()
+    except (TargetError, OSError) as error:
+        return [f"{volume['volume']}: Cannot restore: {error}"]
     return []
 
 

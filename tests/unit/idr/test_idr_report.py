@@ -166,6 +166,24 @@ def test_phases_end_with_their_records_and_last_as_long_as_these_say() -> None:
     assert group[1]["start"] == group[0]["end"]
 
 
+def test_results_that_are_recorded_together_keep_their_own_moments() -> None:
+    """One task records the checks of a server, when the last of them has ended."""
+    alone = drills.good()
+    last = max(at for at, event, data in alone if event == "check" and data["server"] == "fs1")
+    together = []
+    for at, event, data in alone:
+        mine = event == "check" and data["server"] == "fs1"
+        together.append((last, event, {**data, "ago": round(last - at, 6)}) if mine else (at, event, data))
+    together.sort(key=lambda event: event[0])
+    expected, report = (report_of(events)["servers"]["fs1"] for events in (alone, together))
+    assert [phase for phase in report["phases"] if phase["phase"] == "check"] == [
+        phase for phase in expected["phases"] if phase["phase"] == "check"
+    ]
+    assert [check["ended"] for check in report["checks"]] == [check["ended"] for check in expected["checks"]]
+    assert "ago" not in report["checks"][0]
+    assert report["rto_s"] == expected["rto_s"]
+
+
 def test_a_restore_that_ended_before_its_volume_was_mounted() -> None:
     report = report_of(drills.large(4))
     assert (report["verdict"], report["problems"]) == ("passed", [])

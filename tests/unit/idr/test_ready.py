@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.control.drill import content
-from ansible_collections.openisb.backup.plugins.module_utils.control.drill.volumes import obstacles
+from ansible_collections.openisb.backup.plugins.module_utils.control.drill.volumes import by_dr_host, obstacles
 from ansible_collections.openisb.backup.plugins.module_utils.luns import commands as luns_commands
 from ansible_collections.openisb.backup.plugins.module_utils.luns import mounts as luns_mounts
 from ansible_collections.openisb.backup.plugins.module_utils.luns import ready as luns_ready
@@ -102,16 +102,34 @@ def test_obstacles_name_their_host() -> None:
         {"item": "dr1", "problems": ["no room"]},
         {"item": "dr2", "unreachable": True, "msg": "Connection\ntimed out"},
     ]
-    targets = [
-        {"item": [{"dr_host": "dr1"}, volume()], "failed": True, "msg": "Cannot restore: it is too small"},
-        {"item": [{"dr_host": "dr1"}, volume()], "path": "/dev/x"},
-    ]
-    assert obstacles(asked, targets) == [
-        "dr1: no room",
-        "dr2: it cannot be reached (Connection timed out)",
-        "dr1: fs1/m: Cannot restore: it is too small",
-    ]
-    assert obstacles([{"item": "dr1", "problems": []}], []) == []
+    assert obstacles(asked) == ["dr1: no room", "dr2: it cannot be reached (Connection timed out)"]
+    assert obstacles([{"item": "dr1", "problems": []}]) == []
+
+
+def test_a_target_that_a_restore_would_refuse_is_told_with_the_rest(tmp_path: Path) -> None:
+    """Of each volume, and only where something is restored there."""
+    (tmp_path / "notes").write_text("of somebody")
+    options = {"overwrite": [], "state_dir": str(tmp_path / "state"), "run_dir": str(tmp_path / "run")}
+    volumes = [volume(target=str(tmp_path / name)) for name in ("notes", "new", "none/there")]
+
+    def refused(source: str, **more: Any) -> list[str]:
+        told = luns_ready.problems(volumes, source, "test", "/var/tmp", [], {**options, **more})
+        return [text for text in told if "Cannot restore" in text]
+
+    notes, nowhere = refused("restore")
+    assert notes.startswith(f"fs1/m: Cannot restore: {tmp_path}/notes: ")
+    assert f"there is no folder {tmp_path}/none" in nowhere
+    assert refused("instant") == []
+    assert not (tmp_path / "new").exists() and (tmp_path / "notes").read_text() == "of somebody"
+
+
+def test_each_dr_host_gets_its_own_volumes() -> None:
+    servers = {
+        "fs1": {"dr_host": "dr1", "volumes": [1, 2]},
+        "fs2": {"dr_host": "dr2", "volumes": [3]},
+        "fs3": {"dr_host": "dr1", "volumes": [4]},
+    }
+    assert by_dr_host(servers) == {"dr1": [1, 2, 4], "dr2": [3]}
 
 
 def test_what_is_read_together() -> None:

@@ -188,3 +188,43 @@ def test_what_is_of_no_use_does_not_stay(play: Play, storage: Storage) -> None:
     storage.snapshot(RUNS[1], reflink="never")
     play([storage.task("lun_snapshot", RUNS[1], bases=[LUN, OTHER])])
     assert storage.luns() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_clones_of_a_drill(play: Play, storage: Storage) -> None:
+    """All in one task, each with an export of its own; one that cannot be cloned does not keep the others from it."""
+    storage.snapshot(RUNS[0])
+    drill = "idr-20261128T210000Z-4f1c2a"
+    wanted = {"drill": drill, "luns": [LUN, "nothing", OTHER], "address": "127.0.0.1", "tls": False}
+    planned, first, again = play(
+        [
+            {**storage.task("lun_clone", RUNS[0], **wanted), "check_mode": True},
+            storage.task("lun_clone", RUNS[0], **wanted),
+            storage.task("lun_clone", RUNS[0], **{**wanted, "luns": [LUN, OTHER]}),
+        ]
+    )
+    assert (planned["changed"], first["changed"], again["changed"]) == (True, True, False)
+    assert planned["luns"][LUN] == {"export": {}, "problem": ""}
+    assert "has no LUN with serial nothing: name another run" in first["luns"]["nothing"]["problem"]
+    export = first["luns"][OTHER]["export"]
+    assert (export["name"], export["run_id"], export["readonly"]) == (f"{drill}.{OTHER}", drill, False)
+    assert export["path"] == str(storage.folder / drill / f"{OTHER}.lun") and first["psks"] == {}
+    assert first["diff"]["after"] == {"luns": sorted([LUN, OTHER])}
+    assert {serial: lun for serial, lun in first["luns"].items() if serial != "nothing"} == again["luns"]
+
+    exports = Exports(str(storage.folder / "run"))
+    assert len([each for each in exports.list() if each["running"]]) == 2
+    run = {"run_id": drill, "run_dir": str(storage.folder / "run")}
+    where = {"driver": "file", "directory": str(storage.folder), "drill": drill, "state": "absent"}
+    ended, planned, deleted, none = play(
+        [
+            {"openisb.backup.nbd_export": {**run, "state": "absent"}},
+            {"openisb.backup.lun_clone": where, "check_mode": True},
+            {"openisb.backup.lun_clone": where},
+            {"openisb.backup.lun_clone": where},
+        ]
+    )
+    assert sorted(ended["ended"]) == sorted(f"{drill}.{serial}" for serial in (LUN, OTHER))
+    assert (planned["changed"], deleted["changed"], none["changed"]) == (True, True, False)
+    assert not (storage.folder / drill).exists()

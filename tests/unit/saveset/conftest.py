@@ -308,3 +308,22 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has nothing but the standard library."""
     return _bare_python(tmp_path_factory.mktemp("empty"))
+
+
+def serving(options: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The options of saveset_export, from those that describe one saveset beside the others."""
+    one = {key: options[key] for key in ("name", "volume", "run_id", "saveset") if key in options}
+    others = {key: value for key, value in options.items() if key not in one}
+    if others.get("state") == "absent":
+        return {**others, **({"name": one["name"]} if "name" in one else {})}
+    return {"savesets": [one], **others}
+
+
+def served(result: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What saveset_export has returned, with its only export in ``export`` and ``psk``, or as failed by its problem."""
+    exports = result.get("exports")
+    if not isinstance(exports, dict) or len(exports) != 1:
+        return {"export": {}, "psk": "", **result}
+    ((name, told),) = exports.items()
+    failed = {"failed": True, "msg": f"Export {name}: {told['problem']}"} if told["problem"] else {}
+    return {**result, "export": told["export"], "psk": result["psks"].get(name, ""), **failed}

@@ -22,7 +22,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.host.nbd_exports im
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import errors, memory
 from ansible_collections.openisb.backup.plugins.modules import block_backup, saveset_export
 
-from .conftest import MIB, Lab, MakeImage, nameless, noise
+from .conftest import MIB, Lab, MakeImage, nameless, noise, served, serving
 from .test_serve import needs_nbdkit
 
 Mounted = t.Callable[..., Path]
@@ -118,7 +118,7 @@ def test_what_is_served_touches_no_disk(
         "run_dir": str(disk.folder / "run"),
         "cache": "64M",
     }
-    result = call(saveset_export, capsys, **options)
+    result = served(call(saveset_export, capsys, **serving(options)))
     uri = f"{result['export']['uri']}?tls-psk-file={exports.folder}/{NAME}.psk"
     read_twice(uri)
     files = nameless(result["export"]["pid"])
@@ -221,7 +221,7 @@ def test_less_memory_and_swap_in_clear_are_told(
     options = {"repository": str(lab.path), "passphrase": "correct horse", "volume": "fs1/m", "cache": "1G"}
     place = {"name": NAME, "drill": "drill", "address": "127.0.0.1", "run_dir": str(tmp_path / "run")}
     try:
-        result = call(saveset_export, capsys, **options, **place)
+        result = served(call(saveset_export, capsys, **serving({**options, **place})))
     finally:
         exports.end(NAME)
     assert result["export"]["cache"] == 32 * MIB

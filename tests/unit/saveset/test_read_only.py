@@ -25,7 +25,7 @@ from ansible_collections.openisb.backup.plugins.modules import (
 )
 
 from . import media
-from .conftest import MIB, Lab, MakeImage, text
+from .conftest import MIB, Lab, MakeImage, served, serving, text
 from .media import LINK, NO_LEASE
 from .refusing import Refusing
 
@@ -74,8 +74,8 @@ def test_modules_that_read(lab: Lab, make_image: MakeImage, call: Call, tmp_path
         assert NO_LEASE in told(call(block_restore, **job, **target)) and output.read_bytes() == image.read_bytes()
         export = {"volume": "fs1/m", "drill": "drill", "address": "127.0.0.1", "tls": False}
         try:
-            served = call(saveset_export, **name, **export)
-            assert NO_LEASE in told(served) and served["export"]["running"]
+            exported = served(call(saveset_export, **serving({**name, **export})))
+            assert NO_LEASE in told(exported) and exported["export"]["running"]
         finally:
             SavesetExports(str(tmp_path / "run")).end("an-export")
         assert call(saveset_export, **name, state="absent").get("failed") is None

@@ -24,7 +24,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.io import t
 from ansible_collections.openisb.backup.plugins.modules import nbd_export, nbd_export_info, saveset_export
 from marks import slow
 
-from .conftest import KIB, MIB, Lab, MakeImage, noise, text
+from .conftest import KIB, MIB, Lab, MakeImage, noise, served, serving, text
 from .test_serve import content, needs_nbdkit, wait_until
 
 DRILL = "idr-20261128T210000Z-4f1c2a"
@@ -76,10 +76,11 @@ def call(options: Result, capsys: pytest.CaptureFixture[str]) -> Call:
     def run(module: t.Any = saveset_export, check_mode: bool = False, **given: t.Any) -> Result:
         known = options if module is saveset_export else {"run_dir": options["run_dir"]}
         arguments = {key: value for key, value in {**known, **given}.items() if value is not None}
+        if module is saveset_export:
+            arguments = serving(arguments)
         with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
             module.main()
-        result: Result = json.loads(capsys.readouterr().out)
-        return result
+        return served(json.loads(capsys.readouterr().out))
 
     return run
 
@@ -107,9 +108,9 @@ def test_as_ansible_calls_it(
     play: t.Any, options: Result, exports: SavesetExports, lab: Lab, volume: Path, tmp_path: Path
 ) -> None:
     """What Ansible sent for the module is gone by then; nbdkit goes on."""
-    task = {"openisb.backup.saveset_export": options}
+    task = {"openisb.backup.saveset_export": serving(options)}
     absent = {"openisb.backup.saveset_export": {key: options[key] for key in ("name", "run_dir")} | {"state": "absent"}}
-    planned, first, second = play([{**task, "check_mode": True}, task, task])
+    planned, first, second = map(served, play([{**task, "check_mode": True}, task, task]))
     assert planned["changed"] and planned["export"]["saveset"]["run_id"] == "newer" and not planned["psk"]
     assert first["changed"] and not second["changed"]
     assert (first["export"], first["psk"]) == (second["export"], second["psk"]) and first["export"]["running"]
@@ -119,6 +120,29 @@ def test_as_ansible_calls_it(
     planned, first, second = play([{**absent, "check_mode": True}, absent, absent])
     assert (planned["changed"], first["changed"], second["changed"]) == (True, True, False)
     assert os.listdir(exports.folder) == [] and lab.files("gc/leases") == []
+
+
+@needs_nbdkit
+def test_several_at_once(call: Call, exports: SavesetExports, lab: Lab, volume: Path, options: Result) -> None:
+    """Each has a key of its own, and one that cannot be served does not keep the others from it."""
+    names = [f"{NAME}{number}" for number in range(4)]
+    wanted: list[Result] = [{"name": name, "volume": "fs1/m"} for name in names]
+    wanted[1]["volume"], wanted[2]["run_id"] = "fs1/none", "older"
+    result = call(savesets=wanted)
+    assert result["changed"] and not result.get("failed")
+    told = [result["exports"][name] for name in names]
+    assert [bool(each["export"]) for each in told] == [True, False, True, True]
+    assert "has no such saveset" in told[1]["problem"] and {told[n]["problem"] for n in (0, 2, 3)} == {""}
+    assert told[2]["export"]["saveset"]["run_id"] == "older"
+    assert len(set(result["psks"].values())) == len(result["psks"]) == 3
+    for number in (0, 2, 3):
+        one = {"export": told[number]["export"], "psk": result["psks"][names[number]]}
+        assert connect(uri_of(one, exports)).get_size() == SIZE
+    assert [record["name"] for record in exports.list()] == [names[0], names[2], names[3]]
+    assert not call(savesets=[wanted[0], wanted[2]])["changed"]
+    twice = call(savesets=[wanted[0], wanted[0]])
+    assert twice["failed"] and "give each its own" in twice["msg"]
+    assert call(name=None, state="absent")["changed"] and lab.files("gc/leases") == []
 
 
 @needs_nbdkit

@@ -225,6 +225,8 @@ def options_of(name: str, folder: Path, source: Path) -> dict[str, t.Any]:
         documented |= {"job", "run_dir"}
     volumes = [{"volume": OPTIONS["volume"], "source": str(source)}]
     paths = {"run_dir": str(folder / "run"), "volumes": volumes, "target": str(folder / "target")}
+    if name == "saveset_export":
+        paths["savesets"] = [{"name": "export", "volume": OPTIONS["volume"]}]
     return {key: value for key, value in {**OPTIONS, **paths}.items() if key in documented}
 
 

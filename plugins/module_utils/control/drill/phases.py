@@ -5,25 +5,38 @@
 
 from __future__ import annotations
 
+import datetime
+
 from ..entries import Entry, Record
-from ..moments import seconds_from
+from ..moments import parse, seconds_from
 
 RESTORE, ATTACH, CHECK, TEARDOWN = "restore", "attach", "check", "teardown"
 PHASES = {"restored": RESTORE, "lun": ATTACH, "check": CHECK}
 """The phase that ends with an event."""
 
 
+def ended(record: Record) -> str:
+    """When that ended which a record tells of (ISO 8601).
+
+    Results that one task has gathered are recorded together; ``ago`` is how many seconds before its end each ended.
+    """
+    ago = record["data"].get("ago") or 0.0
+    if not ago:
+        return str(record["time"])
+    return (parse(record["time"]) - datetime.timedelta(seconds=ago)).isoformat(timespec="microseconds")
+
+
 def server_phases(first: Record, mine: list[Record]) -> list[Entry]:
     """The phases of one server: dicts of phase, what, start, end and ok, in the order of their ends.
 
-    A record is written when its phase has ended, and says how long the phase took.
+    A record says when its phase has ended, and how long the phase took.
     """
     return [phase_of(first, record) for record in mine if record["event"] in PHASES]
 
 
 def phase_of(first: Record, record: Record) -> Entry:
     """The phase that ends with a record."""
-    data, end = record["data"], seconds_from(first["time"], record["time"])
+    data, end = record["data"], seconds_from(first["time"], ended(record))
     check = data.get("check", {})
     seconds = check.get("seconds", data.get("seconds")) or 0.0
     what = f"{check['kind']}: {check['what']}" if check else data.get("volume", "")

@@ -55,6 +55,7 @@ def plan(servers: list[str], hostvars: HostVars, dr_hosts: list[str], points: li
     chosen, problems = _chosen(servers, asked["servers"])
     problems += _wish_problems(asked)
     found, remarks = {}, []
+    runs_of_points = _by_run(points)
     for ring in dict.fromkeys(hostvars[server].get("isb_ring") or "" for server in chosen):
         members = servers_of(ring, chosen, hostvars)
         runs, problem = _runs_of(members, hostvars, points, asked)
@@ -63,9 +64,19 @@ def plan(servers: list[str], hostvars: HostVars, dr_hosts: list[str], points: li
         problems += [problem] if problem else []
         remarks += [ahead] if ahead and not problem else []
         for server in [] if problem else members:
-            found[server] = _server_plan(server, hostvars[server], runs[server], points, dr_hosts, asked)
+            entries = runs_of_points.get(runs[server], {})
+            found[server] = _server_plan(server, hostvars[server], runs[server], entries, dr_hosts, asked)
     problems += _place_problems(found, servers, dr_hosts) + _failover_problems(found, asked)
     return {"servers": found, "problems": problems, "remarks": remarks}
+
+
+def _by_run(points: list[Entry]) -> dict[str, dict[str, Entry]]:
+    """By run, the copies that the journal knows, by volume."""
+    found: dict[str, dict[str, Entry]] = {}
+    for entry in points:
+        if not entry["unknown"]:
+            found.setdefault(entry["run_id"], {})[entry["volume"]] = entry
+    return found
 
 
 def plan_summary(servers: dict[str, Entry], source: str, mode: str) -> list[str]:
@@ -213,11 +224,11 @@ def _missing(runs: dict[str, str], hostvars: HostVars, points: list[Entry]) -> l
 def _too_late(runs: dict[str, str], hostvars: HostVars, points: list[Entry], asked: Entry) -> str:
     """The problem of a named run from after the disaster: it would not exist then, and proves no RPO."""
     limit, said = _disaster(asked)
+    mine = {volume: run_id for server, run_id in runs.items() for volume in _volumes(server, hostvars[server])}
     late = [
         named(entry)
-        for server, run_id in runs.items()
-        for entry in _of_members([server], hostvars, points)
-        if entry["run_id"] == run_id and _is_after(entry, limit)
+        for entry in points
+        if mine.get(entry["volume"]) == entry["run_id"] and not entry["unknown"] and _is_after(entry, limit)
     ]
     # In an emergency a run with a wrong time may be used: the report then says that its age is not known.
     if not late or (asked["mode"] == FAILOVER and not asked["declared"]):
@@ -334,9 +345,9 @@ def _disaster(asked: Entry) -> tuple[datetime.datetime | None, str]:
 
 
 def _server_plan(
-    server: str, variables: Variables, run_id: str, points: list[Entry], dr_hosts: list[str], asked: Entry
+    server: str, variables: Variables, run_id: str, entries: dict[str, Entry], dr_hosts: list[str], asked: Entry
 ) -> Entry:
-    entries = {entry["volume"]: entry for entry in points if entry["run_id"] == run_id and not entry["unknown"]}
+    """The plan of a server. ``entries``: the copies of its run, by volume."""
     return {
         "dr_host": variables.get("idr_host") or (dr_hosts[0] if dr_hosts else ""),
         "ring": variables.get("isb_ring") or "",

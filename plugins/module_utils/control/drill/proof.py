@@ -23,9 +23,11 @@ def within(measured: float | None, target: float) -> bool:
     return measured is not None and measured <= target
 
 
-def server_problems(server: str, entry: Entry, records: list[Record], report: Entry) -> list[str]:
-    """What keeps one server from being proven, apart from targets. ``report``: the report so far."""
-    failures = failures_of(server, records)
+def server_problems(server: str, entry: Entry, failures: list[str], report: Entry) -> list[str]:
+    """What keeps one server from being proven, apart from targets.
+
+    ``failures``: why the drill gave it up. ``report``: the report so far.
+    """
     problems = [f"{server}: {text}" for text in failures]
     for volume in entry["volumes"]:
         problems += volume_problems(volume, "" if failures else entry["dr_host"], report)
@@ -44,13 +46,13 @@ def server_problems(server: str, entry: Entry, records: list[Record], report: En
     return problems
 
 
-def failures_of(server: str, records: list[Record]) -> list[str]:
-    """Why the drill gave a server up."""
-    return [
-        record["data"]["problem"]
-        for record in records
-        if record["event"] == "failed" and record["data"].get("server") == server
-    ]
+def failures(records: list[Record]) -> dict[str, list[str]]:
+    """By server, why the drill gave it up."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record["event"] == "failed":
+            found.setdefault(record["data"].get("server") or "", []).append(record["data"]["problem"])
+    return found
 
 
 def before(seconds: float | None) -> bool:

@@ -34,7 +34,8 @@ def idr_report(
         raise ReportError("the journal has no drill with this id: correct the id or the path of the journal")
     plan = opened["data"]
     declared = plan.get("declared") or opened["time"]
-    servers = {name: server_report(name, plan, declared, records) for name in plan["servers"]}
+    mine = by_server(records)
+    servers = {name: server_report(name, plan, declared, opened, mine.get(name, [])) for name in plan["servers"]}
     report: Entry = {
         "format": 1,
         "drill": opened["run_id"],
@@ -70,8 +71,9 @@ def judge(report: Entry, records: list[Record], journal_problems: list[str]) -> 
     """Add to the report whether it is a proof: verdict, problems, remarks, left, exit_status, and all that follow."""
     report["left"] = proof.left_behind(report)
     report["remarks"] = proof.remarks(report)
+    failures = proof.failures(records)
     for server, entry in report["servers"].items():
-        entry["problems"] = proof.server_problems(server, entry, records, report)
+        entry["problems"] = proof.server_problems(server, entry, failures.get(server, []), report)
         missed = proof.target_problems(server, entry)
         targets_met(entry, not entry["problems"])
         entry["problems"] += missed
@@ -96,10 +98,17 @@ def targets_met(entry: Entry, sound: bool) -> None:
         entry[f"{name}_ok"] = None if target is None else sound and proof.within(entry[f"{name}_s"], target)
 
 
-def server_report(server: str, plan: Entry, declared: str, records: list[Record]) -> Entry:
-    """What the drill did for one server."""
+def by_server(records: list[Record]) -> dict[str, list[Record]]:
+    """The records of each server."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["data"].get("server") or "", []).append(record)
+    return found
+
+
+def server_report(server: str, plan: Entry, declared: str, first: Record, mine: list[Record]) -> Entry:
+    """What the drill did for one server. ``first``: the drill's first record; ``mine``: those of the server."""
     planned = plan["servers"][server]
-    mine = [record for record in records if record["data"].get("server") == server]
     ready = one(mine, "ready")
     volumes = [volume_report(volume, plan["source"], mine) for volume in planned["volumes"]]
     points = [volume["consistency_point"] for volume in volumes]
@@ -115,7 +124,7 @@ def server_report(server: str, plan: Entry, declared: str, records: list[Record]
         "ready": ready["time"] if ready else "",
         "volumes": volumes,
         "checks": checks_of(mine),
-        "phases": phases.server_phases(records[0], mine),
+        "phases": phases.server_phases(first, mine),
     }
 
 
@@ -156,7 +165,7 @@ def one_of_volume(mine: list[Record], event: str, planned: Entry) -> Entry:
 def checks_of(records: list[Record]) -> list[Entry]:
     """All checks, in the order in which they ended."""
     return [
-        {"volume": record["data"].get("volume") or "", "ended": record["time"], **record["data"]["check"]}
+        {"volume": record["data"].get("volume") or "", "ended": phases.ended(record), **record["data"]["check"]}
         for record in records
         if record["event"] == "check"
     ]

@@ -13,6 +13,8 @@ from ..inventory import HostVars
 from ..verdict import FAILED
 from .mounting import mount_options, mount_type
 
+UNKNOWN: Entry = {"time": "", "verdict": FAILED, "sequence": 0}
+"""The consistency point of a snapshot that the journal does not know."""
 NOT_MOUNTED = ("LVM2_member", "swap", "crypto_LUKS", "linux_raid_member", "")
 
 
@@ -71,11 +73,14 @@ def context(servers: dict[str, Entry], hostvars: HostVars, drill: str, dr_host: 
 
 def saveset_points(servers: list[str], hostvars: HostVars, catalogs: dict[str, list[Entry]]) -> list[Entry]:
     """The savesets of these servers, each from its own backup server. ``catalogs``: by backup server."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for host, catalog in catalogs.items():
+        for saveset in catalog:
+            found.setdefault((host, saveset["server"]), []).append(saveset)
     return [
         answers.saveset(saveset)
         for server in servers
-        for saveset in catalogs.get(hostvars[server]["isb_backup_server"], [])
-        if saveset["server"] == server
+        for saveset in found.get((hostvars[server]["isb_backup_server"], server), [])
     ]
 
 
@@ -89,9 +94,12 @@ def snapshot_points(
     from a wrong clock are set aside, like savesets.
     """
     found = []
+    points = _points(thawed)
+    hosts = dict.fromkeys(hostvars[server]["isb_storage_host"] for server in servers)
+    valid = {host: [answers.snapshot(snapshot) for snapshot in snapshots.get(host, [])] for host in hosts}
     for server in servers:
-        for snapshot in map(answers.snapshot, snapshots.get(hostvars[server]["isb_storage_host"], [])):
-            point = _point(snapshot["run_id"], server, thawed)
+        for snapshot in valid[hostvars[server]["isb_storage_host"]]:
+            point = points.get((snapshot["run_id"], server), UNKNOWN)
             found += [
                 {
                     "id": "{}/{}".format(snapshot["run_id"], volume["serial"]),
@@ -115,13 +123,14 @@ def snapshot_points(
     ]
 
 
-def _point(run_id: str, server: str, thawed: list[Record]) -> Entry:
-    """The time and verdict of a server's consistency point in a run, and its place in the journal (0: none)."""
+def _points(thawed: list[Record]) -> dict[tuple[str, str], Entry]:
+    """By run and server, the time and verdict of its consistency point, and its place in the journal (from 1 on)."""
+    found: dict[tuple[str, str], Entry] = {}
     for number, record in enumerate(thawed, 1):
-        if record["run_id"] == run_id and server in record["data"]["servers"]:
-            verdict = record["data"]["servers"][server]["verdict"]
-            return {"time": record["data"]["time"], "verdict": verdict, "sequence": number}
-    return {"time": "", "verdict": FAILED, "sequence": 0}
+        for server, entry in record["data"]["servers"].items():
+            point = {"time": record["data"]["time"], "verdict": entry["verdict"], "sequence": number}
+            found.setdefault((record["run_id"], server), point)
+    return found
 
 
 def _time_of(run_id: str) -> str:
@@ -130,22 +139,22 @@ def _time_of(run_id: str) -> str:
     return f"{date[:4]}-{date[4:6]}-{date[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}+00:00"
 
 
-def obstacles(asked: list[Entry], targets: list[Entry]) -> list[str]:
-    """Obstacles on the DR hosts, as texts that name the host.
+def by_dr_host(servers: dict[str, Entry]) -> dict[str, list[Entry]]:
+    """The volumes that each DR host brings up. ``servers``: of the plan."""
+    found: dict[str, list[Entry]] = {}
+    for entry in servers.values():
+        found.setdefault(entry["dr_host"], []).extend(entry["volumes"])
+    return found
 
-    ``asked``: the results of idr_host_info, by item (the host); ``targets``: those of restore_target, by item (the
-    plan of a server, and one of its volumes).
-    """
+
+def obstacles(asked: list[Entry]) -> list[str]:
+    """Obstacles on the DR hosts, as texts that name the host. ``asked``: the results of idr_host_info, by item."""
     found = []
     for result in asked:
         if result.get("unreachable"):
             found.append("{}: it cannot be reached ({})".format(result["item"], _text(result)))
         else:
             found += ["{}: {}".format(result["item"], text) for text in result["problems"]]
-    for result in targets:
-        server, volume = result["item"]
-        if "path" not in result:
-            found.append("{}: {}: {}".format(server["dr_host"], volume["volume"], _text(result)))
     return found
 
 

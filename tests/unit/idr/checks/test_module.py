@@ -20,8 +20,14 @@ from ansible_collections.openisb.backup.plugins.module_utils.host.errors import 
 Play = Callable[..., list[dict[str, Any]]]
 
 
-def task(check: dict[str, Any], **options: Any) -> dict[str, Any]:
-    return {"openisb.backup.recovery_check": {"check": check, **options}}
+def task(*checks: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return {"openisb.backup.recovery_check": {"checks": list(checks), **options}}
+
+
+def only(result: dict[str, Any]) -> dict[str, Any]:
+    """The result of the only check."""
+    (told,) = result["checks"]
+    return dict(told["check"])
 
 
 @pytest.mark.slow
@@ -39,15 +45,29 @@ def test_it_fails_for_wrong_options_alone(play: Play, tmp_path: Path) -> None:
             task({"name": "files", "paths": ["/srv/m/a"]}, scratch="/dev/null/none"),
         ]
     )
-    assert (good.get("failed", False), good["changed"], good["check"]["ok"]) == (False, False, True)
-    assert good["check"]["files"][0]["path"] == "/srv/m/a"
-    assert (bad.get("failed", False), bad["check"]["ok"]) == (False, False)
-    assert bad["check"]["detail"] == "exit status 1: /bin/sh no"
-    assert wrong["msg"].startswith("The options of the check are wrong: check files has no option 'path'")
+    assert (good.get("failed", False), good["changed"], only(good)["ok"]) == (False, False, True)
+    assert only(good)["files"][0]["path"] == "/srv/m/a"
+    assert (bad.get("failed", False), only(bad)["ok"]) == (False, False)
+    assert only(bad)["detail"] == "exit status 1: /bin/sh no"
+    assert wrong["msg"].startswith("The options of the checks are wrong: check files has no option 'path'")
     assert unknown["msg"].endswith("there is no check 'wish': use one of command, files, filesystem, gtm, postgresql")
     assert place["msg"] == "'mounts' must map to absolute paths, not 'relative': correct it"
-    assert "Checks cannot be run with /dev/null/none as 'scratch'" in scratch["msg"]
-    assert all(result["failed"] for result in (wrong, unknown, place, scratch))
+    assert "checks cannot be run with /dev/null/none as 'scratch'" in only(scratch)["detail"]
+    assert not only(scratch)["ok"]
+    assert all(result["failed"] for result in (wrong, unknown, place))
+
+
+def test_several_run_in_order_and_each_has_its_own_result(play: Play, tmp_path: Path) -> None:
+    """And when each has ended: a moment that their common end would hide."""
+    bad = {"name": "command", "argv": ["/bin/sh", "-c", "exit 1"]}
+    wait = {"name": "command", "argv": ["/usr/bin/sleep", "0.3"]}
+    last = {"name": "command", "argv": ["/bin/echo", "one"]}
+    told, refused = play([task(bad, wait, last, scratch=str(tmp_path)), task(last, {"name": "wish"})])
+    assert [each["check"]["ok"] for each in told["checks"]] == [False, True, True]
+    assert told["checks"][2]["check"]["detail"] == "one"
+    first, second, third = (each["ago"] for each in told["checks"])
+    assert first - second >= 0.3 and second > third >= 0
+    assert refused["failed"] and "there is no check 'wish'" in refused["msg"]
 
 
 @pytest.mark.root
@@ -65,17 +85,17 @@ def test_who_reads_the_copy(play: Play, tmp_path: Path) -> None:
             task(files, mounts={"/srv/m": str(tmp_path)}),
         ]
     )
-    assert good["check"]["ok"], good
-    assert root["check"]["detail"].startswith("root has all privileges on this host")
-    assert told["check"]["files"][0]["path"] == "/srv/m/\\x1b[2J"
+    assert only(good)["ok"], good
+    assert only(root)["detail"].startswith("root has all privileges on this host")
+    assert only(told)["files"][0]["path"] == "/srv/m/\\x1b[2J"
 
 
 def test_check_mode_runs_nothing_and_passes_nothing(play: Play, tmp_path: Path) -> None:
     touch = {"name": "command", "argv": ["/bin/touch", str(tmp_path / "touched")]}
     good, wrong = play([task(touch), task({"name": "command"})], "--check")
-    assert good["check"]["ok"] is False
-    assert good["check"]["what"] == f"/bin/touch {tmp_path}/touched"
-    assert good["check"]["detail"] == "it was not run, because of check mode"
+    assert only(good)["ok"] is False
+    assert only(good)["what"] == f"/bin/touch {tmp_path}/touched"
+    assert only(good)["detail"] == "it was not run, because of check mode"
     assert not (tmp_path / "touched").exists()
     assert wrong["failed"]
 

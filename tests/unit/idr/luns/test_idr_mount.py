@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, OpenISB contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mounting what is on a LUN, on a host that has mounts with names of any bytes."""
+"""Mounting what is on LUNs, on a host that has mounts with names of any bytes."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -49,10 +50,11 @@ def strangers(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Call the module, and return what it returned."""
+    """Call the module with what to mount where, and return what it returned."""
 
-    def run(device: str, path: Path, **options: Any) -> dict[str, Any]:
-        args = {"device": device, "path": str(path), "fstype": "ext4", "opts": "ro,noload", **options}
+    def run(*places: tuple[str, Path], fstype: str = "ext4", opts: str = "ro,noload", **options: Any) -> dict[str, Any]:
+        how = {"fstype": fstype, "opts": opts}
+        args = {"mounts": [{"device": device, "path": str(path), **how} for device, path in places], **options}
         capsys.readouterr()
         with patch_module_args(args), pytest.raises(SystemExit):
             idr_mount.main()
@@ -65,19 +67,46 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 def test_a_device_is_mounted_once(call: Call, disks: Disks, tmp_path: Path) -> None:
     with disks.attached(disks.filesystem("ext4")) as device, disks.attached(disks.empty("other", 1 << 20)) as other:
         point = tmp_path / "made" / "for é"
-        assert call(device, point, _ansible_check_mode=True)["changed"]
+        assert call((device, point), _ansible_check_mode=True)["changed"]
         assert not point.exists()
-        assert call(device, point)["diff"] == {"before": {"mounted": ""}, "after": {"mounted": device}}
+        assert call((device, point))["diff"] == {"before": {str(point): ""}, "after": {str(point): device}}
         try:
             assert (point / "proof").exists()
-            assert not call(device, point)["changed"]
-            assert f"{device} is already mounted at {point}: unmount it" in call(other, point)["msg"]
+            assert not call((device, point))["changed"]
+            refused = call((other, point))
+            assert f"{device} is already mounted at {point}: unmount it" in problem(refused, point)
+            assert not refused["changed"]
         finally:
             unmount(point)
 
 
 @pytest.mark.usefixtures("strangers")
 def test_what_cannot_be_mounted_says_why(call: Call, disks: Disks, tmp_path: Path) -> None:
+    place = tmp_path / "x"
     with disks.attached(disks.filesystem("ext4")) as device:
-        assert f"{device} cannot be mounted at {tmp_path}/x: mount" in call(device, tmp_path / "x", fstype="xfs")["msg"]
-    assert "/nowhere cannot be mounted" in call("/nowhere", tmp_path / "x")["msg"]
+        told = call((device, place), fstype="xfs")
+        assert f"{device} cannot be mounted at {place}: mount" in problem(told, place)
+    assert "/nowhere cannot be mounted" in problem(call(("/nowhere", place)), place)
+
+
+@pytest.mark.usefixtures("strangers")
+def test_what_is_below_another_comes_after_it(call: Call, disks: Disks, tmp_path: Path) -> None:
+    """Whatever their order; and what cannot be mounted keeps only those below it from being mounted."""
+    places = [tmp_path / "m", tmp_path / "m/journal", tmp_path / "m2", tmp_path / "m/journal/old"]
+    with contextlib.ExitStack() as stack:
+        devices = [stack.enter_context(disks.attached(disks.filesystem("ext4", str(n)))) for n in range(4)]
+        pairs = list(zip(devices, places, strict=True))
+        told = call(*pairs[::-1], opts="rw")
+        assert [problem(told, place) for place in places] == [""] * 4
+        assert len({os.stat(place).st_dev for place in places}) == 4
+        for place in (places[3], places[2], places[1], places[0]):
+            unmount(place)
+        told = call(pairs[0], ("/nowhere", places[1]), pairs[2], pairs[3], opts="rw")
+        for place in (places[2], places[0]):
+            unmount(place)
+    assert [bool(problem(told, place)) for place in places] == [False, True, False, True]
+    assert problem(told, places[3]) == f"{places[1]}, which it is below, was not mounted"
+
+
+def problem(told: dict[str, Any], place: Path) -> str:
+    return str(told["mounts"][str(place)]["problem"])

@@ -26,32 +26,29 @@ def test_present_and_absent(play: Play, disks: Disks, served: Served, made: Made
     uri, psk = served.start(disks.filesystem("xfs"))
     name = made.name()
     where = {"run_dir": str(made.run_dir)}
-    present = {
-        LUN: {
-            "name": name,
-            "drill": DRILL,
-            "source": uri,
-            "psk": psk,
-            "scratch": str(made.scratch),
-            "expires": 1795900000,
-            **where,
-        }
-    }
+    common = {"drill": DRILL, "scratch": str(made.scratch), "expires": 1795900000, **where}
+    present = {LUN: {"luns": [{"name": name, "source": uri}], "psks": {name: psk}, **common}}
+    different = {LUN: {"luns": [{"name": name, "source": uri, "overlay": False}], **common}}
     point = tmp_path / "point"
     mount = {
         "openisb.backup.idr_mount": {
-            "device": "{{ made.lun.parts[0].device }}",
-            "path": str(point),
-            "fstype": "{{ made.lun.parts[0].type | openisb.backup.idr_mount_type }}",
-            "opts": "{{ made.lun.parts[0].type | openisb.backup.idr_mount_options(made.lun.writable) }}",
-        }
+            "mounts": [
+                {
+                    "device": "{{ lun.parts[0].device }}",
+                    "path": str(point),
+                    "fstype": "{{ lun.parts[0].type | openisb.backup.idr_mount_type }}",
+                    "opts": "{{ lun.parts[0].type | openisb.backup.idr_mount_options(lun.writable) }}",
+                }
+            ]
+        },
+        "vars": {"lun": f"{{{{ made.luns['{name}'].lun }}}}"},
     }
     planned, first, again, other, mounted, info, none = play(
         [
             {**present, "check_mode": True},
             {**present, "register": "made"},
             present,
-            {LUN: {**present[LUN], "overlay": False}},
+            different,
             mount,
             {INFO: where},
             {INFO: {**where, "drill": "idr-another"}},
@@ -59,18 +56,25 @@ def test_present_and_absent(play: Play, disks: Disks, served: Served, made: Made
         "--diff",
     )
     assert (planned["changed"], first["changed"], again["changed"]) == (True, True, False)
-    assert planned["lun"] == {"name": name, "drill": DRILL, "source": uri, "overlay": True, "expires": 1795900000}
-    assert first["lun"] == again["lun"]
+    assert planned["luns"][name]["lun"] == {
+        "name": name,
+        "drill": DRILL,
+        "source": uri,
+        "overlay": True,
+        "expires": 1795900000,
+    }
+    lun = first["luns"][name]["lun"]
+    assert again["luns"] == first["luns"] == {name: {"lun": lun, "problem": ""}}
     assert first["diff"]["before"] == {}
-    assert first["diff"]["after"]["device"] == first["lun"]["device"]
-    assert "already exists with another overlay: True" in other["msg"]
-    assert not mounted.get("failed"), mounted
+    assert first["diff"]["after"][name]["device"] == lun["device"]
+    assert "already exists with another overlay: True" in other["luns"][name]["problem"]
+    assert mounted["mounts"] == {str(point): {"problem": ""}}
     assert psk not in repr((planned, first, again))
-    (lun,) = info["luns"]
+    (there,) = info["luns"]
     assert none["luns"] == []
-    assert (lun["running"], lun["expires"]) == (True, 1795900000)
-    assert [(each["path"], each["type"]) for each in lun["mounts"]] == [(str(point), "xfs")]
-    assert lun["parts"] == first["lun"]["parts"]
+    assert (there["running"], there["expires"]) == (True, 1795900000)
+    assert [(each["path"], each["type"]) for each in there["mounts"]] == [(str(point), "xfs")]
+    assert there["parts"] == lun["parts"]
 
     absent = {LUN: {"drill": DRILL, "state": "absent", **where}}
     with subprocess.Popen(["sleep", "600"], cwd=point) as user:
@@ -90,7 +94,7 @@ def test_present_and_absent(play: Play, disks: Disks, served: Served, made: Made
         "--diff",
     )
     assert [each["changed"] for each in (planned, first, again, named)] == [True, True, False, False]
-    assert (first["left"], first["lun"], info["luns"]) == ([], {}, [])
+    assert (first["left"], first["luns"], info["luns"]) == ([], {}, [])
     assert list(first["diff"]["before"]) == [name]
     assert made.traces() == []
 
@@ -102,16 +106,42 @@ def test_what_a_killed_module_left_is_made_anew(play: Play, disks: Disks, made: 
     made.luns.records.write(record, step="parts")
     task = {
         LUN: {
-            "name": made.name(),
+            "luns": [{"name": made.name(), "source": str(disk)}],
             "drill": DRILL,
-            "source": str(disk),
             "scratch": str(made.scratch),
             "run_dir": str(made.run_dir),
         }
     }
     (done,) = play([task])
-    assert (done["changed"], done["lun"]["parts"][0]["type"]) == (True, "ext4")
+    assert (done["changed"], done["luns"][made.name()]["lun"]["parts"][0]["type"]) == (True, "ext4")
     assert made.luns.get(made.name())["running"]
+
+
+def test_one_that_cannot_be_made_does_not_keep_the_others_from_it(
+    play: Play, disks: Disks, made: Made, tmp_path: Path
+) -> None:
+    """They are made at the same time, and ended together, the lower mount first, whatever their names."""
+    names = [made.name("a"), made.name("b"), made.name("c")]
+    sources = [disks.filesystem("ext4", "a"), tmp_path / "none", disks.filesystem("ext4", "c")]
+    where = {"drill": DRILL, "run_dir": str(made.run_dir)}
+    wanted = [{"name": name, "source": str(source)} for name, source in zip(names, sources, strict=True)]
+    (done,) = play([{LUN: {"luns": wanted, "scratch": str(made.scratch), **where}}])
+    told = [done["luns"][name] for name in names]
+    assert [bool(each["lun"]) for each in told] == [True, False, True]
+    assert [each["problem"] for each in told][::2] == ["", ""]
+    assert told[1]["problem"].startswith(f"the source {tmp_path}/none cannot be used")
+    assert not made.luns.traces(names[1])
+
+    devices = {name: each["lun"]["parts"][0]["device"] for name, each in zip(names, told, strict=True) if each["lun"]}
+    points = [tmp_path / "point", tmp_path / "point/below"]
+    mounts = [
+        {"device": device, "path": str(point), "fstype": "ext4", "opts": "rw"}
+        for device, point in zip(devices.values(), points, strict=True)
+    ]
+    mount = {"openisb.backup.idr_mount": {"mounts": mounts[::-1]}}
+    mounted, absent = play([mount, {LUN: {"state": "absent", **where}}])
+    assert {each["problem"] for each in mounted["mounts"].values()} == {""}
+    assert absent["left"] == [] and made.traces("a") == made.traces("c") == []
 
 
 @pytest.mark.slow
@@ -121,14 +151,14 @@ def test_wrong_options(play: Play, made: Made) -> None:
         [
             {LUN: {"name": "m", **where}},
             {LUN: {"state": "absent", **where}},
-            {LUN: {"name": "../m", "drill": DRILL, "source": "/x", **where}},
-            {LUN: {"name": "m", "drill": DRILL, "source": "/nowhere/x", **where}},
+            {LUN: {"drill": DRILL, "luns": [{"name": "../m", "source": "/x"}], **where}},
+            {LUN: {"drill": DRILL, "luns": [{"name": "m", "source": "/nowhere/x"}], **where}},
         ]
     )
-    assert "drill, source" in lacking["msg"]
+    assert "luns, drill" in lacking["msg"]
     assert "name, drill" in neither["msg"]
-    assert "'../m' cannot name a LUN" in name["msg"]
-    assert "LUN m: the source /nowhere/x cannot be used" in source["msg"]
+    assert "'../m' cannot name a LUN" in name["luns"]["../m"]["problem"]
+    assert "the source /nowhere/x cannot be used" in source["luns"]["m"]["problem"]
 
 
 @pytest.mark.slow

@@ -61,11 +61,14 @@ def test_nothing_in_a_copy_makes_anybody_root(mounted: Callable[..., Path]) -> N
 
 def test_a_failover_is_mounted_as_production_is(play: Play) -> None:
     lun = {"parts": [{"number": 0, "device": "/dev/loop1", "type": "xfs", "name": ""}]}
+    told = {"luns": {"drill.fs1.m": {"lun": lun, "problem": ""}}}
     task = {
-        "ansible.builtin.debug": {"msg": "{{ lun | openisb.backup.facts('idr_part', {}, true, mode == 'failover') }}"}
+        "ansible.builtin.debug": {
+            "msg": "{{ [{'volume': 'fs1/m'}] | openisb.backup.facts('idr_parts', 'drill', mode, {}, told) }}"
+        }
     }
-    told = [play([task], "-e", json.dumps({"lun": lun, "mode": mode}))[0]["msg"] for mode in ("failover", "test")]
-    assert [each["options"] for each in told] == ["rw,nouuid", f"rw,nouuid,{HARMLESS}"]
+    found = [play([task], "-e", json.dumps({"told": told, "mode": mode}))[0]["msg"] for mode in ("failover", "test")]
+    assert [each["parts"]["fs1/m"]["options"] for each in found] == ["rw,nouuid", f"rw,nouuid,{HARMLESS}"]
 
 
 def test_ntfs_is_never_written() -> None:
