@@ -111,7 +111,7 @@ def test_it_holds_no_key_that_reads(both: Both, mixed: Path, make_image: MakeIma
                 with pytest.raises(errors.WrongSecret, match="write-only"):
                     container.Container(store, name, container.PACK_KIND, writer).frame(offset, length)
                 assert container.Container(store, name, container.PACK_KIND, reader).frame(offset, length)[1]
-                assert all(frame.open_body(layout.prefix, keys.Cipher(key), head, data) is None for key in guesses)
+                assert all(frame.decrypt_body(layout.prefix, keys.Cipher(key), head, data) is None for key in guesses)
         if layout.sealed_key:
             info = reader._pack_info(layout.container_id)
             assert all(sealing.open_sealed(key, info, layout.sealed_key) is None for key in held + derived)
