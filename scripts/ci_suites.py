@@ -102,7 +102,7 @@ SUITES = (
             "roles/",
             "tests/integration/",
         ),
-        26,
+        30,
     ),
     Suite(
         "molecule-mbf",
