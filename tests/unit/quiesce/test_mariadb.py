@@ -18,7 +18,7 @@ from ansible_collections.openisb.backup.plugins.module_utils.quiesce.drivers.bas
 from marks import slow
 
 from .conftest import Holds, freeze_in_background, is_frozen, mount_image, unmount, wait_for
-from .servers import Mariadb, acknowledged, committed, load, new, running
+from .servers import Mariadb, acknowledged, command_lines, committed, load, new, running
 
 pytestmark = pytest.mark.root
 NOBODY = Surroundings({})
@@ -151,7 +151,7 @@ def test_a_password_comes_from_the_defaults_file_alone(server: Mariadb, build: B
     assert driver.check(NOBODY).startswith("can freeze MariaDB")
     driver.prepare()
     driver.freeze()
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    commands = command_lines()
     assert any(str(file).encode() in command for command in commands)
     assert not any(b"only-in-the-file" in command for command in commands)
     assert driver.thaw() == []

@@ -119,7 +119,7 @@ def run_after(action: Followed, monkeypatch: pytest.MonkeyPatch, **started: Any)
     given = {**ARGS, "patience": 30.0}
     monkeypatch.setattr(action, "_arguments", lambda: given, raising=False)
     monkeypatch.setattr(action, "_detach", lambda *dummy: {"ansible_job_id": "1.2", **started}, raising=False)
-    monkeypatch.setattr(action, "_forget", lambda *dummy: None, raising=False)
+    monkeypatch.setattr(action, "_remove", lambda *dummy: None, raising=False)
     return action.run(None, {})
 
 

@@ -288,7 +288,7 @@ def test_an_interrupted_backup_is_resumed_although_another_has_cached_its_packs(
     assert reads_of(index_of(lab, cache)) != set(lab.store().list("packs"))
     saveset = lab.backup(image, source_id="s", cache_dir=str(cache))
     assert saveset.info.origin["resumed"]
-    assert saveset.stats.bytes_read <= 8 * MIB - (stored - 1) * 400 * KIB
+    assert saveset.stats.bytes_read <= 8 * MIB - (stored - 1) * 256 * KIB  # a second chunk of noise does not fit
     assert filecmp.cmp(image, lab.restore(saveset), shallow=False)
 
 
