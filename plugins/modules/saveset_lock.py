@@ -82,8 +82,10 @@ from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect.lea
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.store.registry import open_store
 
 NAME = re.compile(r"[0-9a-f]{32}")
-#: Seconds within which a file must be locked, and between two looks at whether it is still there.
-START, LOOK = 30.0, 0.2
+#: Seconds within which a file must be locked.
+START = 30.0
+#: Seconds from one look at whether it is still there to the next.
+LOOK = 0.2
 
 
 def hold(store, name, seconds):

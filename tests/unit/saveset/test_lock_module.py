@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import time
 import typing as t
 from pathlib import Path
 
 import pytest
+from local_site import SERVER, place, python_with, run_playbook, write_inventory
 
 from .conftest import ID, Lab
 
@@ -83,57 +81,44 @@ PREFLIGHT = """
 """
 
 
-def preflight(lab: Lab, project_root: Path, *options: str, **second: t.Any) -> str:
+def preflight(lab: Lab, *options: str, **second: t.Any) -> str:
     """What preflight says of two backup servers, the second of which has these variables."""
-    server = {
-        "isb_drivers": [{"name": "command", "freeze": ["x"], "thaw": ["y"]}],
-        "isb_volumes": [{"name": "m", "serial": "600a098000000011", "mount": "/srv/m"}],
-        "isb_backup_server": "backup3",  # so that nothing is read from the storage
-    }
-    places = {
-        name: {"openisb_state_dir": f"{lab.folder}/{name}", "openisb_run_dir": f"{lab.folder}/{name}/run"}
-        for name in ("backup1", "backup2", "backup3")
-    }
-    variables = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
-        "repository_python": sys.executable,
-        "repository_passphrase": "correct horse",
-        "repository_path": str(lab.path),
-        "repository_shared": True,
-        "isb_without_journal": True,
-    }
     children = {
-        "file_servers": {"hosts": {"fs1": server}},
+        # A third backup server, so that nothing is read from the storage.
+        "file_servers": {"hosts": {"fs1": {**SERVER, "isb_backup_server": "backup3"}}},
         "storage_hosts": {"hosts": {"storage1": {}}},
         "listeners": {"hosts": {"backup1": {}}},
-        "backup_servers": {"hosts": {**places, "backup2": {**places["backup2"], **second}}},
+        "backup_servers": {
+            "hosts": {
+                "backup1": place(lab.folder, "backup1"),
+                "backup2": place(lab.folder, "backup2", **second),
+                "backup3": place(lab.folder, "backup3"),
+            }
+        },
     }
-    (lab.folder / "hosts.json").write_text(json.dumps({"all": {"vars": variables, "children": children}}))
-    (lab.folder / "preflight.yml").write_text(PREFLIGHT)
-    (lab.folder / "ansible.cfg").touch()
-    environment = dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(lab.folder / "ansible.cfg"),
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_HOME=str(lab.folder / "home"),
+    write_inventory(
+        lab.folder,
+        children,
+        repository_python=sys.executable,
+        repository_passphrase="correct horse",
+        repository_path=str(lab.path),
+        repository_shared=True,
+        isb_without_journal=True,
     )
-    program = Path(sys.executable).parent / "ansible-playbook"
-    command = [program, "-i", lab.folder / "hosts.json", lab.folder / "preflight.yml", *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    return " ".join((done.stdout + done.stderr).split())
+    (lab.folder / "preflight.yml").write_text(PREFLIGHT)
+    return run_playbook(lab.folder, lab.folder / "preflight.yml", *options)[1]
 
 
-def test_preflight_finds_a_repository_that_is_shared(lab: Lab, project_root: Path) -> None:
+def test_preflight_finds_a_repository_that_is_shared(lab: Lab) -> None:
     for options in ((), ("--check",)):
-        said = preflight(lab, project_root, *options)
+        said = preflight(lab, *options)
         assert "backup1: none END" in said and "backup2: none END" in said, said
         assert leases(lab) == []
 
 
-def test_preflight_finds_a_repository_that_is_a_copy(lab: Lab, project_root: Path) -> None:
+def test_preflight_finds_a_repository_that_is_a_copy(lab: Lab) -> None:
     other = Lab(lab.folder / "other")
-    said = preflight(lab, project_root, repository_path=str(other.path))
+    said = preflight(lab, repository_path=str(other.path))
     assert "backup1: none END" in said
     assert f"backup2: the repository {other.path} here and {lab.path} on backup1 is not the same storage" in said
     assert "remove repository_shared END" in said and leases(lab) == leases(other) == []
@@ -158,14 +143,12 @@ fcntl.flock = local
 """
 
 
-def test_preflight_finds_locks_that_are_not_seen(lab: Lab, project_root: Path, tmp_path: Path) -> None:
+def test_preflight_finds_locks_that_are_not_seen(lab: Lab, tmp_path: Path) -> None:
     """What no test on the second host alone can tell."""
     (tmp_path / "locks").mkdir()
     (tmp_path / "sitecustomize.py").write_text(LOCAL_LOCKS % (tmp_path / "locks"))
-    python = tmp_path / "python-with-local-locks"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    said = preflight(lab, project_root, repository_python=str(python))
+    python = python_with(tmp_path / "python-with-local-locks", tmp_path)
+    said = preflight(lab, repository_python=python)
     assert "backup1: none END" in said
     assert "on backup1 has locks that the other does not see (nolock, local_lock?)" in said, said
     assert leases(lab) == []

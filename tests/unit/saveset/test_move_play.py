@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import typing as t
-from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import Journal
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import deps
+from local_site import SERIAL, SERVER, place, python_with_nbd, run_playbook, write_inventory
 
 from .conftest import MIB, Lab, MakeImage, noise
 
@@ -22,9 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(deps.nbd is None, reason="needs the Python module nbd (python3-libnbd)"),
 ]
-SYSTEM = Path("/usr/lib/python3/dist-packages")
 RUN = "isb-20260301T120000Z-4f1c2a"
-SERIAL = "600a098000000011"
 #: Nothing listens there.
 UNREACHABLE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 
@@ -74,30 +68,16 @@ class Site(t.NamedTuple):
 
 
 @pytest.fixture
-def back_up(lab: Lab, make_image: MakeImage, project_root: Path) -> t.Callable[..., Site]:
+def back_up(lab: Lab, make_image: MakeImage) -> t.Callable[..., Site]:
     """Back up fs1 in a site with these backup servers; variables by host."""
-    library = lab.folder / "nbd"
-    library.mkdir()
-    for path in [SYSTEM / "nbd.py", *SYSTEM.glob("libnbdmod*.so")]:
-        (library / path.name).symlink_to(path)
-    python = lab.folder / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={library} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    python = python_with_nbd(lab.folder)
     snapshot = lab.folder / "snapshots" / RUN
     snapshot.mkdir(parents=True)
     make_image("lun", 4 * MIB, [(0, noise(2 * MIB))]).rename(snapshot / f"{SERIAL}.lun")
     (lab.folder / "move.yml").write_text(PLAYBOOK)
-    (lab.folder / "ansible.cfg").touch()
-    environment = dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(lab.folder / "ansible.cfg"),
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_HOME=str(lab.folder / "home"),
-    )
     volume = {"name": "m", "serial": SERIAL, "size": 4 * MIB, "mount": "/srv/m"}
     server = {
-        "isb_drivers": [{"name": "command", "freeze": ["x"], "thaw": ["y"]}],
-        "isb_volumes": [{"name": "m", "serial": SERIAL, "mount": "/srv/m"}],
+        **SERVER,
         "preflight_found": {"server": {"volumes": [volume]}},
         "isb_verdict": {
             "verdict": "crash-consistent",
@@ -107,42 +87,36 @@ def back_up(lab: Lab, make_image: MakeImage, project_root: Path) -> t.Callable[.
         },
     }
 
-    def place(name: str, **more: t.Any) -> dict[str, t.Any]:
-        return {"openisb_state_dir": f"{lab.folder}/{name}", "openisb_run_dir": f"{lab.folder}/{name}/run", **more}
-
     def run(**backup_servers: dict[str, t.Any]) -> Site:
         children = {
             "file_servers": {"hosts": {"fs1": server}},
             "storage_hosts": {
                 "hosts": {
                     "storage1": place(
-                        "storage1", snapshot_driver="file", snapshot_directory=str(lab.folder / "snapshots")
+                        lab.folder, "storage1", snapshot_driver="file", snapshot_directory=str(lab.folder / "snapshots")
                     )
                 }
             },
-            "listeners": {"hosts": {"listener1": place("listener1")}},
+            "listeners": {"hosts": {"listener1": place(lab.folder, "listener1")}},
             "backup_servers": {
-                "hosts": {name: place(name, **more) for name, more in backup_servers.items()},
+                "hosts": {name: place(lab.folder, name, **more) for name, more in backup_servers.items()},
                 "vars": {"repository_shared": True},
             },
         }
-        variables = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
-            "repository_passphrase": "correct horse",
-            "repository_path": str(lab.path),
-            "repository_python": str(python),
-            "openisb_data_address": "127.0.0.1",
-            "isb_run_id": RUN,
-        }
-        (lab.folder / "hosts.json").write_text(json.dumps({"all": {"vars": variables, "children": children}}))
+        write_inventory(
+            lab.folder,
+            children,
+            repository_passphrase="correct horse",
+            repository_path=str(lab.path),
+            repository_python=python,
+            openisb_data_address="127.0.0.1",
+            isb_run_id=RUN,
+        )
         (lab.folder / "listener1/journal").mkdir(parents=True)
-        program = Path(sys.executable).parent / "ansible-playbook"
-        command = [program, "-i", lab.folder / "hosts.json", lab.folder / "move.yml"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        _status, said = run_playbook(lab.folder, lab.folder / "move.yml")
         journal = Journal(f"{lab.folder}/listener1/journal/runs.jsonl")
         events = [(record["event"], record["data"]) for record in journal.records()]
-        return Site(" ".join((done.stdout + done.stderr).replace('\\"', '"').split()), events)
+        return Site(said, events)
 
     return run
 

@@ -11,12 +11,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import deps
+from local_site import SERVER, place, python_with_nbd, run_playbook, write_inventory
 
 from . import media
 from .conftest import MIB, Lab, MakeImage, noise, write
@@ -26,7 +26,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(deps.nbd is None, reason="needs the Python module nbd (python3-libnbd)"),
 ]
-SYSTEM = Path("/usr/lib/python3/dist-packages")
 RUN = "isb-20260301T120000Z-00000{}"
 Play = t.Callable[..., tuple[int, str]]
 
@@ -47,56 +46,27 @@ def disk(tmp_path: Path) -> t.Iterator[str]:
 @pytest.fixture
 def play(lab: Lab, disk: str, project_root: Path) -> Play:
     """Run a playbook of the collection; its exit status, and what it said with one space between words."""
-    folder = lab.folder / "nbd"
-    folder.mkdir()
-    for path in [SYSTEM / "nbd.py", *SYSTEM.glob("libnbdmod*.so")]:
-        (folder / path.name).symlink_to(path)
-    python = lab.folder / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    server = {
-        "isb_drivers": [{"name": "command", "freeze": ["x"], "thaw": ["y"]}],
-        "isb_volumes": [{"name": "m", "serial": "600a098000000011", "mount": "/srv/m", "idr_target": disk}],
-    }
-    places = {
-        name: {"openisb_state_dir": f"{lab.folder}/{name}", "openisb_run_dir": f"{lab.folder}/{name}/run"}
-        for name in ("backup1", "dr1")
-    }
-    inventory = {
-        "all": {
-            "vars": {
-                "ansible_connection": "local",
-                "ansible_python_interpreter": sys.executable,
-                "repository_passphrase": "correct horse",
-                "repository_path": str(lab.path),
-                "repository_python": str(python),
-                "openisb_data_address": "127.0.0.1",
-                "isb_without_journal": True,  # no run made the savesets
-                "openisb_data_tls": False,
+    write_inventory(
+        lab.folder,
+        {
+            "file_servers": {
+                "hosts": {"fs1": {**SERVER, "isb_volumes": [{**SERVER["isb_volumes"][0], "idr_target": disk}]}}
             },
-            "children": {
-                "file_servers": {"hosts": {"fs1": server}},
-                "storage_hosts": {"hosts": {"storage1": {}}},
-                "listeners": {"hosts": {"backup1": {}}},
-                "backup_servers": {"hosts": {"backup1": places["backup1"]}},
-                "dr_hosts": {"hosts": {"dr1": places["dr1"]}},
-            },
-        }
-    }
-    (lab.folder / "hosts.json").write_text(json.dumps(inventory))
-    (lab.folder / "ansible.cfg").touch()
-    environment = dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(lab.folder / "ansible.cfg"),
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_HOME=str(lab.folder / "home"),
+            "storage_hosts": {"hosts": {"storage1": {}}},
+            "listeners": {"hosts": {"backup1": {}}},
+            "backup_servers": {"hosts": {"backup1": place(lab.folder, "backup1")}},
+            "dr_hosts": {"hosts": {"dr1": place(lab.folder, "dr1")}},
+        },
+        repository_passphrase="correct horse",
+        repository_path=str(lab.path),
+        repository_python=python_with_nbd(lab.folder),
+        openisb_data_address="127.0.0.1",
+        isb_without_journal=True,  # no run made the savesets
+        openisb_data_tls=False,
     )
 
     def run(name: str, *options: str) -> tuple[int, str]:
-        program = Path(sys.executable).parent / "ansible-playbook"
-        command = [program, "-i", lab.folder / "hosts.json", project_root / name, *options]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        return done.returncode, " ".join((done.stdout + done.stderr).split())
+        return run_playbook(lab.folder, project_root / name, *options)
 
     return run
 

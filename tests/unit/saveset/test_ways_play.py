@@ -5,21 +5,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.base import deps
+from local_site import SERVER, place, python_with_nbd, run_playbook, write_inventory
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(deps.nbd is None, reason="needs the Python module nbd (python3-libnbd)"),
 ]
-SYSTEM = Path("/usr/lib/python3/dist-packages")
 
 PLAYBOOK = """
 - ansible.builtin.import_playbook: openisb.backup.resolve
@@ -37,54 +33,23 @@ PLAYBOOK = """
 
 
 @pytest.fixture
-def try_way(tmp_path: Path, project_root: Path) -> t.Callable[..., str]:
+def try_way(tmp_path: Path) -> t.Callable[..., str]:
     """Tries the way to a storage host with these variables; what was found, or why nothing was started."""
-    library = tmp_path / "nbd"
-    library.mkdir()
-    for path in [SYSTEM / "nbd.py", *SYSTEM.glob("libnbdmod*.so")]:
-        (library / path.name).symlink_to(path)
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={library} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    python = python_with_nbd(tmp_path)
     (tmp_path / "ways.yml").write_text(PLAYBOOK)
-    (tmp_path / "ansible.cfg").touch()
-    places = {
-        name: {"openisb_state_dir": f"{tmp_path}/{name}", "openisb_run_dir": f"{tmp_path}/{name}/run"}
-        for name in ("backup1", "storage1")
-    }
-    environment = dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(tmp_path / "ansible.cfg"),
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_HOME=str(tmp_path / "home"),
-    )
 
     def run(*options: str, server: str = "fs1", storage: dict[str, t.Any]) -> str:
-        volumes = [{"name": "m", "serial": "600a098000000011", "mount": "/srv/m"}]
-        drivers = [{"name": "command", "freeze": ["x"], "thaw": ["y"]}]
-        inventory = {
-            "all": {
-                "vars": {
-                    "ansible_connection": "local",
-                    "ansible_python_interpreter": sys.executable,
-                    "repository_python": str(python),
-                    "openisb_data_address": "127.0.0.1",
-                },
-                "children": {
-                    "file_servers": {"hosts": {server: {"isb_drivers": drivers, "isb_volumes": volumes}}},
-                    "storage_hosts": {"hosts": {"storage1": {**places["storage1"], **storage}}},
-                    "listeners": {"hosts": {"backup1": {}}},
-                    "backup_servers": {"hosts": {"backup1": places["backup1"]}},
-                },
-            }
+        children = {
+            "file_servers": {"hosts": {server: SERVER}},
+            "storage_hosts": {"hosts": {"storage1": place(tmp_path, "storage1", **storage)}},
+            "listeners": {"hosts": {"backup1": {}}},
+            "backup_servers": {"hosts": {"backup1": place(tmp_path, "backup1")}},
         }
-        (tmp_path / "hosts.json").write_text(json.dumps(inventory))
-        program = Path(sys.executable).parent / "ansible-playbook"
-        command = [program, "-i", tmp_path / "hosts.json", tmp_path / "ways.yml", *options]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        write_inventory(tmp_path, children, repository_python=python, openisb_data_address="127.0.0.1")
+        _status, said = run_playbook(tmp_path, tmp_path / "ways.yml", *options)
         left = [path for path in tmp_path.glob("*/run/**/*") if path.is_file()]
-        assert not left, (left, done.stdout + done.stderr)
-        return " ".join((done.stdout + done.stderr).replace('\\"', '"').split())
+        assert not left, (left, said)
+        return said
 
     return run
 
