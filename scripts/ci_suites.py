@@ -116,7 +116,7 @@ SUITES = (
             "plugins/modules/mbf.py",
             "roles/ring/",
         ),
-        8,
+        20,
     ),
     Suite(
         "test-site",
