@@ -18,6 +18,7 @@ from lab import ROOT, TIMEOUT, Lab
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 REPOSITORY = "/srv/shared/repository"
+SLOTS = "/run/openisb/slots"
 #: Megabytes a second: slow enough to kill a backup server in the middle.
 RATE_LIMIT = 4
 
@@ -82,14 +83,16 @@ def test_one_of_them_dies_in_the_middle(lab: Lab, shared: list[str], tmp_path: P
 
 def test_a_run_is_spread_over_both(lab: Lab, shared: list[str], tmp_path: Path) -> None:
     """And reads what has changed, whichever of them has written the savesets that it builds on."""
+    for host in ("backup1", "backup2"):
+        lab.on(host, f"rm -rf {SLOTS}")
     status, output = lab.play("isb.yml", *shared, "-e", f"isb_report_path={tmp_path / 'isb.json'}")
     assert status == 0, output
     report = report_of(tmp_path / "isb.json")
     assert (report["exit_status"], report["degraded"]) == (0, [])
     places = {name: entry["backup_server"] for name, entry in report["servers"].items()}
     assert set(places.values()) == {"backup1", "backup2"}
-    for server, host in places.items():
-        lab.on(host, f"test -e /run/openisb/jobs/{report['run_id']}.{server}.json")
+    for host in places.values():
+        lab.on(host, f"test -d {SLOTS}")  # made by a backup there
     volumes = [volume for entry in report["servers"].values() for volume in entry["volumes"]]
     assert {volume["origin"]["method"] for volume in volumes} == {"changed"}
     lab.nothing_is_left()
