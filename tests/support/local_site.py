@@ -50,17 +50,22 @@ def write_inventory(folder: Path, children: dict[str, Any], **variables: Any) ->
     (folder / "hosts.json").write_text(json.dumps(document))
 
 
+def ansible_environment(folder: Path, **more: str) -> dict[str, str]:
+    """What Ansible is run with: this checkout's collection, and nothing of the project's or the user's settings."""
+    (folder / "ansible.cfg").touch()  # without it Ansible would look for another one
+    own = {
+        "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        "ANSIBLE_HOME": str(folder / "home"),
+    }
+    return {**os.environ, **own, **more}
+
+
 def run_playbook(folder: Path, playbook: Path, *options: str) -> tuple[int, str]:
     """Run a playbook with the inventory in ``folder``; its status, and what it says with one space between words."""
-    (folder / "ansible.cfg").touch()  # without it Ansible would look for another one
     done = subprocess.run(
         [Path(sys.executable).parent / "ansible-playbook", "-i", folder / "hosts.json", playbook, *options],
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "ANSIBLE_HOME": str(folder / "home"),
-        },
+        env=ansible_environment(folder),
         capture_output=True,
         text=True,
         check=False,

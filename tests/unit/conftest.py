@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_site import ansible_environment
 
 Play = Callable[..., list[dict[str, Any]]]
 MIB = 1024**2
@@ -49,17 +50,9 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 @pytest.fixture
-def play(tmp_path: Path, project_root: Path) -> Play:
+def play(tmp_path: Path) -> Play:
     """Runs tasks on the host `local`, and returns the result of each; all of them run, also after failures."""
-    settings = {
-        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),  # none of the project's callbacks
-        "ANSIBLE_COLLECTIONS_PATH": str(project_root / "collections"),
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_PIPELINING": "true",
-        "ANSIBLE_HOME": str(tmp_path / "home"),
-    }
-
-    (tmp_path / "ansible.cfg").touch()
+    settings = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_PIPELINING": "true"}
 
     def run(tasks: list[dict[str, Any]], *arguments: str, hosts: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -70,7 +63,7 @@ def play(tmp_path: Path, project_root: Path) -> Play:
         done = subprocess.run(
             [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.json", *arguments]
             + [tmp_path / "play.json"],
-            env={**os.environ, **settings},
+            env=ansible_environment(tmp_path, **settings),
             capture_output=True,
             text=True,
             check=False,

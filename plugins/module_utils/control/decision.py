@@ -17,7 +17,7 @@ from .clocks import clock_problems
 from .entries import Entry
 from .inventory import Groups, HostVars, Variables, servers_of
 from .options import option_problems
-from .placing import WAY, allocated_bytes, first_of, place
+from .placing import allocated_bytes, first_of, host_problems, place
 
 ABORT, SKIP = "abort", "skip"
 MEBI = 1024 * 1024
@@ -171,14 +171,6 @@ def infrastructure(groups: Groups, hostvars: HostVars) -> list[str]:
     listeners = groups["listeners"][:1]
     keepers = groups["backup_servers"][:1] + [hostvars[listener]["isb_backup_server"] for listener in listeners]
     return list(dict.fromkeys(listeners + groups["storage_hosts"] + keepers))
-
-
-def host_problems(variables: Variables) -> list[str]:
-    """What keeps one host from taking part, but for what a backup server cannot read from: place() goes around that."""
-    checks = variables.get("preflight_found")
-    if not checks:
-        return ["did not answer"]
-    return [check["problem"] for name, check in checks.items() if check.get("problem") and not name.startswith(WAY)]
 
 
 def server_problems(server: str, hostvars: HostVars) -> list[str]:

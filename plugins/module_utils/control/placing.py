@@ -52,8 +52,8 @@ def storage_hosts_of(servers: Iterable[str], hostvars: HostVars, backup_server: 
     return list(dict.fromkeys(hostvars[server]["isb_storage_host"] for server in mine))
 
 
-def own_problems(variables: Variables) -> list[str]:
-    """What keeps a backup server from any backup, as texts."""
+def host_problems(variables: Variables) -> list[str]:
+    """What keeps one host from taking part, but for what a backup server cannot read from: place() goes around that."""
     found = variables.get("preflight_found")
     if not found:
         return ["did not answer"]
@@ -117,7 +117,7 @@ def _obstacles(server: str, hostvars: HostVars) -> list[str]:
 
 def _problems_for(server: str, host: str, hostvars: HostVars) -> list[str]:
     """What keeps a backup server from backing up a server."""
-    return own_problems(hostvars[host]) or way_problems(hostvars[host], hostvars[server]["isb_storage_host"])
+    return host_problems(hostvars[host]) or way_problems(hostvars[host], hostvars[server]["isb_storage_host"])
 
 
 def _left_out(servers: Iterable[str], usable: dict[str, list[str]], hostvars: HostVars) -> dict[str, str]:

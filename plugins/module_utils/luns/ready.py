@@ -53,7 +53,7 @@ def problems(
     mode: str,
     scratch: str,
     luns: list[dict[str, Any]],
-    options: dict[str, Any] | None = None,
+    options: dict[str, Any],
 ) -> list[str]:
     """The obstacles to the drill on this host.
 
@@ -64,7 +64,7 @@ def problems(
     for volume in volumes:
         found += production_problems(volume) + place_problems(volume, luns)
         if source == "restore" and volume["target"]:
-            found += target_problems(volume, luns) or refusals(volume, options or {})
+            found += target_problems(volume, luns) or refusals(volume, options)
     return found + room_problems(volumes, source, scratch)
 
 

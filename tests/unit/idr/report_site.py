@@ -6,27 +6,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from local_site import ansible_environment
+
 from .drill_records import Event, records
 
 BIN = Path(sys.executable).parent
-
-
-def environment(folder: Path, project_root: Path) -> dict[str, str]:
-    """What Ansible is run with: this checkout's collection, and nothing of the project's or the user's settings."""
-    (folder / "ansible.cfg").touch()
-    return dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_HOME=str(folder / "home"),
-        ANSIBLE_NOCOLOR="true",
-    )
 
 
 class Site:
@@ -78,7 +67,7 @@ class Site:
         """Run a playbook."""
         return subprocess.run(
             [BIN / "ansible-playbook", *arguments, path],
-            env=environment(self.folder, self.project_root),
+            env=ansible_environment(self.folder, ANSIBLE_NOCOLOR="true"),
             cwd=self.folder,
             capture_output=True,
             text=True,

@@ -35,7 +35,7 @@ def volume(place: str = "", target: str = "", filesystem: str = "ext4", size: in
 def found(
     volumes: list[dict[str, Any]], source: str = "instant", luns: Any = (), scratch: str = "/var/tmp"
 ) -> list[str]:
-    return luns_ready.problems(volumes, source, "test", scratch, list(luns))
+    return luns_ready.problems(volumes, source, "test", scratch, list(luns), {})
 
 
 def test_a_place_that_is_free_or_empty_is_fine(tmp_path: Path) -> None:

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import Journal
+from local_site import run_playbook, write_inventory
 
 ROOT = Path(__file__).parents[3]
 NOW = "2026-11-29T12:00:00+00:00"
@@ -30,28 +27,8 @@ def play(folder: Path, playbook: str, *options: str, **of_backup_servers: Any) -
     children: dict[str, Any] = {group: {"hosts": {name: {}}} for group, name in groups.items()}
     children["file_servers"] = {"hosts": {"fs1": server, "fs2": {**server, "isb_volumes": [other(server)]}}}
     children["backup_servers"]["vars"] = of_backup_servers
-    variables = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
-        "openisb_state_dir": f"{folder}/state",
-        "openisb_run_dir": f"{folder}/run",
-    }
-    (folder / "hosts.json").write_text(json.dumps({"all": {"vars": variables, "children": children}}))
-    (folder / "ansible.cfg").touch()
-    done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", folder / "hosts.json", playbook, *options],
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "ANSIBLE_HOME": str(folder / "home"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    write_inventory(folder, children, openisb_state_dir=f"{folder}/state", openisb_run_dir=f"{folder}/run")
+    return run_playbook(folder, playbook, *options)
 
 
 def other(server: dict[str, Any]) -> dict[str, Any]:

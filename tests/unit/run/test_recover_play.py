@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.openisb.backup.plugins.module_utils.journal.journal import Journal
+from local_site import ansible_environment
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 RUN = "isb-20261128T220000Z-4f1c2a"
 
 
-def test_a_run_is_closed_only_when_all_of_its_hosts_are_clean(tmp_path: Path, project_root: Path) -> None:
+def test_a_run_is_closed_only_when_all_of_its_hosts_are_clean(tmp_path: Path) -> None:
     part = {"ring": "", "storage_host": "storage1", "backup_server": "backup1"}
     server = {
         "isb_drivers": [{"name": "command", "freeze": ["x"], "thaw": ["y"]}],
@@ -35,7 +35,6 @@ def test_a_run_is_closed_only_when_all_of_its_hosts_are_clean(tmp_path: Path, pr
     children = {group: {"hosts": {name: {}}} for group, name in groups.items()}
     children["file_servers"] = {"hosts": {"fs1": server}}
     (tmp_path / "hosts.json").write_text(json.dumps({"all": {"vars": variables, "children": children}}))
-    (tmp_path / "ansible.cfg").touch()
     (tmp_path / "state/journal").mkdir(parents=True)
     journal = Journal(f"{tmp_path}/state/journal/runs.jsonl")
     journal.append(RUN, "opened", {"plan": {"fs1": part, "fs9": part}})
@@ -44,12 +43,7 @@ def test_a_run_is_closed_only_when_all_of_its_hosts_are_clean(tmp_path: Path, pr
         command = [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.json"]
         done = subprocess.run(
             [*command, "openisb.backup.recover", "-e", f"recover_run_id={RUN}", *options],
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
-                "ANSIBLE_COLLECTIONS_PATH": str(project_root / "collections"),
-                "ANSIBLE_HOME": str(tmp_path / "home"),
-            },
+            env=ansible_environment(tmp_path),
             capture_output=True,
             text=True,
             check=False,

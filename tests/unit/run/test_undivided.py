@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.openisb.backup.plugins.plugin_utils import undivided
+from local_site import ansible_environment
 
 ROOT = Path(__file__).parents[3]
 PLAYBOOKS = sorted(path for folder in ("lab", "playbooks") for path in (ROOT / folder).glob("*.yml"))
@@ -54,15 +54,9 @@ def first_play(playbook: Path) -> dict[str, Any]:
 
 def run(playbook: str, folder: Path, *options: str) -> tuple[int, str]:
     """A playbook, with the collection installed and without the project's ansible.cfg; its status and output."""
-    (folder / "ansible.cfg").touch()
     done = subprocess.run(
         [Path(sys.executable).parent / "ansible-playbook", playbook, *options],
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "ANSIBLE_HOME": str(folder / "home"),
-        },
+        env=ansible_environment(folder),
         cwd=folder,
         capture_output=True,
         text=True,

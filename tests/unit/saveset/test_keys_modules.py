@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import typing as t
@@ -25,6 +24,7 @@ from ansible_collections.openisb.backup.plugins.modules import (
     saveset_key,
     saveset_key_info,
 )
+from local_site import ansible_environment
 
 from .conftest import Lab
 
@@ -152,15 +152,9 @@ Play = t.Callable[..., str]
 
 
 @pytest.fixture
-def play(tmp_path: Path, project_root: Path) -> Play:
+def play(tmp_path: Path) -> Play:
     """Runs the role's tasks that have to do with the repository itself, and returns what Ansible says."""
-    (tmp_path / "ansible.cfg").touch()
-    environment = dict(
-        os.environ,
-        ANSIBLE_CONFIG=str(tmp_path / "ansible.cfg"),
-        ANSIBLE_COLLECTIONS_PATH=str(project_root / "collections"),
-        ANSIBLE_HOME=str(tmp_path / "home"),
-    )
+    environment = ansible_environment(tmp_path)
     environment.pop("OPENISB_PASSPHRASE", None)
 
     def run(**variables: t.Any) -> str:

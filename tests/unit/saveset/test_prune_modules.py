@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import typing as t
@@ -17,6 +16,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.openisb.backup.plugins.module_utils.control import text
 from ansible_collections.openisb.backup.plugins.module_utils.saveset.collect import lease
 from ansible_collections.openisb.backup.plugins.modules import saveset_pin, saveset_prune
+from local_site import ansible_environment
 
 from .conftest import KIB, MIB, Lab, MakeImage, noise
 
@@ -158,7 +158,7 @@ def test_one_saveset_is_pinned_by_its_first_digits(call: Call, lab: Lab, ids: li
 
 
 @pytest.mark.slow
-def test_the_role(lab: Lab, ids: list[str], tmp_path: Path, project_root: Path) -> None:
+def test_the_role(lab: Lab, ids: list[str], tmp_path: Path) -> None:
     """In check mode and for real, with its own defaults but for one; where the journal was lost."""
     place = {"repository": str(lab.path), "python": sys.executable, "run_dir": str(tmp_path / "run")}
     host = {"ansible_connection": "local", "openisb_host": place, "repository_passphrase": "correct horse"}
@@ -166,13 +166,7 @@ def test_the_role(lab: Lab, ids: list[str], tmp_path: Path, project_root: Path) 
     (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": {"backup1": host}}}))
     play = {"hosts": "all", "gather_facts": False, "roles": ["openisb.backup.prune"]}
     (tmp_path / "play.json").write_text(json.dumps([play]))
-    (tmp_path / "ansible.cfg").touch()
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(project_root / "collections"),
-        "ANSIBLE_HOME": str(tmp_path / "home"),
-    }
+    environment = ansible_environment(tmp_path)
 
     def run(*options: str) -> str:
         command = [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.json", *options]
